@@ -1,0 +1,2 @@
+//! The demo of tidings.
+fn main() {}

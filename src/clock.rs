@@ -1,0 +1,107 @@
+//! Where time comes from. Nothing else in the library reads the wall clock.
+
+use std::{fmt, sync::Arc};
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+
+/// A source of wall-clock time, with microseconds as the finest unit, because that is what the
+/// databases keep.
+///
+/// A store's clock decides what is due, leased or expired; the clock of a process only stamps the
+/// timestamps of events.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The clock of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        to_microseconds(Utc::now())
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> DateTime<Utc> {
+        (**self).now()
+    }
+}
+
+/// Cuts an instant to whole microseconds.
+pub(crate) fn to_microseconds(instant: DateTime<Utc>) -> DateTime<Utc> {
+    instant.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(instant)
+}
+
+/// `instant + duration`, or the latest instant there is.
+pub(crate) fn later(instant: DateTime<Utc>, duration: std::time::Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(duration)
+        .ok()
+        .and_then(|delta| instant.checked_add_signed(delta))
+        .map_or(DateTime::<Utc>::MAX_UTC, to_microseconds)
+}
+
+/// How long it is from `from` to `until`; zero when that is past.
+pub(crate) fn between(from: DateTime<Utc>, until: DateTime<Utc>) -> std::time::Duration {
+    (until - from).to_std().unwrap_or_default()
+}
+
+#[cfg(feature = "test-util")]
+pub use manual::ManualClock;
+
+#[cfg(feature = "test-util")]
+mod manual {
+    use std::{sync::Arc, time::Duration};
+
+    use chrono::{DateTime, Utc};
+    use parking_lot::Mutex;
+
+    use super::{Clock, later, to_microseconds};
+
+    /// A clock that stands still until a test moves it. Clones share their time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidings::{Clock, ManualClock};
+    ///
+    /// let clock = ManualClock::default();
+    /// let start = clock.now();
+    /// clock.advance(Duration::from_secs(30));
+    /// assert_eq!((clock.now() - start).num_seconds(), 30);
+    /// ```
+    #[derive(Clone, Debug)]
+    pub struct ManualClock(Arc<Mutex<DateTime<Utc>>>);
+
+    impl ManualClock {
+        /// A clock that shows `start`.
+        #[must_use]
+        pub fn new(start: DateTime<Utc>) -> Self {
+            Self(Arc::new(Mutex::new(to_microseconds(start))))
+        }
+
+        /// Moves the clock on.
+        pub fn advance(&self, by: Duration) {
+            let mut now = self.0.lock();
+            *now = later(*now, by);
+        }
+
+        /// Sets the clock, backwards too.
+        pub fn set(&self, to: DateTime<Utc>) {
+            *self.0.lock() = to_microseconds(to);
+        }
+    }
+
+    impl Default for ManualClock {
+        fn default() -> Self {
+            Self::new(DateTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600))
+        }
+    }
+
+    impl Clock for ManualClock {
+        fn now(&self) -> DateTime<Utc> {
+            *self.0.lock()
+        }
+    }
+}

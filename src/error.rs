@@ -1,0 +1,137 @@
+//! The errors of stores. Each names the operation and, where there is one, the remedy.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+/// The result of a call to a store.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// The cause of a [`StoreError`], as the backend gives it.
+pub type Source = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What went wrong in a store.
+///
+/// `Display` never repeats the [`source`](StdError::source).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database could not be reached, or the connection was lost. Whether a commit that was
+    /// under way took effect is unknown.
+    #[error("{operation}: the database cannot be reached; check that it runs and accepts connections")]
+    Unavailable {
+        /// What was being done.
+        operation: &'static str,
+        /// The backend's error.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The call took longer than it may. Whether it took effect is unknown.
+    #[error("{operation}: no answer within {limit:?}")]
+    TimedOut {
+        /// What was being done.
+        operation: &'static str,
+        /// The limit that was passed.
+        limit: Duration,
+    },
+    /// The transaction lost against another one (a deadlock or a serialization failure) and was
+    /// rolled back as a whole; running it again is the remedy.
+    #[error("{operation}: rolled back in favour of a concurrent transaction; run the transaction again")]
+    Conflict {
+        /// What was being done.
+        operation: &'static str,
+        /// The backend's error.
+        #[source]
+        source: Option<Source>,
+    },
+    /// Something that was to be stored is not acceptable. Nothing was stored.
+    #[error("{thing} {reason}; {remedy}")]
+    Invalid {
+        /// The thing, by name.
+        thing: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A row is not in a state that allows the change. Nothing was changed.
+    #[error("{action} of {thing} is refused: it is {state}")]
+    Refused {
+        /// The change that was asked for.
+        action: &'static str,
+        /// The row.
+        thing: String,
+        /// The state that stands against it.
+        state: String,
+    },
+    /// A stored value cannot be read.
+    #[error("{table}.{column} of row {id} cannot be read; correct or delete the row")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's id.
+        id: String,
+        /// Why not.
+        #[source]
+        source: Option<Source>,
+    },
+    /// A transaction was used after it ended, or a store after it was closed.
+    #[error("{operation}: {thing} has ended already")]
+    Ended {
+        /// What was being done.
+        operation: &'static str,
+        /// What has ended.
+        thing: &'static str,
+    },
+    /// Any other error of the backend.
+    #[error("{operation}: the database answered with an error")]
+    Backend {
+        /// What was being done.
+        operation: &'static str,
+        /// The backend's error.
+        #[source]
+        source: Source,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed if it is made again later: the database was away, slow,
+    /// or preferred another transaction.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Conflict { .. })
+    }
+
+    /// Whether the transaction lost against a concurrent one and is worth running again at once.
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+
+    /// Whether the call may have taken effect although it failed.
+    #[must_use]
+    pub const fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. })
+    }
+
+    /// An [`Invalid`](Self::Invalid) thing.
+    #[must_use]
+    pub fn invalid(thing: impl Into<String>, reason: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Invalid { thing: thing.into(), reason: reason.into(), remedy }
+    }
+}
+
+/// An error and all its sources in one line, for logs and for rows: `outer: inner: innermost`.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! A handler with its name and what it is mapped to.
+
+use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
+
+use super::{
+    Context, ErasedHandler, ErasedTransactionalHandler, IntoHandlerError, TransactionalFn, WithState,
+    erased::{Ordinary, Transactional},
+};
+use crate::{
+    model::{Backoff, FromEvent},
+    store::ConnectionType,
+    text::Name,
+};
+
+/// A named reaction to events, and which events it wants on which terms.
+///
+/// A handler is a plain `async fn(E, Context) -> Result<(), X>` or a closure, where `E` is a
+/// [`DomainEvent`](crate::DomainEvent), a [`Payload<T>`](crate::Payload) or an
+/// [`Arc<Event>`](crate::Event). It may run more than once for one event (at-least-once), so it
+/// should be idempotent; a [transactional](Self::transactional) one need not be, for what it writes
+/// through its connection.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use tidings::{Backoff, ConfigMap, Context, Event, Handler, HandlerResult};
+///
+/// async fn notify(event: Arc<Event>, _: Context) -> HandlerResult {
+///     println!("{}", event.name);
+///     Ok(())
+/// }
+///
+/// let config = ConfigMap::builder()
+///     .handler(
+///         Handler::new("notify_maintainers", notify)
+///             .on("com.github.issues.opened")
+///             .on("com.github.pull_request.*")
+///             .priority(10)
+///             .max_errors(3)
+///             .backoff(Backoff::constant(Duration::from_secs(5))),
+///     )
+///     .build()?;
+/// # Ok::<(), tidings::ConfigError>(())
+/// ```
+#[must_use = "a handler does nothing until it is in a ConfigMap"]
+pub struct Handler {
+    pub(crate) name: Name,
+    pub(crate) kind: HandlerKind,
+    /// The one event that the first argument stands for, if it does.
+    pub(crate) event_name: Option<&'static str>,
+    pub(crate) patterns: Vec<Name>,
+    pub(crate) priority: i16,
+    pub(crate) max_errors: u32,
+    pub(crate) backoff: BackoffPolicy,
+    pub(crate) timeout: Duration,
+    pub(crate) concurrency: Option<usize>,
+}
+
+#[derive(Clone)]
+pub(crate) enum HandlerKind {
+    Ordinary(Arc<dyn ErasedHandler>),
+    Transactional(Arc<dyn ErasedTransactionalHandler>, ConnectionType),
+}
+
+/// How long a request of the handler waits after an error.
+#[derive(Clone)]
+pub(crate) enum BackoffPolicy {
+    Exponential(Backoff),
+    Function(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
+}
+
+impl BackoffPolicy {
+    /// The wait after error number `errors`, from 1. It may call the user's function.
+    pub(crate) fn after(&self, errors: u32) -> Duration {
+        match self {
+            Self::Exponential(backoff) => backoff.after(errors),
+            Self::Function(function) => function(errors),
+        }
+    }
+}
+
+impl Handler {
+    /// The max errors of a handler that names none.
+    pub const DEFAULT_MAX_ERRORS: u32 = 5;
+    /// The time-out of a handler that names none.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+    /// A handler that runs outside of any transaction.
+    pub fn new<E, F, Fut, X>(name: impl Into<Name>, function: F) -> Self
+    where
+        E: FromEvent,
+        F: Fn(E, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), X>> + Send + 'static,
+        X: IntoHandlerError + 'static,
+    {
+        let kind = HandlerKind::Ordinary(Arc::new(Ordinary(function, PhantomData::<fn(E)>)));
+        Self::with_kind(name.into(), kind, E::EVENT_NAME)
+    }
+
+    /// A handler with state, which is cloned for each execution: an
+    /// `async fn(S, E, Context) -> Result<(), X>`.
+    pub fn with_state<S, E, F, Fut, X>(name: impl Into<Name>, state: S, function: F) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        E: FromEvent,
+        F: Fn(S, E, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), X>> + Send + 'static,
+        X: IntoHandlerError + 'static,
+    {
+        Self::new(name, move |event: E, context| function(state.clone(), event, context))
+    }
+
+    /// A handler that writes in the transaction in which its request is settled: an
+    /// `async fn(E, Context, &mut C) -> Result<(), X>`, where `C` is the connection of the store's
+    /// database. Its writes are effectively-once: they commit together with the settlement, and
+    /// only on `Ok`.
+    ///
+    /// A scheduler whose store has another connection refuses the `ConfigMap` when it is built.
+    pub fn transactional<E, C, F>(name: impl Into<Name>, function: F) -> Self
+    where
+        E: FromEvent,
+        C: Send + 'static,
+        F: for<'c> TransactionalFn<'c, E, C> + 'static,
+    {
+        let kind = HandlerKind::Transactional(
+            Arc::new(Transactional(function, PhantomData::<fn(E, C)>)),
+            ConnectionType::of::<C>(),
+        );
+        Self::with_kind(name.into(), kind, E::EVENT_NAME)
+    }
+
+    /// A transactional handler with state, which is cloned for each execution: an
+    /// `async fn(S, E, Context, &mut C) -> Result<(), X>`.
+    pub fn transactional_with_state<S, E, C, F>(name: impl Into<Name>, state: S, function: F) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        E: FromEvent,
+        C: Send + 'static,
+        F: 'static,
+        WithState<S, F>: for<'c> TransactionalFn<'c, E, C>,
+    {
+        Self::transactional::<E, C, _>(name, WithState { state, function })
+    }
+
+    fn with_kind(name: Name, kind: HandlerKind, event_name: Option<&'static str>) -> Self {
+        Self {
+            name,
+            kind,
+            event_name,
+            patterns: Vec::new(),
+            priority: 50,
+            max_errors: Self::DEFAULT_MAX_ERRORS,
+            backoff: BackoffPolicy::Exponential(Backoff::default()),
+            timeout: Self::DEFAULT_TIMEOUT,
+            concurrency: None,
+        }
+    }
+
+    /// Wants events of this name, or of a pattern such as `com.github.issues.*` or `*`. May be
+    /// called several times; an event that several patterns match is handled once. A handler of a
+    /// [`DomainEvent`](crate::DomainEvent) that names no event gets that one.
+    pub fn on(mut self, pattern: impl Into<Name>) -> Self {
+        self.patterns.push(pattern.into());
+        self
+    }
+
+    /// From 0 (runs first) to 100; the default is 50.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The number of errors that makes a request dead; the default is 5.
+    pub fn max_errors(mut self, errors: u32) -> Self {
+        self.max_errors = errors;
+        self
+    }
+
+    /// How long a request waits after an error.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = BackoffPolicy::Exponential(backoff);
+        self
+    }
+
+    /// How long a request waits after error number *n*, from 1, by a function. One that panics
+    /// is replaced by the default backoff.
+    pub fn backoff_with(mut self, backoff: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
+        self.backoff = BackoffPolicy::Function(Arc::new(backoff));
+        self
+    }
+
+    /// How long an execution may take; the default is 5 minutes. A longer one is an error.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many executions of this handler may run at the same time in one process; the default
+    /// is three quarters of the workers, so that no handler can take them all.
+    pub fn concurrency(mut self, limit: usize) -> Self {
+        self.concurrency = Some(limit);
+        self
+    }
+
+    /// The handler's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler")
+            .field("name", &self.name)
+            .field("patterns", &self.patterns)
+            .field("priority", &self.priority)
+            .field("max_errors", &self.max_errors)
+            .field("timeout", &self.timeout)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! Hooks that run before an event is fanned out and before a handler runs.
+
+use std::{future::Future, ops::ControlFlow, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{Context, HandlerError, HandlerResult};
+use crate::model::Event;
+
+/// What a before-process hook sees. Cheap to clone.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProcessContext {
+    /// The event that is to be fanned out.
+    pub event: Arc<Event>,
+    /// How often processing it has failed.
+    pub errors: u32,
+}
+
+impl ProcessContext {
+    /// The context of an event; for tests of hooks.
+    #[must_use]
+    pub const fn new(event: Arc<Event>, errors: u32) -> Self {
+        Self { event, errors }
+    }
+}
+
+/// Runs before an event is fanned out. An error vetoes: the event backs off and is tried again,
+/// without a maximum, and stands in no other event's way.
+///
+/// Implemented for `async` functions and closures of a [`ProcessContext`].
+#[async_trait]
+pub trait BeforeProcess: Send + Sync + 'static {
+    /// Looks at the event.
+    ///
+    /// # Errors
+    /// An error vetoes.
+    async fn before_process(&self, context: ProcessContext) -> Result<(), HandlerError>;
+}
+
+#[async_trait]
+impl<F, Fut> BeforeProcess for F
+where
+    F: Fn(ProcessContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send,
+{
+    async fn before_process(&self, context: ProcessContext) -> Result<(), HandlerError> {
+        self(context).await
+    }
+}
+
+/// Runs before a handler does, within the handler's time-out. It may leave
+/// [extensions](Context::insert_extension) for the handler, and veto with a handler result, which
+/// is then settled as if the handler had returned it.
+///
+/// Implemented for `async` functions and closures of a [`Context`].
+#[async_trait]
+pub trait BeforeExecute: Send + Sync + 'static {
+    /// Goes on with [`ControlFlow::Continue`], vetoes with [`ControlFlow::Break`].
+    async fn before_execute(&self, context: Context) -> ControlFlow<HandlerResult>;
+}
+
+#[async_trait]
+impl<F, Fut> BeforeExecute for F
+where
+    F: Fn(Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ControlFlow<HandlerResult>> + Send,
+{
+    async fn before_execute(&self, context: Context) -> ControlFlow<HandlerResult> {
+        self(context).await
+    }
+}

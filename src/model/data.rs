@@ -1,0 +1,64 @@
+//! The payload of an event: JSON, kept as the text that was given.
+
+use std::fmt;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The data of an event: a JSON value as text.
+///
+/// The text is kept as it was given, to the byte, so numbers keep their digits and objects their
+/// order. `Debug` shows its length only, so that payloads do not reach logs by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EventData(String);
+
+impl EventData {
+    /// JSON `null`.
+    #[must_use]
+    pub fn null() -> Self {
+        Self("null".to_owned())
+    }
+
+    /// The JSON of a value.
+    ///
+    /// # Errors
+    /// The value does not serialize, for example a map whose keys are not text.
+    pub fn from_value<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        serde_json::to_string(value).map(Self)
+    }
+
+    /// Takes a text that is JSON already; it is checked, and kept as it is.
+    ///
+    /// # Errors
+    /// The text is not one JSON value.
+    pub fn from_json(text: impl Into<String>) -> Result<Self, serde_json::Error> {
+        let text = text.into();
+        serde_json::from_str::<serde::de::IgnoredAny>(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Takes a text that a store has kept and that was checked before.
+    #[must_use]
+    pub fn from_stored(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The value as `T`.
+    ///
+    /// # Errors
+    /// The data is not a `T`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EventData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} bytes)", self.0.len())
+    }
+}

@@ -1,0 +1,53 @@
+//! The durable record that a handler wants events of a name or pattern.
+
+use chrono::{DateTime, Utc};
+
+use super::{EventPattern, Priority};
+use crate::text::Name;
+
+/// What a [`ConfigMap`](crate::ConfigMap) maps, as the store keeps it: fan-out uses the union of
+/// all active registrations, whichever process made them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Registration {
+    /// Which events.
+    pub pattern: EventPattern,
+    /// The handler's name.
+    pub handler: Name,
+    /// The priority of requests made from it.
+    pub priority: Priority,
+    /// The max errors of requests made from it.
+    pub max_errors: u32,
+    /// Whether it still counts.
+    pub state: RegistrationState,
+    /// When a living process last said that it has the handler, by the store's clock.
+    pub last_seen_at: DateTime<Utc>,
+}
+
+impl Registration {
+    /// An active registration; a store sets when it was last seen.
+    #[must_use]
+    pub const fn new(pattern: EventPattern, handler: Name, priority: Priority, max_errors: u32) -> Self {
+        Self {
+            pattern,
+            handler,
+            priority,
+            max_errors,
+            state: RegistrationState::Active,
+            last_seen_at: DateTime::UNIX_EPOCH,
+        }
+    }
+}
+
+/// Whether a registration still counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegistrationState {
+    /// Fan-out uses it.
+    Active,
+    /// Ended by `retire`; registering the handler again makes it active.
+    Retired,
+    /// Ended by `rename`; registering the old name again (a process of an older version does when
+    /// it restarts) changes nothing.
+    RenamedTo(Name),
+}

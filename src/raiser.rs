@@ -1,0 +1,181 @@
+//! Raising events: checked, stamped with the trace context, and stored through the connection that
+//! the application already holds.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    error::{Result, StoreError},
+    model::{DomainEvent, Event, EventRaiser},
+    signal::Signals,
+    store::{Raised, Session, Transaction},
+    telemetry::propagation,
+};
+
+/// Raises events in the transaction that the application holds. Cheap to clone.
+///
+/// ```
+/// use serde_json::json;
+/// use tidings::{Event, MemoryStore, store::Storer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let raiser = store.raiser();
+/// let mut tx = store.begin().await?;
+/// raiser.raise(&mut *tx, Event::new("order.placed", &json!({ "total": 12 }))?).await?;
+/// tx.commit().await?;
+/// raiser.wake();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Raiser {
+    signals: Signals,
+    limits: Arc<Limits>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    max_data_len: usize,
+    max_batch: usize,
+}
+
+impl Raiser {
+    /// The default limit of an event's data: 1 MiB.
+    pub const DEFAULT_MAX_DATA_LEN: usize = 1024 * 1024;
+    /// The default limit of one call: 10,000 events, so that a mistake cannot build a transaction
+    /// that fills the memory.
+    pub const DEFAULT_MAX_BATCH: usize = 10_000;
+
+    /// A raiser that wakes whoever waits for `signals`. Stores have a method that makes one.
+    #[must_use]
+    pub fn new(signals: Signals) -> Self {
+        let limits =
+            Limits { max_data_len: Self::DEFAULT_MAX_DATA_LEN, max_batch: Self::DEFAULT_MAX_BATCH };
+        Self { signals, limits: Arc::new(limits) }
+    }
+
+    /// Refuses events whose data has more bytes.
+    #[must_use]
+    pub fn max_data_len(mut self, bytes: usize) -> Self {
+        Arc::make_mut(&mut self.limits).max_data_len = bytes;
+        self
+    }
+
+    /// Refuses calls with more events.
+    #[must_use]
+    pub fn max_batch(mut self, events: usize) -> Self {
+        Arc::make_mut(&mut self.limits).max_batch = events;
+        self
+    }
+
+    /// Raises one event. Raising an id that exists changes nothing and says so.
+    ///
+    /// Not cancellation safe: when the future is dropped, roll the transaction back. Cost on SQL:
+    /// one round trip.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a bad name or too much data, with nothing stored; else what the
+    /// store gives.
+    pub async fn raise<C: RaiseConnection + ?Sized>(&self, connection: &mut C, event: Event) -> Result<Raised> {
+        let raised = self.raise_all(connection, vec![event]).await?;
+        Ok(raised.first().copied().unwrap_or(Raised::New))
+    }
+
+    /// Raises a typed event.
+    ///
+    /// # Errors
+    /// As [`raise`](Self::raise); also when the value does not serialize.
+    pub async fn raise_typed<C, E>(&self, connection: &mut C, event: &E) -> Result<Raised>
+    where
+        C: RaiseConnection + ?Sized,
+        E: DomainEvent + Sync,
+    {
+        let event = Event::of(event).map_err(|error| {
+            StoreError::invalid(
+                format!("the data of event {:?}", E::NAME),
+                format!("does not serialize ({error})"),
+                "make it a value that JSON can express",
+            )
+        })?;
+        self.raise(connection, event).await
+    }
+
+    /// Raises many events, all or none, in their order.
+    ///
+    /// # Errors
+    /// As [`raise`](Self::raise); also when there are more than the limit of a call.
+    pub async fn raise_all<C>(&self, connection: &mut C, mut events: Vec<Event>) -> Result<Vec<Raised>>
+    where
+        C: RaiseConnection + ?Sized,
+    {
+        self.check(&events)?;
+        propagation::inject_current(&mut events);
+        connection.store_events(&events).await
+    }
+
+    /// Raises the events that an entity has collected. They leave the entity only when they have
+    /// been stored, so after an error the entity can be saved again.
+    ///
+    /// # Errors
+    /// As [`raise_all`](Self::raise_all).
+    pub async fn raise_collected<C, R>(&self, connection: &mut C, entity: &mut R) -> Result<Vec<Raised>>
+    where
+        C: RaiseConnection + ?Sized,
+        R: EventRaiser + Send + ?Sized,
+    {
+        let events = entity.event_buffer().events().to_vec();
+        let raised = self.raise_all(connection, events).await?;
+        drop(entity.event_buffer().take());
+        Ok(raised)
+    }
+
+    /// Says that a transaction with raised events has been committed, so that this process's
+    /// scheduler looks at once. Optional, costs next to nothing, and too many calls do no harm.
+    pub fn wake(&self) {
+        self.signals.raised.raise();
+    }
+
+    /// Checks names and sizes.
+    pub(crate) fn check(&self, events: &[Event]) -> Result<()> {
+        let (count, max) = (events.len(), self.limits.max_batch);
+        if count > max {
+            return Err(StoreError::invalid(
+                "a batch of events",
+                format!("has {count} events, more than the limit of {max}"),
+                "raise them in several calls, or raise the limit",
+            ));
+        }
+        events.iter().try_for_each(|event| event.check(self.limits.max_data_len))
+    }
+}
+
+/// A connection or transaction in which events can be raised: the application's own.
+#[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "events cannot be raised in a `{Self}`",
+    note = "pass the session, transaction or connection itself, for example `&mut *tx`"
+)]
+pub trait RaiseConnection: Send {
+    /// Stores checked events.
+    ///
+    /// # Errors
+    /// What the store gives; nothing was stored then.
+    async fn store_events(&mut self, events: &[Event]) -> Result<Vec<Raised>>;
+}
+
+#[async_trait]
+impl RaiseConnection for dyn Session + '_ {
+    async fn store_events(&mut self, events: &[Event]) -> Result<Vec<Raised>> {
+        self.events().raise(events).await
+    }
+}
+
+#[async_trait]
+impl RaiseConnection for dyn Transaction + '_ {
+    async fn store_events(&mut self, events: &[Event]) -> Result<Vec<Raised>> {
+        self.events().raise(events).await
+    }
+}

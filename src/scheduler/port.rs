@@ -1,0 +1,107 @@
+//! What all schedulers can do.
+
+use std::{future::Future, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{SchedulerState, SchedulerStatus};
+use crate::error::StoreError;
+
+/// Starts, pauses and stops the work on events. Dropping a scheduler stops it at once; its leases
+/// are then rescued by others.
+#[async_trait]
+pub trait Scheduler: Send + Sync {
+    /// Registers the `ConfigMap` in the store and begins to work. Waits, and logs why, while the
+    /// store cannot be reached. Cancellation safe: a start that is dropped can be made again.
+    ///
+    /// # Errors
+    /// [`SchedulerError::AlreadyStarted`], [`SchedulerError::Stopped`], or what the store refuses
+    /// for good.
+    async fn start(&self) -> Result<(), SchedulerError>;
+
+    /// Stops claiming and hands back what has not started; handlers that run go on. Returns when
+    /// it has been handed back. Nothing happens when it is paused already.
+    ///
+    /// # Errors
+    /// It is not running: [`SchedulerError::NotRunning`].
+    async fn pause(&self) -> Result<(), SchedulerError>;
+
+    /// Works again. Nothing happens when it is running.
+    ///
+    /// # Errors
+    /// It is neither paused nor running: [`SchedulerError::NotRunning`].
+    async fn resume(&self) -> Result<(), SchedulerError>;
+
+    /// What it does now.
+    fn status(&self) -> SchedulerStatus;
+
+    /// Whether it is running or paused and its last calls to the store succeeded: what a readiness
+    /// probe wants to know.
+    fn is_operational(&self) -> bool;
+
+    /// Stops claiming, hands back what has not started, and waits for running handlers until
+    /// `deadline` has passed; then their contexts are canceled, and they are dropped and handed
+    /// back. A handler that blocks its thread cannot be dropped: it keeps its lease and is rescued
+    /// when that runs out.
+    ///
+    /// A shutdown before the start, or after a shutdown, does nothing; one during a shutdown waits
+    /// for the same end, at the earlier deadline.
+    async fn shutdown(&self, deadline: Duration) -> ShutdownReport;
+}
+
+/// Comfort for every [`Scheduler`].
+#[async_trait]
+pub trait SchedulerExt: Scheduler {
+    /// Starts, works until `signal` ends, and shuts down with `deadline`.
+    ///
+    /// # Errors
+    /// What [`start`](Scheduler::start) gives.
+    async fn run_until<F>(&self, signal: F, deadline: Duration) -> Result<ShutdownReport, SchedulerError>
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let mut signal = Box::pin(signal);
+        tokio::select! {
+            started = self.start() => started?,
+            () = &mut signal => return Ok(self.shutdown(deadline).await),
+        }
+        signal.await;
+        Ok(self.shutdown(deadline).await)
+    }
+}
+
+impl<S: Scheduler + ?Sized> SchedulerExt for S {}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Requests that were given back, so that others run them at once.
+    pub handed_back: usize,
+    /// Executions that could not be stopped by the deadline; their requests are rescued when
+    /// their leases run out.
+    pub abandoned: usize,
+}
+
+/// Why a scheduler did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SchedulerError {
+    /// It was started before.
+    #[error("the scheduler has been started already; build another one to run two")]
+    AlreadyStarted,
+    /// It was shut down, and does not start again.
+    #[error("the scheduler was shut down; build another one")]
+    Stopped,
+    /// It is not running.
+    #[error("{action} needs a running scheduler, but it is {state}")]
+    NotRunning {
+        /// What was asked.
+        action: &'static str,
+        /// What it is.
+        state: SchedulerState,
+    },
+    /// The store refuses to work with this library for good.
+    #[error("the store refused the scheduler's registrations")]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,90 @@
+//! The port to stored events.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::stream::BoxStream;
+
+use super::{ClaimedEvent, EventClaim, EventFailure, EventFilter, FanOut, FannedOut, LockMode, Page};
+use crate::{error::Result, id::EventId, model::Event};
+
+/// Events one by one, in the order of their ids, in constant memory.
+pub type EventStream<'a> = BoxStream<'a, Result<StoredEvent>>;
+
+/// Whether an event was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raised {
+    /// It was.
+    New,
+    /// An event with this id exists; nothing changed.
+    AlreadyRaised,
+}
+
+/// An event and what has become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoredEvent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// When it was fanned out.
+    pub processed_at: Option<DateTime<Utc>>,
+    /// How often processing it has failed.
+    pub errors: u32,
+    /// Why it failed last, cut.
+    pub last_error: Option<String>,
+    /// When it is to be processed again, if it backs off.
+    pub backoff_until: Option<DateTime<Utc>>,
+}
+
+impl StoredEvent {
+    /// An event that waits for its processing.
+    #[must_use]
+    pub const fn new(event: Arc<Event>) -> Self {
+        Self { event, processed_at: None, errors: 0, last_error: None, backoff_until: None }
+    }
+}
+
+/// Reads and writes events.
+///
+/// None of its methods is cancellation safe in a transaction: when a future is dropped, roll back.
+#[async_trait]
+pub trait EventRepository: Send {
+    /// Stores events, all or none, in their order. An id that exists is left alone, after waiting
+    /// for the end of a transaction that is storing it.
+    ///
+    /// Events are not checked here; a [`Raiser`](crate::Raiser) does that. Cost on SQL: one round
+    /// trip.
+    async fn raise(&mut self, events: &[Event]) -> Result<Vec<Raised>>;
+
+    /// Claims due events for hooks that are to run before the fan-out.
+    async fn claim(&mut self, claim: &EventClaim) -> Result<Vec<ClaimedEvent>>;
+
+    /// Makes handler requests of events, one for each handler that a registration wants, and marks
+    /// the events as processed.
+    async fn fan_out(&mut self, fan_out: &FanOut) -> Result<FannedOut>;
+
+    /// Lets claimed events back off.
+    async fn fail(&mut self, failures: &[EventFailure]) -> Result<()>;
+
+    /// The event with this id.
+    async fn find(&mut self, id: EventId) -> Result<Option<StoredEvent>>;
+
+    /// The event with this id, locked until the transaction ends.
+    async fn find_for_update(&mut self, id: EventId, lock: LockMode) -> Result<Option<StoredEvent>>;
+
+    /// How many events are unprocessed.
+    async fn count_unprocessed(&mut self) -> Result<u64>;
+
+    /// The oldest unprocessed event.
+    async fn oldest_unprocessed(&mut self) -> Result<Option<StoredEvent>>;
+
+    /// How many events match.
+    async fn count(&mut self, filter: &EventFilter) -> Result<u64>;
+
+    /// The matching events of a page, in the order of their ids.
+    async fn list(&mut self, filter: &EventFilter, page: &Page<EventId>) -> Result<Vec<StoredEvent>>;
+
+    /// All matching events, in the order of their ids.
+    fn stream(&mut self, filter: &EventFilter) -> EventStream<'_>;
+}

@@ -1,0 +1,98 @@
+//! The port to stored handler requests.
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::{
+    Claim, ClaimedBatch, ClaimedRequest, LockMode, Page, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+};
+use crate::{
+    error::Result,
+    id::{EventId, HandlerRequestId, LeaseOwner},
+    model::HandlerRequest,
+    text::Name,
+};
+
+/// Handler requests one by one, in the order of their ids, in constant memory.
+pub type HandlerRequestStream<'a> = BoxStream<'a, Result<HandlerRequest>>;
+
+/// Reads and changes handler requests.
+///
+/// None of its methods is cancellation safe in a transaction: when a future is dropped, roll back.
+#[async_trait]
+pub trait HandlerRequestRepository: Send {
+    /// Claims due requests in the order (priority, id), skipping locked ones and those under
+    /// suspicion.
+    async fn claim(&mut self, claim: &Claim) -> Result<ClaimedBatch>;
+
+    /// Claims one due request under suspicion; its execution has begun when this is committed.
+    async fn claim_suspect(&mut self, claim: &Claim) -> Result<Option<ClaimedRequest>>;
+
+    /// Writes outcomes, each fenced; answers in their order.
+    async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Settled>>;
+
+    /// Gives back requests that were not started, each with its fence; answers in their order.
+    async fn hand_back(&mut self, owner: LeaseOwner, requests: &[(HandlerRequestId, u64)]) -> Result<Vec<Settled>>;
+
+    /// Takes back requests whose lease ran out.
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>>;
+
+    /// The request with this id.
+    async fn find(&mut self, id: HandlerRequestId) -> Result<Option<HandlerRequest>>;
+
+    /// The request with this id, locked until the transaction ends.
+    async fn find_for_update(&mut self, id: HandlerRequestId, lock: LockMode) -> Result<Option<HandlerRequest>>;
+
+    /// All requests of an event, in the order of their handlers' names.
+    async fn of_event(&mut self, event: EventId) -> Result<Vec<HandlerRequest>>;
+
+    /// How many requests have not ended.
+    async fn count_unexecuted(&mut self) -> Result<u64>;
+
+    /// The oldest request that has not ended.
+    async fn oldest_unexecuted(&mut self) -> Result<Option<HandlerRequest>>;
+
+    /// How many requests are dead.
+    async fn count_dead(&mut self) -> Result<u64>;
+
+    /// The dead requests of a page, in the order of their ids; the filter's states do not matter.
+    async fn dead(&mut self, filter: &RequestFilter, page: &Page<HandlerRequestId>) -> Result<Vec<HandlerRequest>>;
+
+    /// The names of events that have dead requests, in order.
+    async fn dead_event_names(&mut self) -> Result<Vec<Name>>;
+
+    /// The names of handlers that have dead requests, in order.
+    async fn dead_handler_names(&mut self) -> Result<Vec<Name>>;
+
+    /// How many requests match.
+    async fn count(&mut self, filter: &RequestFilter) -> Result<u64>;
+
+    /// The matching requests of a page, in the order of their ids.
+    async fn list(&mut self, filter: &RequestFilter, page: &Page<HandlerRequestId>) -> Result<Vec<HandlerRequest>>;
+
+    /// All matching requests, in the order of their ids.
+    fn stream(&mut self, filter: &RequestFilter) -> HandlerRequestStream<'_>;
+
+    /// Cancels an open or dead request.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`](crate::StoreError::Refused) tells the state that stands against it,
+    /// also when there is no such request.
+    async fn cancel(&mut self, id: HandlerRequestId) -> Result<()>;
+
+    /// Runs an ended request again, with errors at 0.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    async fn reexecute(&mut self, id: HandlerRequestId) -> Result<()>;
+
+    /// Runs dead requests that match again, in the order of their ids, at most `limit`; answers
+    /// how many.
+    async fn reexecute_dead(&mut self, filter: &RequestFilter, limit: usize) -> Result<u64>;
+
+    /// Clears a backoff.
+    ///
+    /// # Errors
+    /// As [`cancel`](Self::cancel).
+    async fn run_now(&mut self, id: HandlerRequestId) -> Result<()>;
+}

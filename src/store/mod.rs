@@ -1,0 +1,26 @@
+//! The ports: what tidings asks of a store. A store knows no handler.
+//!
+//! The ports are small and dyn-safe; comfort lives in [`StorerExt`]. Whoever writes a store runs
+//! the [conformance suite](crate::conformance) against it (feature `test-util`). Methods that are
+//! added later have defaults.
+
+mod batch;
+mod event_repository;
+mod ext;
+mod filter;
+mod handler_request_repository;
+mod lease_renewer;
+mod registration_repository;
+mod storer;
+
+pub use batch::{
+    Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut, HandlerRoom,
+    LeaseOffer, ProcessedEvent, Renewal, RescueLost, RescuedRequest, Selection, Settled, Settlement, UnreadableRequest,
+};
+pub use event_repository::{EventRepository, EventStream, Raised, StoredEvent};
+pub use ext::StorerExt;
+pub use filter::{EventFilter, LockMode, Page, RequestFilter};
+pub use handler_request_repository::{HandlerRequestRepository, HandlerRequestStream};
+pub use lease_renewer::LeaseRenewer;
+pub use registration_repository::{AbsentHandler, Registered, RegistrationRepository, Renamed};
+pub use storer::{Capabilities, Connection, ConnectionType, Session, Storer, Transaction, WakeUps};

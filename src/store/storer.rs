@@ -1,0 +1,192 @@
+//! The store itself: sessions, transactions, and what it can do.
+
+use std::{
+    any::{Any, TypeId},
+    fmt,
+};
+
+use async_trait::async_trait;
+
+use super::{EventRepository, HandlerRequestRepository, LeaseRenewer, RegistrationRepository};
+use crate::{error::Result, signal::Signals};
+
+/// A store of events and handler requests.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidings::{Event, MemoryStore, store::{Storer, StorerExt}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store: Arc<dyn Storer> = Arc::new(MemoryStore::new());
+/// let event = Event::new("night.started", &())?;
+///
+/// // The plain form: dropping `tx` without a commit rolls back.
+/// let mut tx = store.begin().await?;
+/// tx.events().raise(&[event.clone()]).await?;
+/// tx.commit().await?;
+///
+/// // The closure: commits on `Ok`, rolls back on `Err`.
+/// let count = store
+///     .transaction(|tx| Box::pin(async move { tx.events().count_unprocessed().await }))
+///     .await?;
+/// assert_eq!(count, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[async_trait]
+pub trait Storer: fmt::Debug + Send + Sync + 'static {
+    /// Opens a session in which every call is a transaction of its own.
+    ///
+    /// Cancellation safe. Cost on SQL: one connection from the pool, until the session is dropped.
+    ///
+    /// # Errors
+    /// No connection could be had.
+    async fn session(&self) -> Result<Box<dyn Session>>;
+
+    /// Begins a transaction. Dropping it rolls back.
+    ///
+    /// Cancellation safe. Cost on SQL: one connection until it ends, and a round trip.
+    ///
+    /// # Errors
+    /// No connection could be had.
+    async fn begin(&self) -> Result<Box<dyn Transaction>>;
+
+    /// Opens what renews leases. It is called, and the renewer is used, on a runtime and a thread
+    /// of its own, so the renewer shares neither a connection nor a pool with sessions.
+    ///
+    /// # Errors
+    /// No connection could be had.
+    async fn lease_renewer(&self) -> Result<Box<dyn LeaseRenewer>>;
+
+    /// The wake-ups of this process; clones share them.
+    fn signals(&self) -> Signals;
+
+    /// What the store can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Which connection its transactional handlers get.
+    fn connection_type(&self) -> ConnectionType;
+
+    /// Hears of work that other processes or foreign transactions made, and raises
+    /// [`signals`](Self::signals), until it fails. A scheduler calls it again then, and polls
+    /// meanwhile. Only asked of stores whose capabilities say [`WakeUps::Listener`].
+    ///
+    /// # Errors
+    /// The connection was lost, or is not tested through any more.
+    async fn listen(&self) -> Result<()> {
+        std::future::pending().await
+    }
+}
+
+/// A place to read and write: an open session or transaction.
+pub trait Session: Send {
+    /// The events.
+    fn events(&mut self) -> Box<dyn EventRepository + '_>;
+
+    /// The handler requests.
+    fn handler_requests(&mut self) -> Box<dyn HandlerRequestRepository + '_>;
+
+    /// The registrations.
+    fn registrations(&mut self) -> Box<dyn RegistrationRepository + '_>;
+
+    /// The connection underneath, for transactional handlers.
+    fn connection(&mut self) -> Connection<'_>;
+}
+
+/// A session whose calls take effect together, or not at all.
+#[async_trait]
+#[must_use = "a transaction that is dropped is rolled back"]
+pub trait Transaction: Session {
+    /// Makes everything visible and durable.
+    ///
+    /// Not cancellation safe: a dropped commit may or may not have taken effect.
+    ///
+    /// # Errors
+    /// After a transient error that [is uncertain](crate::StoreError::is_uncertain) either
+    /// everything or nothing took effect.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Undoes everything.
+    ///
+    /// # Errors
+    /// The connection was lost; the database then undoes everything by itself.
+    async fn rollback(self: Box<Self>) -> Result<()>;
+}
+
+/// The connection of a session, erased.
+pub struct Connection<'a>(&'a mut (dyn Any + Send));
+
+impl<'a> Connection<'a> {
+    /// Erases a connection.
+    pub fn new<C: Any + Send>(connection: &'a mut C) -> Self {
+        Self(connection)
+    }
+
+    /// The connection, if it is a `C`.
+    #[must_use]
+    pub fn downcast<C: Any + Send>(self) -> Option<&'a mut C> {
+        self.0.downcast_mut()
+    }
+}
+
+impl fmt::Debug for Connection<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+/// The type of the connection that a store gives to transactional handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionType {
+    id: TypeId,
+    name: &'static str,
+}
+
+impl ConnectionType {
+    /// The type `C`.
+    #[must_use]
+    pub fn of<C: Any + Send>() -> Self {
+        Self { id: TypeId::of::<C>(), name: std::any::type_name::<C>() }
+    }
+
+    /// The type's name, for messages.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// What a store can do, as data: the conformance suite and the schedulers adapt to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The kind of store, in lower case, as telemetry shows it: `memory`, `postgresql`, …
+    pub system: &'static str,
+    /// How a scheduler learns of new work.
+    pub wake_ups: WakeUps,
+    /// Whether two transactions can write at the same time.
+    pub concurrent_writers: bool,
+    /// Whether other processes can share the store.
+    pub shared: bool,
+}
+
+impl Capabilities {
+    /// The capabilities of a store of this kind: no wake-ups from elsewhere, one writer, shared.
+    #[must_use]
+    pub const fn new(system: &'static str) -> Self {
+        Self { system, wake_ups: WakeUps::InProcess, concurrent_writers: false, shared: true }
+    }
+}
+
+/// How completely [`Storer::signals`] tells of new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WakeUps {
+    /// Every commit is seen.
+    Complete,
+    /// Own commits are seen, others while [`Storer::listen`] runs.
+    Listener,
+    /// Own commits are seen, others must be polled for.
+    InProcess,
+}
