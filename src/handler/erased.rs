@@ -17,7 +17,11 @@ pub(crate) trait ErasedHandler: Send + Sync {
 
 /// A handler that gets the connection of the transaction in which its request is settled.
 pub(crate) trait ErasedTransactionalHandler: Send + Sync {
-    fn call<'c>(&'c self, context: Context, connection: Connection<'c>) -> BoxFuture<'c, HandlerResult>;
+    fn call<'c>(
+        &'c self,
+        context: Context,
+        connection: Connection<'c>,
+    ) -> BoxFuture<'c, HandlerResult>;
 }
 
 pub(super) struct Ordinary<F, E>(pub(super) F, pub(super) PhantomData<fn(E)>);
@@ -48,16 +52,24 @@ where
     C: Send + 'static,
     F: for<'c> TransactionalFn<'c, E, C>,
 {
-    fn call<'c>(&'c self, context: Context, connection: Connection<'c>) -> BoxFuture<'c, HandlerResult> {
+    fn call<'c>(
+        &'c self,
+        context: Context,
+        connection: Connection<'c>,
+    ) -> BoxFuture<'c, HandlerResult> {
         Box::pin(async move {
-            let event = E::from_event(context.event()).map_err(|error| undecodable(error, &context))?;
+            let event =
+                E::from_event(context.event()).map_err(|error| undecodable(error, &context))?;
             let connection = connection.downcast::<C>().ok_or_else(|| {
                 HandlerError::new(format!(
                     "the store gave another connection than the {} that the handler takes",
                     std::any::type_name::<C>()
                 ))
             })?;
-            self.0.call(event, context, connection).await.map_err(IntoHandlerError::into_handler_error)
+            self.0
+                .call(event, context, connection)
+                .await
+                .map_err(IntoHandlerError::into_handler_error)
         })
     }
 }
@@ -70,7 +82,10 @@ fn undecodable(error: DecodeError, context: &Context) -> HandlerError {
         #[source]
         source: DecodeError,
     }
-    HandlerError::new(Undecodable { handler: context.handler().to_owned(), source: error })
+    HandlerError::new(Undecodable {
+        handler: context.handler().to_owned(),
+        source: error,
+    })
 }
 
 /// A plain `async fn(E, Context, &mut C) -> Result<(), X>`, where `C` is the connection of the

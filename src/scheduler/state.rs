@@ -61,6 +61,12 @@ impl SchedulerStatus {
     /// A status with nothing under way; for mocks.
     #[must_use]
     pub const fn new(state: SchedulerState) -> Self {
-        Self { state, executing: 0, buffered: 0, settling: 0, store_error: None }
+        Self {
+            state,
+            executing: 0,
+            buffered: 0,
+            settling: 0,
+            store_error: None,
+        }
     }
 }
