@@ -4,6 +4,8 @@ mod config_map;
 mod error;
 mod handler;
 mod id;
+#[cfg(feature = "mocks")]
+pub mod mocks;
 mod model;
 mod raiser;
 mod scheduler;
