@@ -49,14 +49,14 @@
 //! what comes out rather than about which calls are made, the in-memory store is the better
 //! double.
 
-mod repositories;
 mod reporter;
+mod repositories;
 mod scheduler;
 mod storer;
 
+pub use reporter::MockErrorReporter;
 pub use repositories::{
     MockEventRepository, MockHandlerRequestRepository, MockLeaseRenewer, MockRegistrationRepository,
 };
-pub use reporter::MockErrorReporter;
 pub use scheduler::MockScheduler;
 pub use storer::{MockSession, MockStorer, MockTransaction};

@@ -10,10 +10,11 @@ use crate::{
     id::{EventId, HandlerRequestId, LeaseOwner},
     model::{Event, HandlerRequest, Registration},
     store::{
-        AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, EventFilter,
-        EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository, HandlerRequestStream, LeaseRenewer,
-        LockMode, Page, Raised, Registered, RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost,
-        RescuedRequest, Settled, Settlement, StoredEvent,
+        AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure,
+        EventFilter, EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
+        HandlerRequestStream, LeaseRenewer, LockMode, Page, Raised, Registered,
+        RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, RescuedRequest,
+        Settled, Settlement, StoredEvent,
     },
     text::Name,
 };

@@ -7,8 +7,8 @@ use crate::{
     error::Result,
     signal::Signals,
     store::{
-        Capabilities, Connection, ConnectionType, EventRepository, HandlerRequestRepository, LeaseRenewer,
-        RegistrationRepository, Session, Storer, Transaction,
+        Capabilities, Connection, ConnectionType, EventRepository, HandlerRequestRepository,
+        LeaseRenewer, RegistrationRepository, Session, Storer, Transaction,
     },
 };
 

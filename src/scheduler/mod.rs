@@ -1,7 +1,7 @@
 //! Schedulers: what makes a processor and an executor work together, and when.
 
-mod state;
 mod port;
+mod status;
 
-pub use state::{SchedulerState, SchedulerStatus};
 pub use port::{Scheduler, SchedulerError, SchedulerExt, ShutdownReport};
+pub use status::SchedulerStatus;
