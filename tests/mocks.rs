@@ -8,8 +8,9 @@ use mockall::{Sequence, predicate::eq};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidings::{
-    DomainEvent, Entity, ErrorReport, ErrorReporter, EventBuffer, EventId, EventRaiser, HandlerRequest, LeaseOwner,
-    Priority, Raiser, ReportKind, Scheduler, SchedulerError, SchedulerState, SchedulerStatus, Signals, StoreError,
+    DomainEvent, Entity, ErrorReport, ErrorReporter, EventBuffer, EventId, EventRaiser,
+    HandlerRequest, LeaseOwner, Priority, Raiser, ReportKind, Scheduler, SchedulerError,
+    SchedulerState, SchedulerStatus, Signals, StoreError,
     mocks::{
         MockErrorReporter, MockEventRepository, MockHandlerRequestRepository, MockLeaseRenewer,
         MockRegistrationRepository, MockScheduler, MockSession, MockStorer, MockTransaction,
@@ -50,8 +51,16 @@ impl EventRaiser for Order {
 
 impl Order {
     fn place(id: &str, total: u64) -> Self {
-        let mut order = Self { id: id.to_owned(), events: EventBuffer::new() };
-        order.collect(&OrderPlaced { order: id.to_owned(), total }).unwrap();
+        let mut order = Self {
+            id: id.to_owned(),
+            events: EventBuffer::new(),
+        };
+        order
+            .collect(&OrderPlaced {
+                order: id.to_owned(),
+                total,
+            })
+            .unwrap();
         order
     }
 }
@@ -66,7 +75,15 @@ impl Orders {
     async fn place(&self, order: &str, total: u64) -> Result<(), StoreError> {
         let mut tx = self.store.begin().await?;
         insert(&mut *tx, order)?;
-        self.raiser.raise_typed(&mut *tx, &OrderPlaced { order: order.to_owned(), total }).await?;
+        self.raiser
+            .raise_typed(
+                &mut *tx,
+                &OrderPlaced {
+                    order: order.to_owned(),
+                    total,
+                },
+            )
+            .await?;
         tx.commit().await?;
         self.raiser.wake();
         Ok(())
@@ -82,10 +99,13 @@ impl Orders {
 }
 
 fn insert(session: &mut (impl Session + ?Sized), order: &str) -> Result<(), StoreError> {
-    let table: &mut OrderTable = session
-        .connection()
-        .downcast()
-        .ok_or_else(|| StoreError::invalid("the connection", "is another one", "use the shop's database"))?;
+    let table: &mut OrderTable = session.connection().downcast().ok_or_else(|| {
+        StoreError::invalid(
+            "the connection",
+            "is another one",
+            "use the shop's database",
+        )
+    })?;
     table.0.lock().push(order.to_owned());
     Ok(())
 }
@@ -93,11 +113,17 @@ fn insert(session: &mut (impl Session + ?Sized), order: &str) -> Result<(), Stor
 /// Runs all dead requests of a handler again, a hundred at a time, and answers how many.
 async fn reexecute_dead(store: &dyn Storer, handler: &str) -> Result<u64, StoreError> {
     const LIMIT: usize = 100;
-    let filter = RequestFilter { handlers: vec![handler.into()], ..RequestFilter::default() };
+    let filter = RequestFilter {
+        handlers: vec![handler.into()],
+        ..RequestFilter::default()
+    };
     let mut session = store.session().await?;
     let mut total = 0;
     loop {
-        let count = session.handler_requests().reexecute_dead(&filter, LIMIT).await?;
+        let count = session
+            .handler_requests()
+            .reexecute_dead(&filter, LIMIT)
+            .await?;
         total += count;
         if count < LIMIT as u64 {
             return Ok(total);
@@ -106,7 +132,10 @@ async fn reexecute_dead(store: &dyn Storer, handler: &str) -> Result<u64, StoreE
 }
 
 /// Does something while the scheduler pauses.
-async fn while_paused(scheduler: &dyn Scheduler, work: impl FnOnce()) -> Result<(), SchedulerError> {
+async fn while_paused(
+    scheduler: &dyn Scheduler,
+    work: impl FnOnce(),
+) -> Result<(), SchedulerError> {
     scheduler.pause().await?;
     work();
     scheduler.resume().await
@@ -125,14 +154,21 @@ impl<R: ErrorReporter> ErrorReporter for OnlyFinal<R> {
 // Its tests.
 
 fn unavailable(operation: &'static str) -> StoreError {
-    StoreError::Unavailable { operation, source: None }
+    StoreError::Unavailable {
+        operation,
+        source: None,
+    }
 }
 
 /// A transaction in which `table` is the connection and raising answers `raised`.
-fn transaction(table: &OrderTable, raised: fn() -> Result<Vec<Raised>, StoreError>) -> MockTransaction {
+fn transaction(
+    table: &OrderTable,
+    raised: fn() -> Result<Vec<Raised>, StoreError>,
+) -> MockTransaction {
     let table = table.clone();
     let mut tx = MockTransaction::new();
-    tx.expect_connection().returning(move || Connection::new(Box::leak(Box::new(table.clone()))));
+    tx.expect_connection()
+        .returning(move || Connection::new(Box::leak(Box::new(table.clone()))));
     tx.expect_events().once().returning(move || {
         let mut events = MockEventRepository::new();
         events
@@ -152,9 +188,18 @@ fn transaction(table: &OrderTable, raised: fn() -> Result<Vec<Raised>, StoreErro
 
 fn orders(begin: Result<MockTransaction, StoreError>) -> (Orders, Signals) {
     let mut store = MockStorer::new();
-    store.expect_begin().once().return_once(|| begin.map(|tx| Box::new(tx) as _));
+    store
+        .expect_begin()
+        .once()
+        .return_once(|| begin.map(|tx| Box::new(tx) as _));
     let signals = Signals::default();
-    (Orders { store: Arc::new(store), raiser: Raiser::new(signals.clone()) }, signals)
+    (
+        Orders {
+            store: Arc::new(store),
+            raiser: Raiser::new(signals.clone()),
+        },
+        signals,
+    )
 }
 
 #[tokio::test]
@@ -189,7 +234,9 @@ async fn when_the_event_cannot_be_raised_nothing_commits() {
 #[tokio::test]
 async fn when_the_commit_fails_nobody_is_woken() {
     let mut tx = transaction(&OrderTable::default(), || Ok(vec![Raised::New]));
-    tx.expect_commit().once().returning(|| Err(unavailable("commit")));
+    tx.expect_commit()
+        .once()
+        .returning(|| Err(unavailable("commit")));
     let (orders, signals) = orders(Ok(tx));
     let error = orders.place("4711", 12).await.unwrap_err();
     assert!(error.is_uncertain(), "{error}");
@@ -231,7 +278,10 @@ async fn the_closure_form_commits_in_a_spawned_task() {
             .store
             .transaction(|session| {
                 Box::pin(async move {
-                    let placed = OrderPlaced { order: "4711".to_owned(), total: 12 };
+                    let placed = OrderPlaced {
+                        order: "4711".to_owned(),
+                        total: 12,
+                    };
                     raiser.raise_typed(session, &placed).await
                 })
             })
@@ -243,22 +293,38 @@ async fn the_closure_form_commits_in_a_spawned_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_closure_form_rolls_back_on_an_error() {
     let mut tx = MockTransaction::new();
-    tx.expect_rollback().once().returning(|| Err(unavailable("rollback")));
+    tx.expect_rollback()
+        .once()
+        .returning(|| Err(unavailable("rollback")));
     let (orders, _) = orders(Ok(tx));
     let result: Result<(), StoreError> = tokio::spawn(async move {
-        orders.store.transaction(|_| Box::pin(async { Err(unavailable("find the order")) })).await
+        orders
+            .store
+            .transaction(|_| Box::pin(async { Err(unavailable("find the order")) }))
+            .await
     })
     .await
     .unwrap();
-    assert!(result.unwrap_err().to_string().starts_with("find the order"), "the first error is the one that counts");
+    assert!(
+        result
+            .unwrap_err()
+            .to_string()
+            .starts_with("find the order"),
+        "the first error is the one that counts"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_closure_form_tells_that_its_commit_failed() {
     let mut tx = MockTransaction::new();
-    tx.expect_commit().once().returning(|| Err(unavailable("commit")));
+    tx.expect_commit()
+        .once()
+        .returning(|| Err(unavailable("commit")));
     let (orders, _) = orders(Ok(tx));
-    let result: Result<u32, StoreError> = orders.store.transaction(|_| Box::pin(async { Ok(1) })).await;
+    let result: Result<u32, StoreError> = orders
+        .store
+        .transaction(|_| Box::pin(async { Ok(1) }))
+        .await;
     assert!(result.unwrap_err().to_string().starts_with("commit"));
 }
 
@@ -266,19 +332,28 @@ async fn the_closure_form_tells_that_its_commit_failed() {
 async fn dead_requests_are_reexecuted_until_none_is_left() {
     let counts = Arc::new(Mutex::new(vec![7, 100, 100]));
     let mut session = MockSession::new();
-    session.expect_handler_requests().times(3).returning(move || {
-        let counts = Arc::clone(&counts);
-        let filter = RequestFilter { handlers: vec!["send_mail".into()], ..RequestFilter::default() };
-        let mut requests = MockHandlerRequestRepository::new();
-        requests
-            .expect_reexecute_dead()
-            .with(eq(filter), eq(100))
-            .once()
-            .returning(move |_, _| Ok(counts.lock().pop().unwrap()));
-        Box::new(requests)
-    });
+    session
+        .expect_handler_requests()
+        .times(3)
+        .returning(move || {
+            let counts = Arc::clone(&counts);
+            let filter = RequestFilter {
+                handlers: vec!["send_mail".into()],
+                ..RequestFilter::default()
+            };
+            let mut requests = MockHandlerRequestRepository::new();
+            requests
+                .expect_reexecute_dead()
+                .with(eq(filter), eq(100))
+                .once()
+                .returning(move |_, _| Ok(counts.lock().pop().unwrap()));
+            Box::new(requests)
+        });
     let mut store = MockStorer::new();
-    store.expect_session().once().return_once(|| Ok(Box::new(session)));
+    store
+        .expect_session()
+        .once()
+        .return_once(|| Ok(Box::new(session)));
     assert_eq!(reexecute_dead(&store, "send_mail").await.unwrap(), 207);
 }
 
@@ -287,36 +362,64 @@ async fn reexecuting_stops_at_the_first_error() {
     let mut session = MockSession::new();
     session.expect_handler_requests().once().returning(|| {
         let mut requests = MockHandlerRequestRepository::new();
-        requests.expect_reexecute_dead().once().returning(|_, _| Err(unavailable("reexecute dead requests")));
+        requests
+            .expect_reexecute_dead()
+            .once()
+            .returning(|_, _| Err(unavailable("reexecute dead requests")));
         Box::new(requests)
     });
     let mut store = MockStorer::new();
-    store.expect_session().once().return_once(|| Ok(Box::new(session)));
-    assert!(reexecute_dead(&store, "send_mail").await.unwrap_err().is_transient());
+    store
+        .expect_session()
+        .once()
+        .return_once(|| Ok(Box::new(session)));
+    assert!(
+        reexecute_dead(&store, "send_mail")
+            .await
+            .unwrap_err()
+            .is_transient()
+    );
 }
 
 #[tokio::test]
 async fn the_scheduler_pauses_around_the_work() {
     let mut order = Sequence::new();
     let mut scheduler = MockScheduler::new();
-    scheduler.expect_pause().once().in_sequence(&mut order).returning(|| Ok(()));
-    scheduler.expect_resume().once().in_sequence(&mut order).returning(|| Ok(()));
-    scheduler.expect_status().returning(|| SchedulerStatus::new(SchedulerState::Paused));
+    scheduler
+        .expect_pause()
+        .once()
+        .in_sequence(&mut order)
+        .returning(|| Ok(()));
+    scheduler
+        .expect_resume()
+        .once()
+        .in_sequence(&mut order)
+        .returning(|| Ok(()));
+    scheduler
+        .expect_status()
+        .returning(|| SchedulerStatus::new(SchedulerState::Paused));
     let mut seen = None;
-    while_paused(&scheduler, || seen = Some(scheduler.status().state)).await.unwrap();
+    while_paused(&scheduler, || seen = Some(scheduler.status().state))
+        .await
+        .unwrap();
     assert_eq!(seen, Some(SchedulerState::Paused));
 }
 
 #[tokio::test]
 async fn a_scheduler_that_cannot_pause_stops_the_work() {
     let mut scheduler = MockScheduler::new();
-    scheduler
-        .expect_pause()
-        .once()
-        .returning(|| Err(SchedulerError::NotRunning { action: "pause", state: SchedulerState::Stopped }));
+    scheduler.expect_pause().once().returning(|| {
+        Err(SchedulerError::NotRunning {
+            action: "pause",
+            state: SchedulerState::Stopped,
+        })
+    });
     let mut done = false;
     let error = while_paused(&scheduler, || done = true).await.unwrap_err();
-    assert_eq!(error.to_string(), "pause needs a running scheduler, but it is stopped");
+    assert_eq!(
+        error.to_string(),
+        "pause needs a running scheduler, but it is stopped"
+    );
     assert!(!done);
 }
 
@@ -334,7 +437,11 @@ async fn only_final_errors_are_passed_on() {
         report
     };
     let mut inner = MockErrorReporter::new();
-    inner.expect_report().withf(|report| report.is_final).once().returning(|_| false);
+    inner
+        .expect_report()
+        .withf(|report| report.is_final)
+        .once()
+        .returning(|_| false);
     let reporter = OnlyFinal(inner);
     assert!(reporter.report(report(false)).await);
     assert!(!reporter.report(report(true)).await);
@@ -356,27 +463,59 @@ async fn registrations_requests_and_leases_are_mocked_as_well() {
     let mut session = MockSession::new();
     session.expect_registrations().once().returning(|| {
         let mut registrations = MockRegistrationRepository::new();
-        registrations.expect_retire().withf(|handler| handler == "send_fax").once().returning(|_| Ok(2));
+        registrations
+            .expect_retire()
+            .withf(|handler| handler == "send_fax")
+            .once()
+            .returning(|_| Ok(2));
         Box::new(registrations)
     });
     session.expect_handler_requests().once().returning(move || {
         let request = request.clone();
         let mut requests = MockHandlerRequestRepository::new();
         requests.expect_stream().once().returning(move |_| {
-            let all = vec![Ok(request.clone()), Err(unavailable("read handler requests"))];
+            let all = vec![
+                Ok(request.clone()),
+                Err(unavailable("read handler requests")),
+            ];
             Box::pin(futures_util::stream::iter(all))
         });
         Box::new(requests)
     });
-    assert_eq!(session.registrations().retire(&"send_fax".into()).await.unwrap(), 2);
+    assert_eq!(
+        session
+            .registrations()
+            .retire(&"send_fax".into())
+            .await
+            .unwrap(),
+        2
+    );
     let mut repository = session.handler_requests();
     let mut all = repository.stream(&RequestFilter::default());
-    assert_eq!(futures_util::StreamExt::next(&mut all).await.unwrap().unwrap().id, id);
-    assert!(futures_util::StreamExt::next(&mut all).await.unwrap().is_err());
+    assert_eq!(
+        futures_util::StreamExt::next(&mut all)
+            .await
+            .unwrap()
+            .unwrap()
+            .id,
+        id
+    );
+    assert!(
+        futures_util::StreamExt::next(&mut all)
+            .await
+            .unwrap()
+            .is_err()
+    );
 
     let mut renewer = MockLeaseRenewer::new();
-    renewer.expect_renew().once().returning(move |_| Ok(vec![id]));
-    let renewal =
-        Renewal { owner: LeaseOwner::new(), lease: std::time::Duration::from_secs(30), requests: vec![(id, 1)] };
+    renewer
+        .expect_renew()
+        .once()
+        .returning(move |_| Ok(vec![id]));
+    let renewal = Renewal {
+        owner: LeaseOwner::new(),
+        lease: std::time::Duration::from_secs(30),
+        requests: vec![(id, 1)],
+    };
     assert_eq!(renewer.renew(&renewal).await.unwrap(), [id]);
 }

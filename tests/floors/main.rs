@@ -16,7 +16,13 @@ use source::{crate_paths, declared_modules};
 
 /// The floors from the ground up: modules, and which neighbours on its own floor each may import.
 const FLOORS: &[&[(&str, &[&str])]] = &[
-    &[("error", &[]), ("id", &[]), ("clock", &[]), ("signal", &[]), ("text", &[])],
+    &[
+        ("error", &[]),
+        ("id", &[]),
+        ("clock", &[]),
+        ("signal", &[]),
+        ("text", &[]),
+    ],
     &[("model", &[])],
     &[
         ("store", &[]),
@@ -25,7 +31,12 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
         ("handler", &["store"]),
         ("config_map", &["handler", "store"]),
     ],
-    &[("memory", &[]), ("instrumented", &[]), ("faulty", &[]), ("conformance", &[])],
+    &[
+        ("memory", &[]),
+        ("instrumented", &[]),
+        ("faulty", &[]),
+        ("conformance", &[]),
+    ],
     &[("processor", &[]), ("executor", &[])],
     &[("scheduler", &[])],
     &[("testkit", &[]), ("mocks", &[]), ("guide", &[])],
@@ -48,22 +59,31 @@ fn objection(module: &str, other: &str) -> Option<String> {
         return Some(format!("{module} has no floor; give it one in this test"));
     };
     let Some((below, _)) = place(other) else {
-        return Some(format!("{module} imports {other} by way of the crate's root; name its module instead"));
+        return Some(format!(
+            "{module} imports {other} by way of the crate's root; name its module instead"
+        ));
     };
-    let forbidden = FORBIDDEN.iter().any(|(name, others)| *name == module && others.contains(&other));
+    let forbidden = FORBIDDEN
+        .iter()
+        .any(|(name, others)| *name == module && others.contains(&other));
     if forbidden {
         Some(format!("{module} imports {other}, which it must not know"))
     } else if below < floor || (below == floor && neighbours.contains(&other)) {
         None
     } else {
-        Some(format!("{module} on floor {floor} imports {other} on floor {below}"))
+        Some(format!(
+            "{module} on floor {floor} imports {other} on floor {below}"
+        ))
     }
 }
 
 /// A module's floor, and the neighbours that it may import.
 fn place(module: &str) -> Option<(usize, &'static [&'static str])> {
     FLOORS.iter().enumerate().find_map(|(floor, modules)| {
-        modules.iter().find(|(name, _)| *name == module).map(|(_, neighbours)| (floor, *neighbours))
+        modules
+            .iter()
+            .find(|(name, _)| *name == module)
+            .map(|(_, neighbours)| (floor, *neighbours))
     })
 }
 
@@ -72,9 +92,13 @@ fn modules_import_only_from_floors_below() {
     let mut objections = Vec::new();
     let mut imports = BTreeMap::new();
     for file in rust_files(&src()) {
-        let Some(module) = Module::of(&file) else { continue };
+        let Some(module) = Module::of(&file) else {
+            continue;
+        };
         for path in crate_paths(&fs::read_to_string(&file).unwrap(), module.depth) {
-            *imports.entry((module.name.clone(), path.head.clone())).or_insert(0) += 1;
+            *imports
+                .entry((module.name.clone(), path.head.clone()))
+                .or_insert(0) += 1;
             if let Some(objection) = objection(&module.name, &path.head) {
                 let file = file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
                 objections.push(format!("{}:{}: {objection}", file.display(), path.line));
@@ -82,7 +106,10 @@ fn modules_import_only_from_floors_below() {
         }
     }
     let known = ("raiser".to_owned(), "store".to_owned());
-    assert!(imports.contains_key(&known), "the imports are not found any more: {imports:?}");
+    assert!(
+        imports.contains_key(&known),
+        "the imports are not found any more: {imports:?}"
+    );
     assert!(objections.is_empty(), "\n{}\n", objections.join("\n"));
 }
 
@@ -90,10 +117,20 @@ fn modules_import_only_from_floors_below() {
 fn every_module_has_one_floor() {
     let root = fs::read_to_string(src().join("lib.rs")).unwrap();
     let modules = declared_modules(&root);
-    assert!(modules.len() > 5, "the modules of the root are not found any more: {modules:?}");
+    assert!(
+        modules.len() > 5,
+        "the modules of the root are not found any more: {modules:?}"
+    );
     for module in modules {
-        let floors = FLOORS.iter().flat_map(|floor| floor.iter()).filter(|(name, _)| *name == module).count();
-        assert_eq!(floors, 1, "module {module} must have one floor in this test");
+        let floors = FLOORS
+            .iter()
+            .flat_map(|floor| floor.iter())
+            .filter(|(name, _)| *name == module)
+            .count();
+        assert_eq!(
+            floors, 1,
+            "module {module} must have one floor in this test"
+        );
     }
 }
 
@@ -117,7 +154,11 @@ fn what_must_not_be_imported_is_objected_to() {
         ("model", "model", true),
     ] {
         let objection = objection(module, other);
-        assert_eq!(objection.is_none(), allowed, "{module} imports {other}: {objection:?}");
+        assert_eq!(
+            objection.is_none(),
+            allowed,
+            "{module} imports {other}: {objection:?}"
+        );
     }
 }
 
@@ -145,19 +186,26 @@ impl Module {
         if parts.last() == Some(&"mod") {
             parts.pop();
         }
-        Some(Self { name: (*parts.first()?).to_owned(), depth: parts.len() })
+        Some(Self {
+            name: (*parts.first()?).to_owned(),
+            depth: parts.len(),
+        })
     }
 }
 
 #[test]
 fn files_are_told_their_module_and_depth() {
-    let module = |file: &str| Module::of(&src().join(file)).map(|module| (module.name, module.depth));
+    let module =
+        |file: &str| Module::of(&src().join(file)).map(|module| (module.name, module.depth));
     assert_eq!(module("lib.rs"), None);
     assert_eq!(module("config_map/tests.rs"), None);
     assert_eq!(module("error.rs"), Some(("error".to_owned(), 1)));
     assert_eq!(module("store/mod.rs"), Some(("store".to_owned(), 1)));
     assert_eq!(module("store/batch.rs"), Some(("store".to_owned(), 2)));
-    assert_eq!(module("memory/index/due.rs"), Some(("memory".to_owned(), 3)));
+    assert_eq!(
+        module("memory/index/due.rs"),
+        Some(("memory".to_owned(), 3))
+    );
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {

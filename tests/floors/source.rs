@@ -34,7 +34,11 @@ pub fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
             _ => {}
         }
         let depth = depth + inline_modules.len();
-        let after = if tokens[at].is("crate") { Some(at + 1) } else { after_supers(&tokens, at, depth) };
+        let after = if tokens[at].is("crate") {
+            Some(at + 1)
+        } else {
+            after_supers(&tokens, at, depth)
+        };
         match after.filter(|&after| is_separator(&tokens, after)) {
             Some(after) => {
                 paths.extend(heads(&tokens[after + 2..]));
@@ -49,7 +53,11 @@ pub fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
 /// The modules that a file declares, test modules left out.
 pub fn declared_modules(source: &str) -> Vec<String> {
     let tokens = without_tests(tokens(source));
-    tokens.windows(2).filter(|pair| pair[0].is("mod") && pair[1].is_name()).map(|pair| pair[1].text.clone()).collect()
+    tokens
+        .windows(2)
+        .filter(|pair| pair[0].is("mod") && pair[1].is_name())
+        .map(|pair| pair[1].text.clone())
+        .collect()
 }
 
 #[derive(Clone, Debug)]
@@ -65,12 +73,14 @@ impl Token {
     }
 
     fn is_name(&self) -> bool {
-        self.text.starts_with(|first: char| first.is_alphabetic() || first == '_')
+        self.text
+            .starts_with(|first: char| first.is_alphabetic() || first == '_')
     }
 }
 
 fn is_separator(tokens: &[Token], at: usize) -> bool {
-    tokens.get(at).is_some_and(|token| token.is(":")) && tokens.get(at + 1).is_some_and(|token| token.is(":"))
+    tokens.get(at).is_some_and(|token| token.is(":"))
+        && tokens.get(at + 1).is_some_and(|token| token.is(":"))
 }
 
 /// Where a chain of exactly `depth` `super` ends, if one begins here.
@@ -91,7 +101,10 @@ fn after_supers(tokens: &[Token], mut at: usize, depth: usize) -> Option<usize> 
 
 /// The first segments of a path or of a group of paths.
 fn heads(tokens: &[Token]) -> Vec<CratePath> {
-    let path = |token: &Token| CratePath { line: token.line, head: token.text.clone() };
+    let path = |token: &Token| CratePath {
+        line: token.line,
+        head: token.text.clone(),
+    };
     match tokens.first() {
         Some(token) if token.is_name() => vec![path(token)],
         Some(token) if token.is("{") => {
@@ -119,12 +132,17 @@ fn heads(tokens: &[Token]) -> Vec<CratePath> {
 /// Leaves out what follows `#[cfg(test)]` or `#[cfg(all(test, …))]`: one item each.
 fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
     let begins = |at: usize, words: &[&str]| {
-        words.iter().enumerate().all(|(n, word)| tokens.get(at + n).is_some_and(|token| token.is(word)))
+        words
+            .iter()
+            .enumerate()
+            .all(|(n, word)| tokens.get(at + n).is_some_and(|token| token.is(word)))
     };
     let mut kept = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        if begins(at, &["#", "[", "cfg", "(", "test", ")"]) || begins(at, &["#", "[", "cfg", "(", "all", "(", "test"]) {
+        if begins(at, &["#", "[", "cfg", "(", "test", ")"])
+            || begins(at, &["#", "[", "cfg", "(", "all", "(", "test"])
+        {
             at = end_of_item(&tokens, at);
         } else {
             kept.push(tokens[at].clone());
@@ -157,10 +175,15 @@ fn tokens(source: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     while let Some(first) = rest.chars().next() {
         let len = literal_or_comment(rest).unwrap_or_else(|| {
-            let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let word = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             let len = word.max(first.len_utf8());
             if !first.is_whitespace() {
-                tokens.push(Token { line, text: rest[..len].to_owned() });
+                tokens.push(Token {
+                    line,
+                    text: rest[..len].to_owned(),
+                });
             }
             len
         });
@@ -172,14 +195,23 @@ fn tokens(source: &str) -> Vec<Token> {
 
 /// The length of the comment or of the text, byte or character literal that begins here.
 fn literal_or_comment(rest: &str) -> Option<usize> {
-    let until = |start: usize, end: &str| Some(rest[start..].find(end).map_or(rest.len(), |at| start + at + end.len()));
+    let until = |start: usize, end: &str| {
+        Some(
+            rest[start..]
+                .find(end)
+                .map_or(rest.len(), |at| start + at + end.len()),
+        )
+    };
     if rest.starts_with("//") {
         return until(0, "\n");
     }
     if rest.starts_with("/*") {
         return until(2, "*/");
     }
-    let prefixed = rest.strip_prefix("br").or_else(|| rest.strip_prefix('r')).map(|raw| raw.trim_start_matches('#'));
+    let prefixed = rest
+        .strip_prefix("br")
+        .or_else(|| rest.strip_prefix('r'))
+        .map(|raw| raw.trim_start_matches('#'));
     if let Some(raw) = prefixed.filter(|raw| raw.starts_with('"')) {
         let start = rest.len() - raw.len();
         let hashes = "#".repeat(rest[..start].matches('#').count());
@@ -215,22 +247,35 @@ mod tests {
     use super::*;
 
     fn found(source: &str, depth: usize) -> Vec<(usize, String)> {
-        crate_paths(source, depth).into_iter().map(|path| (path.line, path.head)).collect()
+        crate_paths(source, depth)
+            .into_iter()
+            .map(|path| (path.line, path.head))
+            .collect()
     }
 
     #[test]
     fn paths_of_every_form_are_found_with_their_line() {
         let source = "use crate::{\n    a::{B, c::D},\n    e,\n    f::G,\n};\nfn h() -> crate::i::J { $crate::k!() }\n";
         let expected = [(2, "a"), (3, "e"), (4, "f"), (6, "i"), (6, "k")];
-        assert_eq!(found(source, 1), expected.map(|(line, head)| (line, head.to_owned())));
+        assert_eq!(
+            found(source, 1),
+            expected.map(|(line, head)| (line, head.to_owned()))
+        );
     }
 
     #[test]
     fn enough_supers_reach_the_root() {
-        assert_eq!(found("use super::store::Page;", 1), [(1, "store".to_owned())]);
+        assert_eq!(
+            found("use super::store::Page;", 1),
+            [(1, "store".to_owned())]
+        );
         assert_eq!(found("use super::store::Page;", 2), []);
-        assert_eq!(found("use super::super::store::Page;", 2), [(1, "store".to_owned())]);
-        let inline = "mod a {\n use super::{B, C};\n use super::super::d; fn e() {}\n}\nuse super::f;";
+        assert_eq!(
+            found("use super::super::store::Page;", 2),
+            [(1, "store".to_owned())]
+        );
+        let inline =
+            "mod a {\n use super::{B, C};\n use super::super::d; fn e() {}\n}\nuse super::f;";
         assert_eq!(found(inline, 1), [(3, "d".to_owned()), (5, "f".to_owned())]);
     }
 
