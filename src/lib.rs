@@ -5,6 +5,8 @@ mod error;
 mod executor;
 mod handler;
 mod id;
+#[cfg(feature = "mocks")]
+pub mod mocks;
 mod model;
 mod processor;
 mod raiser;
@@ -31,12 +33,12 @@ pub use crate::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
         EventRaiser, ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome,
         PatternError, Payload, Priority, PriorityError, Refusal, Registration, RegistrationState,
-        RequestState, Rescue, SUSPECT_FROM_RESCUES,
+        RequestState, Rescue, SUSPECT_FROM_RESCUES, SchedulerState,
     },
     raiser::{RaiseConnection, Raiser},
     scheduler::{
         ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,
-        SchedulerExt, SchedulerState, SchedulerStatus, ShutdownReport,
+        SchedulerExt, SchedulerStatus, ShutdownReport,
     },
     settings::BuildError,
     signal::{Signal, Signals},

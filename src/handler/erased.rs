@@ -89,11 +89,12 @@ fn undecodable(error: DecodeError, context: &Context) -> HandlerError {
 }
 
 /// A plain `async fn(E, Context, &mut C) -> Result<(), X>`, where `C` is the connection of the
-/// store's database. It is implemented for functions; nothing else needs to.
+/// store's database. It is implemented for functions and for `async` closures that capture
+/// nothing; nothing else needs to.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transactional handler",
     label = "not an `async fn(E, Context, &mut C) -> Result<(), X>`",
-    note = "a transactional handler is an `async fn`, not a closure; give it state with `Handler::transactional_with_state`"
+    note = "a transactional handler is an `async fn` or an `async` closure; it captures nothing; give it state with `Handler::transactional_with_state`"
 )]
 pub trait TransactionalFn<'c, E, C: 'c>: Send + Sync {
     /// The running handler.

@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use tokio::{sync::RwLock, task::AbortHandle, time::Instant};
 
 use super::{
-    SchedulerError, SchedulerState, SchedulerStatus, ShutdownReport, housekeeping::keep_house,
-    loops, supervisor::supervise,
+    SchedulerError, SchedulerStatus, ShutdownReport, housekeeping::keep_house, loops,
+    supervisor::supervise,
 };
 use crate::{
     executor::{Deadline, Executor},
+    model::SchedulerState,
     signal::Signal,
     store::WakeUps,
     telemetry::Gauges,

@@ -12,11 +12,11 @@ mod housekeeping;
 mod loops;
 mod port;
 mod registration;
-mod state;
+mod status;
 mod supervisor;
 
 pub use builder::SchedulerBuilder;
 pub use concurrent::ConcurrentScheduler;
 pub use cooperative::CooperativeScheduler;
 pub use port::{Scheduler, SchedulerError, SchedulerExt, ShutdownReport};
-pub use state::{SchedulerState, SchedulerStatus};
+pub use status::SchedulerStatus;

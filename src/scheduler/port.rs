@@ -4,8 +4,8 @@ use std::{future::Future, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{SchedulerState, SchedulerStatus};
-use crate::error::StoreError;
+use super::SchedulerStatus;
+use crate::{error::StoreError, model::SchedulerState};
 
 /// Starts, pauses and stops the work on events. Dropping a scheduler stops it at once; its leases
 /// are then rescued by others.

@@ -13,8 +13,7 @@ pub(crate) use gauges::{Gauges, Reading};
 pub(crate) use round::{ExecutionSpan, Round, RoundLink};
 
 use crate::{
-    model::{Event, Outcome},
-    scheduler::SchedulerState,
+    model::{Event, Outcome, SchedulerState},
     store::{ClaimedRequest, ProcessedEvent, RescuedRequest},
     text::Name,
 };
