@@ -15,6 +15,8 @@ mod settings;
 mod signal;
 pub mod store;
 mod telemetry;
+#[cfg(feature = "test-util")]
+pub mod testkit;
 mod text;
 
 #[cfg(feature = "test-util")]
