@@ -14,6 +14,7 @@ mod scheduler;
 mod settings;
 mod signal;
 pub mod store;
+mod store_calls;
 mod telemetry;
 mod text;
 
