@@ -4,6 +4,7 @@ mod config_map;
 mod error;
 mod handler;
 mod id;
+mod memory;
 mod model;
 mod raiser;
 mod scheduler;
@@ -26,6 +27,7 @@ pub use crate::{
         ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome, PatternError, Payload, Priority,
         PriorityError, Refusal, Registration, RegistrationState, RequestState, Rescue, SUSPECT_FROM_RESCUES,
     },
+    memory::{MemoryConnection, MemoryStore},
     raiser::{RaiseConnection, Raiser},
     scheduler::{Scheduler, SchedulerError, SchedulerExt, SchedulerState, SchedulerStatus, ShutdownReport},
     signal::{Signal, Signals},
