@@ -5,6 +5,7 @@ mod error;
 mod executor;
 mod handler;
 mod id;
+mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 mod model;
@@ -14,6 +15,7 @@ mod scheduler;
 mod settings;
 mod signal;
 pub mod store;
+mod store_calls;
 mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod testkit;
@@ -31,6 +33,7 @@ pub use crate::{
         ReportKind, TransactionalFn, WithState,
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
+    memory::{MemoryConnection, MemoryStore},
     model::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
         EventRaiser, ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome,
