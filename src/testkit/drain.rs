@@ -23,7 +23,7 @@ use crate::{
 /// use std::sync::Arc;
 /// use serde_json::json;
 /// use tidings::{
-///     ConfigMap, Context, Event, Handler, HandlerResult, MemoryStore,
+///     ConfigMap, Context, Event, Handler, HandlerError, HandlerResult, MemoryStore,
 ///     store::{Storer, StorerExt}, testkit::drain,
 /// };
 ///
@@ -33,7 +33,7 @@ use crate::{
 /// }
 ///
 /// async fn fail_once(_: Arc<Event>, context: Context) -> HandlerResult {
-///     if context.errors() == 0 { Err("the first error".into()) } else { Ok(()) }
+///     if context.errors() == 0 { Err(HandlerError::new("the first error")) } else { Ok(()) }
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]

@@ -3,16 +3,16 @@
 
 /// A path into the crate.
 #[derive(Debug, PartialEq, Eq)]
-pub struct CratePath {
+pub(crate) struct CratePath {
     /// Its line, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Its first segment below the crate's root.
-    pub head: String,
+    pub(crate) head: String,
 }
 
 /// The paths that begin with `crate::`, or with enough `super::` to reach the root from a file
 /// that is `depth` modules below it.
-pub fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
+pub(crate) fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
     let tokens = without_tests(tokens(source));
     let mut paths = Vec::new();
     let mut braces = 0_usize;
@@ -51,7 +51,7 @@ pub fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
 }
 
 /// The modules that a file declares, test modules left out.
-pub fn declared_modules(source: &str) -> Vec<String> {
+pub(crate) fn declared_modules(source: &str) -> Vec<String> {
     let tokens = without_tests(tokens(source));
     tokens
         .windows(2)
