@@ -86,8 +86,12 @@ impl<'a> Drain<'a> {
     pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
     /// The most backoffs that are ended between two looks at the store.
     const BATCH: usize = 1000;
-    /// How long handlers that still run at the deadline have to end.
-    const GRACE: Duration = Duration::from_millis(100);
+    /// How long to wait before requests that back off again are run again: so that time passes,
+    /// paused time too, and the deadline comes although a handler snoozes for ever.
+    const PACE: Duration = Duration::from_millis(1);
+    /// How long handlers that still run at the deadline have to end. A tenth of it is left to hand
+    /// back those that do not, also on a busy machine.
+    const GRACE: Duration = Duration::from_secs(2);
 
     /// By when everything must have ended; the default is 10 s.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
@@ -177,10 +181,13 @@ impl<'a> Drain<'a> {
     async fn hurry(&self, session: &mut dyn Session) -> Result<bool> {
         let events = session.events().count_unprocessed().await?;
         let open = self.count(session, OPEN).await?;
-        for request in self
+        let waiting = self
             .list(session, &[RequestState::BackingOff], Self::BATCH)
-            .await?
-        {
+            .await?;
+        if !waiting.is_empty() {
+            tokio::time::sleep(Self::PACE).await;
+        }
+        for request in waiting {
             match session.handler_requests().run_now(request.id).await {
                 // It runs already, or ended.
                 Ok(()) | Err(StoreError::Refused { .. }) => {}

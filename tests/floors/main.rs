@@ -4,6 +4,8 @@
 //! The sources are read as text, so that the test needs no compiler. Test code is exempt, and so
 //! is the root, which names every module.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod source;
 
 use std::{

@@ -219,7 +219,7 @@ async fn requests_of_handlers_elsewhere_do_not_hold_it_up() {
     expect(drain(&store, &elsewhere).await.unwrap(), 1, 1, 0, 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_deadline_tells_which_handler_snoozes_for_ever() {
     async fn snooze(_: OrderPlaced, _: Context) -> HandlerResult {
         Err(HandlerError::snooze(Duration::from_secs(3600)))
@@ -241,7 +241,7 @@ async fn the_deadline_tells_which_handler_snoozes_for_ever() {
     assert_eq!(message.lines().count(), 2, "{message}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_deadline_tells_what_executes_and_what_backs_off_and_why() {
     let (memory, store) = store();
     let hang = Handler::new("hang", |_: OrderPlaced, _: Context| {
@@ -271,7 +271,7 @@ async fn the_deadline_tells_what_executes_and_what_backs_off_and_why() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_failed_drain_left_can_be_drained_again() {
     let (memory, store) = store();
     let runs = Arc::new(AtomicUsize::new(0));
@@ -295,7 +295,7 @@ async fn what_a_failed_drain_left_can_be_drained_again() {
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_the_first_of_many_are_listed() {
     let (memory, store) = store();
     let hang = Handler::new("hang", |_: OrderPlaced, _: Context| {

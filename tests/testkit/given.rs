@@ -34,34 +34,30 @@ async fn charged(order: &str, errors: u32) -> Executed {
         .await
 }
 
-type Assertion = fn(&Executed);
+type Assertion = fn(&Executed) -> &Executed;
 
 /// Each order, the assertion that holds for it, and how its end is told.
 const OUTCOMES: [(&str, Assertion, &str); 6] = [
-    ("good", |it| drop(it.then_completed()), "it completed"),
+    ("good", |it| it.then_completed(), "it completed"),
     (
         "failing",
-        |it| drop(it.then_failed("line is down")),
+        |it| it.then_failed("line is down"),
         "it failed: the line is down",
     ),
     (
         "busy",
-        |it| drop(it.then_retried_after(WAIT)),
+        |it| it.then_retried_after(WAIT),
         "it asked for a retry after 30s: the bank is closed",
     ),
-    (
-        "early",
-        |it| drop(it.then_snoozed(WAIT)),
-        "it snoozed for 30s",
-    ),
+    ("early", |it| it.then_snoozed(WAIT), "it snoozed for 30s"),
     (
         "declined",
-        |it| drop(it.then_discarded("declined")),
+        |it| it.then_discarded("declined"),
         "it discarded: the card was declined",
     ),
     (
         "withdrawn",
-        |it| drop(it.then_canceled("withdrawn")),
+        |it| it.then_canceled("withdrawn"),
         "it canceled: the order was withdrawn",
     ),
 ];

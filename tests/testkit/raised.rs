@@ -71,8 +71,7 @@ fn a_missing_a_superfluous_and_another_event_are_named() {
         "{message}"
     );
 
-    let expected =
-        ["order.placed", "order.shipped", "order.paid"].map(|name| Expected::named(name));
+    let expected = ["order.placed", "order.shipped", "order.paid"].map(Expected::named);
     let message = failure(|| placed_and_paid().assert_exactly(&expected));
     let lines: Vec<_> = message.lines().collect();
     assert!(lines[2].ends_with("differs:"), "{message}");
@@ -104,7 +103,7 @@ fn another_entity_or_none_is_named() {
 
 #[test]
 fn order_matters() {
-    let reversed = ["order.paid", "order.placed"].map(|name| Expected::named(name));
+    let reversed = ["order.paid", "order.placed"].map(Expected::named);
     failure(|| placed_and_paid().assert_exactly(&reversed));
 }
 
@@ -169,7 +168,7 @@ async fn a_store_tells_what_was_committed_and_by_whom() {
         .unwrap();
 
     let all = raised_events(&store).await.unwrap();
-    let names = ["order.placed", "order.paid", "order.placed"].map(|name| Expected::named(name));
+    let names = ["order.placed", "order.paid", "order.placed"].map(Expected::named);
     all.assert_exactly(&names);
     all.about(&order("4711")).assert_exactly(&names[..2]);
     all.in_flow(flow).assert_exactly(&names[..2]);

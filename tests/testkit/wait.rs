@@ -160,7 +160,7 @@ async fn without_a_scheduler_the_event_is_told_as_unprocessed() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_backs_off_is_told_with_its_error() {
     let store = MemoryStore::new();
     let scheduler = start(
