@@ -266,11 +266,9 @@ fn handlers_that_block_every_thread_keep_their_leases() {
         .build()
         .unwrap();
     let renewed = other.block_on(async {
-        rig.until("both threads are blocked", |_| {
-            let started = Arc::clone(&started);
-            async move { started.load(Ordering::SeqCst) == 2 }
-        })
-        .await;
+        while started.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
         let _other = rig.scheduler(map).workers(1).lease(lease).start().await;
         let first = rig
             .requests()

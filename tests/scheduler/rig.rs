@@ -156,6 +156,8 @@ impl Rig {
                     () = signals.raised.changed_since(seen[0]) => {}
                     () = signals.ready.changed_since(seen[1]) => {}
                     () = signals.settled.changed_since(seen[2]) => {}
+                    // Some conditions change without a signal: a request that was born leased.
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
                 }
             }
         };
