@@ -1,0 +1,238 @@
+//! The processor: fans events out to handler requests. It knows no handler; the store's
+//! registrations say which handlers want an event.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt, StreamExt, stream};
+use tokio::time::Instant;
+
+use crate::{
+    error::{Chain, Result},
+    handler::{HandlerError, ProcessContext},
+    id::{EventId, LeaseOwner},
+    model::{Backoff, Event},
+    settings::Settings,
+    store::{
+        ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut, LeaseOffer,
+        Selection,
+    },
+    store_calls::StoreCalls,
+    telemetry::Telemetry,
+};
+
+/// Fans out events. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Processor {
+    calls: StoreCalls,
+    settings: Settings,
+    /// Who claims events while their hooks run.
+    owner: LeaseOwner,
+}
+
+/// Somebody offers to execute what is fanned out.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) lease_offer: LeaseOffer,
+    /// Fanning out more events than this only makes requests that must be claimed.
+    pub(crate) most_events: usize,
+}
+
+/// What a round came to.
+#[derive(Debug)]
+pub(crate) struct Processed {
+    /// There may be more that are due.
+    pub(crate) more: bool,
+    /// When nothing more is due: how long until the next event is.
+    pub(crate) next_due: Option<Duration>,
+    /// Requests that were born leased to the one who offered.
+    pub(crate) born_leased: Vec<ClaimedRequest>,
+    /// When the fan-out was sent, from which those leases count.
+    pub(crate) sent: Instant,
+}
+
+/// Hooks of one batch that run at the same time: enough to hide their waiting, few enough for the
+/// systems that they ask.
+const CONCURRENT_HOOKS: usize = 32;
+
+impl Processor {
+    pub(crate) const fn new(calls: StoreCalls, settings: Settings, owner: LeaseOwner) -> Self {
+        Self {
+            calls,
+            settings,
+            owner,
+        }
+    }
+
+    fn telemetry(&self) -> &Telemetry {
+        &self.settings.telemetry
+    }
+
+    /// Fans out one batch of due events.
+    ///
+    /// # Errors
+    /// The store failed; nothing is lost.
+    pub(crate) async fn round(&self, offer: Option<Offer>) -> Result<Processed> {
+        let batch = self.settings.batch_size;
+        let most = offer
+            .as_ref()
+            .map_or(batch, |offer| offer.most_events.clamp(1, batch));
+        let offer = offer.map(|offer| offer.lease_offer);
+        if self.settings.before_process.is_empty() {
+            return self
+                .fan_out(Selection::Due { limit: most }, offer, most)
+                .await;
+        }
+        let claimed = self.claim(batch).await?;
+        let events = claimed.len();
+        let (passed, vetoed) = self.run_hooks(claimed).await;
+        self.let_back_off(vetoed).await?;
+        // Even with nothing to fan out the store is asked, as it knows when the next event is due.
+        let processed = self
+            .fan_out(Selection::Claimed(passed), offer, batch)
+            .await?;
+        Ok(Processed {
+            more: events >= batch,
+            ..processed
+        })
+    }
+
+    async fn claim(&self, limit: usize) -> Result<Vec<ClaimedEvent>> {
+        let claim = EventClaim {
+            owner: self.owner,
+            lease: self.settings.lease,
+            limit,
+        };
+        let call = async {
+            self.calls
+                .store()
+                .session()
+                .await?
+                .events()
+                .claim(&claim)
+                .await
+        };
+        self.calls.call("claim events", call).await
+    }
+
+    async fn let_back_off(&self, vetoed: Vec<(Arc<Event>, EventFailure)>) -> Result<()> {
+        if vetoed.is_empty() {
+            return Ok(());
+        }
+        let (events, failures): (Vec<_>, Vec<_>) = vetoed.into_iter().unzip();
+        let call = async {
+            self.calls
+                .store()
+                .session()
+                .await?
+                .events()
+                .fail(&failures)
+                .await
+        };
+        self.calls.call("let events back off", call).await?;
+        let round = self.telemetry().process_round();
+        for (event, failure) in events.iter().zip(&failures) {
+            self.telemetry().event_failed(&round, event, &failure.error);
+        }
+        Ok(())
+    }
+
+    /// Fans out a selection of `most` events or fewer.
+    async fn fan_out(
+        &self,
+        selection: Selection,
+        offer: Option<LeaseOffer>,
+        most: usize,
+    ) -> Result<Processed> {
+        let fan_out = FanOut { selection, offer };
+        let sent = Instant::now();
+        let call = async {
+            self.calls
+                .store()
+                .session()
+                .await?
+                .events()
+                .fan_out(&fan_out)
+                .await
+        };
+        let fanned_out = self.calls.call("fan events out", call).await?;
+        if !fanned_out.processed.is_empty() {
+            self.note(&fanned_out, sent.elapsed());
+        }
+        let events = fanned_out.processed.len();
+        Ok(Processed {
+            more: events >= most,
+            next_due: fanned_out.next_due,
+            born_leased: fanned_out.born_leased,
+            sent,
+        })
+    }
+
+    fn note(&self, fanned_out: &FannedOut, took: Duration) {
+        let telemetry = self.telemetry();
+        let round = telemetry.process_round();
+        telemetry.batch("fan out", fanned_out.processed.len(), took);
+        let now: DateTime<Utc> = Utc::now();
+        for event in &fanned_out.processed {
+            telemetry.event_processed(&round, event, now);
+            if event.requests == 0 {
+                tracing::warn!(event = %event.id, name = %event.name, "no registration wants this event");
+            }
+        }
+    }
+
+    /// Runs the hooks for each event; answers which events pass, and which are vetoed.
+    async fn run_hooks(
+        &self,
+        claimed: Vec<ClaimedEvent>,
+    ) -> (Vec<(EventId, u64)>, Vec<(Arc<Event>, EventFailure)>) {
+        let mut passed = Vec::with_capacity(claimed.len());
+        let mut vetoed = Vec::new();
+        let mut running = stream::iter(claimed)
+            .map(|claimed| async move {
+                let result = self.run_hooks_for(&claimed).await;
+                (claimed, result)
+            })
+            .buffer_unordered(CONCURRENT_HOOKS);
+        while let Some((claimed, result)) = running.next().await {
+            match result {
+                Ok(()) => passed.push((claimed.event.id, claimed.attempt)),
+                Err(error) => {
+                    let error = Chain(error.source()).to_string();
+                    tracing::info!(event = %claimed.event.id, name = %claimed.event.name, error, "vetoed by a hook");
+                    let backoff = Backoff::default().after(claimed.errors.saturating_add(1));
+                    let failure = EventFailure {
+                        id: claimed.event.id,
+                        attempt: claimed.attempt,
+                        error,
+                        backoff,
+                    };
+                    vetoed.push((claimed.event, failure));
+                }
+            }
+        }
+        // In the order of the events, whichever hook ended first.
+        passed.sort_unstable();
+        (passed, vetoed)
+    }
+
+    /// One event's hooks, in their order, within a time limit; a panic vetoes.
+    async fn run_hooks_for(&self, claimed: &ClaimedEvent) -> Result<(), HandlerError> {
+        let context = ProcessContext::new(Arc::clone(&claimed.event), claimed.errors);
+        let hooks = async {
+            for hook in &self.settings.before_process {
+                hook.before_process(context.clone()).await?;
+            }
+            Ok(())
+        };
+        let guarded = std::panic::AssertUnwindSafe(hooks).catch_unwind();
+        match tokio::time::timeout(Settings::HOOK_TIMEOUT, guarded).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(HandlerError::new("a before-process hook panicked")),
+            Err(_) => Err(HandlerError::new(format!(
+                "a hook took longer than {:?}",
+                Settings::HOOK_TIMEOUT
+            ))),
+        }
+    }
+}
