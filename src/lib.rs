@@ -1,6 +1,8 @@
 //! tidings.
 mod clock;
 mod config_map;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 mod error;
 mod executor;
 mod handler;
