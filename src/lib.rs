@@ -4,6 +4,7 @@ mod config_map;
 mod error;
 mod handler;
 mod id;
+mod instrumented;
 mod model;
 mod raiser;
 mod scheduler;
@@ -21,6 +22,7 @@ pub use crate::{
         HandlerResult, IntoHandlerError, NoReporter, ProcessContext, ReportKind, TransactionalFn, WithState,
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
+    instrumented::InstrumentedStorer,
     model::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern, EventRaiser,
         ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome, PatternError, Payload, Priority,
@@ -29,7 +31,7 @@ pub use crate::{
     raiser::{RaiseConnection, Raiser},
     scheduler::{Scheduler, SchedulerError, SchedulerExt, SchedulerState, SchedulerStatus, ShutdownReport},
     signal::{Signal, Signals},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, TelemetryBuilder},
     text::Name,
 };
 #[cfg(feature = "test-util")]
