@@ -6,6 +6,7 @@ mod executor;
 mod handler;
 mod id;
 mod instrumented;
+mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 mod model;
@@ -15,6 +16,7 @@ mod scheduler;
 mod settings;
 mod signal;
 pub mod store;
+mod store_calls;
 mod telemetry;
 mod text;
 
@@ -31,6 +33,7 @@ pub use crate::{
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
     instrumented::InstrumentedStorer,
+    memory::{MemoryConnection, MemoryStore},
     model::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
         EventRaiser, ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome,

@@ -7,8 +7,7 @@ use chrono::{DateTime, Utc};
 use super::Gauges;
 use crate::{
     error::StoreError,
-    model::{Event, Outcome},
-    scheduler::SchedulerState,
+    model::{Event, Outcome, SchedulerState},
     store::{ClaimedRequest, ProcessedEvent, RescuedRequest},
 };
 

@@ -24,8 +24,7 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    model::{Event, Outcome, Rescue},
-    scheduler::SchedulerState,
+    model::{Event, Outcome, Rescue, SchedulerState},
     store::{ClaimedRequest, ProcessedEvent, RescuedRequest},
 };
 

@@ -6,8 +6,7 @@ use super::{Collector, Telemetry, Value, event, processed, request, timestamp};
 use crate::{
     error::StoreError,
     id::LeaseOwner,
-    model::{Outcome, Rescue},
-    scheduler::SchedulerState,
+    model::{Outcome, Rescue, SchedulerState},
     store::{ClaimedRequest, RescuedRequest},
     telemetry::{Gauges, Reading},
 };
