@@ -17,6 +17,10 @@ pub(super) struct InstrumentedLeaseRenewer {
 #[async_trait]
 impl LeaseRenewer for InstrumentedLeaseRenewer {
     async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<HandlerRequestId>> {
-        self.telemetry.measured("renew", self.inner.renew(renewal), |_| renewal.requests.len()).await
+        self.telemetry
+            .measured("renew", self.inner.renew(renewal), |_| {
+                renewal.requests.len()
+            })
+            .await
     }
 }

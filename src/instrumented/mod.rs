@@ -9,8 +9,6 @@ mod lease_renewer;
 mod registration_repository;
 mod session;
 mod storer;
-#[cfg(test)]
-mod tests;
 
 use std::{future::Future, time::Instant};
 
@@ -32,8 +30,27 @@ impl Telemetry {
         Ok(answer)
     }
 
-    /// Makes a call of which only a failure is worth knowing.
-    async fn watched<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        call.await.inspect_err(|error| self.store_failed(operation, error))
+    /// Makes a call of which only a failure is worth knowing. Being dropped before the end is one:
+    /// whoever limits the time of a call drops it.
+    async fn watched<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let mut under_way = UnderWay(Some((self, operation)));
+        let result = call.await;
+        under_way.0 = None;
+        result.inspect_err(|error| self.store_failed(operation, error))
+    }
+}
+
+/// A call that has not ended.
+struct UnderWay<'a>(Option<(&'a Telemetry, &'static str)>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some((telemetry, operation)) = self.0 {
+            telemetry.store_abandoned(operation);
+        }
     }
 }

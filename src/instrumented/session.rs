@@ -3,12 +3,16 @@
 use async_trait::async_trait;
 
 use super::{
-    event_repository::InstrumentedEventRepository, handler_request_repository::InstrumentedHandlerRequestRepository,
+    event_repository::InstrumentedEventRepository,
+    handler_request_repository::InstrumentedHandlerRequestRepository,
     registration_repository::InstrumentedRegistrationRepository,
 };
 use crate::{
     error::Result,
-    store::{Connection, EventRepository, HandlerRequestRepository, RegistrationRepository, Session, Transaction},
+    store::{
+        Connection, EventRepository, HandlerRequestRepository, RegistrationRepository, Session,
+        Transaction,
+    },
     telemetry::Telemetry,
 };
 
@@ -27,17 +31,26 @@ macro_rules! instrumented_session {
         impl Session for $name {
             fn events(&mut self) -> Box<dyn EventRepository + '_> {
                 let Self { inner, telemetry } = self;
-                Box::new(InstrumentedEventRepository { inner: inner.events(), telemetry })
+                Box::new(InstrumentedEventRepository {
+                    inner: inner.events(),
+                    telemetry,
+                })
             }
 
             fn handler_requests(&mut self) -> Box<dyn HandlerRequestRepository + '_> {
                 let Self { inner, telemetry } = self;
-                Box::new(InstrumentedHandlerRequestRepository { inner: inner.handler_requests(), telemetry })
+                Box::new(InstrumentedHandlerRequestRepository {
+                    inner: inner.handler_requests(),
+                    telemetry,
+                })
             }
 
             fn registrations(&mut self) -> Box<dyn RegistrationRepository + '_> {
                 let Self { inner, telemetry } = self;
-                Box::new(InstrumentedRegistrationRepository { inner: inner.registrations(), telemetry })
+                Box::new(InstrumentedRegistrationRepository {
+                    inner: inner.registrations(),
+                    telemetry,
+                })
             }
 
             fn connection(&mut self) -> Connection<'_> {

@@ -1,6 +1,6 @@
 //! The store.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -38,25 +38,46 @@ impl InstrumentedStorer {
     /// Measures the calls to `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Storer>, telemetry: Telemetry) -> Self {
-        Self { inner: store, telemetry }
+        Self {
+            inner: store,
+            telemetry,
+        }
     }
 }
 
 #[async_trait]
 impl Storer for InstrumentedStorer {
     async fn session(&self) -> Result<Box<dyn Session>> {
-        let inner = self.telemetry.measured("session", self.inner.session(), |_| 0).await?;
-        Ok(Box::new(InstrumentedSession { inner, telemetry: self.telemetry.clone() }))
+        let inner = self
+            .telemetry
+            .measured("session", self.inner.session(), |_| 0)
+            .await?;
+        Ok(Box::new(InstrumentedSession {
+            inner,
+            telemetry: self.telemetry.clone(),
+        }))
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        let inner = self.telemetry.measured("begin", self.inner.begin(), |_| 0).await?;
-        Ok(Box::new(InstrumentedTransaction { inner, telemetry: self.telemetry.clone() }))
+        let inner = self
+            .telemetry
+            .measured("begin", self.inner.begin(), |_| 0)
+            .await?;
+        Ok(Box::new(InstrumentedTransaction {
+            inner,
+            telemetry: self.telemetry.clone(),
+        }))
     }
 
     async fn lease_renewer(&self) -> Result<Box<dyn LeaseRenewer>> {
-        let inner = self.telemetry.watched("lease_renewer", self.inner.lease_renewer()).await?;
-        Ok(Box::new(InstrumentedLeaseRenewer { inner, telemetry: self.telemetry.clone() }))
+        let inner = self
+            .telemetry
+            .watched("lease_renewer", self.inner.lease_renewer())
+            .await?;
+        Ok(Box::new(InstrumentedLeaseRenewer {
+            inner,
+            telemetry: self.telemetry.clone(),
+        }))
     }
 
     fn signals(&self) -> Signals {
@@ -71,7 +92,13 @@ impl Storer for InstrumentedStorer {
         self.inner.connection_type()
     }
 
+    fn is_conflict(&self, error: &(dyn Error + 'static)) -> bool {
+        self.inner.is_conflict(error)
+    }
+
     async fn listen(&self) -> Result<()> {
-        self.telemetry.watched("listen", self.inner.listen()).await
+        // It ends by being dropped, so that is no failure.
+        let result = self.inner.listen().await;
+        result.inspect_err(|error| self.telemetry.store_failed("listen", error))
     }
 }

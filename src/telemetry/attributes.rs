@@ -47,9 +47,18 @@ impl RequestAttributes {
     fn new(event: &Name, handler: &Name) -> Self {
         let (event, handler) = (text(event), text(handler));
         Self {
-            request: [KeyValue::new(REQUEST_EVENT_TYPE, event), KeyValue::new(REQUEST_TYPE, handler.clone())],
-            handler_ok: [KeyValue::new(HANDLER_NAME, handler.clone()), KeyValue::new(HANDLER_ERROR, false)],
-            handler_error: [KeyValue::new(HANDLER_NAME, handler), KeyValue::new(HANDLER_ERROR, true)],
+            request: [
+                KeyValue::new(REQUEST_EVENT_TYPE, event),
+                KeyValue::new(REQUEST_TYPE, handler.clone()),
+            ],
+            handler_ok: [
+                KeyValue::new(HANDLER_NAME, handler.clone()),
+                KeyValue::new(HANDLER_ERROR, false),
+            ],
+            handler_error: [
+                KeyValue::new(HANDLER_NAME, handler),
+                KeyValue::new(HANDLER_ERROR, true),
+            ],
         }
     }
 }
@@ -85,12 +94,19 @@ pub(super) fn of_event(event: &Name) -> Rc<[KeyValue; 1]> {
 pub(super) fn of_request(event: &Name, handler: &Name) -> Rc<RequestAttributes> {
     let make = || Rc::new(RequestAttributes::new(event, handler));
     kept(|sets| {
-        if let Some(set) = sets.requests.get(handler.as_str()).and_then(|events| events.get(event.as_str())) {
+        if let Some(set) = sets
+            .requests
+            .get(handler.as_str())
+            .and_then(|events| events.get(event.as_str()))
+        {
             return Rc::clone(set);
         }
         sets.make_room();
         let set = make();
-        sets.requests.entry(handler.clone()).or_default().insert(event.clone(), Rc::clone(&set));
+        sets.requests
+            .entry(handler.clone())
+            .or_default()
+            .insert(event.clone(), Rc::clone(&set));
         set
     })
     .unwrap_or_else(make)
@@ -103,7 +119,13 @@ pub(super) fn text(name: &Name) -> StringValue {
 
 /// Uses the thread's sets; `None` while the thread ends.
 fn kept<T>(use_sets: impl FnOnce(&mut Sets) -> T) -> Option<T> {
-    SETS.try_with(|sets| sets.try_borrow_mut().ok().map(|mut sets| use_sets(&mut sets))).ok().flatten()
+    SETS.try_with(|sets| {
+        sets.try_borrow_mut()
+            .ok()
+            .map(|mut sets| use_sets(&mut sets))
+    })
+    .ok()
+    .flatten()
 }
 
 impl Sets {
@@ -124,9 +146,14 @@ mod tests {
         for n in 0..3 * MAX_SETS {
             let name = Name::from(format!("order.{n}"));
             assert_eq!(of_event(&name)[0].value.as_str(), name.as_str());
-            assert_eq!(of_request(&name, &name).request[0].value.as_str(), name.as_str());
+            assert_eq!(
+                of_request(&name, &name).request[0].value.as_str(),
+                name.as_str()
+            );
         }
-        let kept = kept(|sets| sets.events.len() + sets.requests.values().map(HashMap::len).sum::<usize>());
+        let kept = kept(|sets| {
+            sets.events.len() + sets.requests.values().map(HashMap::len).sum::<usize>()
+        });
         assert!(kept.is_some_and(|kept| kept <= MAX_SETS), "{kept:?}");
     }
 
@@ -135,7 +162,10 @@ mod tests {
         let (placed, paid) = (Name::from("order.placed"), Name::from("order.paid"));
         let (ship, bill) = (Name::from("ship"), Name::from("bill"));
         let first = of_request(&placed, &ship);
-        assert!(Rc::ptr_eq(&first, &of_request(&Name::from("order.placed"), &Name::from("ship"))));
+        assert!(Rc::ptr_eq(
+            &first,
+            &of_request(&Name::from("order.placed"), &Name::from("ship"))
+        ));
         for (event, handler) in [(&paid, &ship), (&placed, &bill)] {
             let other = of_request(event, handler);
             assert_eq!(other.request[0].value.as_str(), event.as_str());

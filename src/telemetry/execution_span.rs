@@ -3,20 +3,21 @@
 use std::{
     future::Future,
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
-use futures_util::future::Either;
+use futures_util::{FutureExt as _, future::Either};
 use opentelemetry::{
     Context, KeyValue,
-    context::FutureExt,
+    context::FutureExt as _,
     trace::{SpanContext, SpanKind, TraceContextExt},
 };
+use parking_lot::Mutex;
 
 use super::{
     attributes::{
-        CORRELATION_ID, EVENT_ID, EVENT_TYPE, HANDLER_NAME, REQUEST_EVENT_ID, REQUEST_EVENT_TYPE, REQUEST_ID,
-        REQUEST_TYPE, text,
+        CORRELATION_ID, EVENT_ID, EVENT_TYPE, HANDLER_NAME, REQUEST_EVENT_ID, REQUEST_EVENT_TYPE,
+        REQUEST_ID, REQUEST_TYPE, text,
     },
     propagation,
     round::RoundLink,
@@ -48,17 +49,24 @@ struct Inner {
 #[derive(Debug)]
 struct HandlerSpan {
     context: Context,
-    started: SystemTime,
+    /// When the handler answered; its span ends then, but only later is known what to say of it.
+    answered_at: Arc<Mutex<Option<SystemTime>>>,
 }
 
 impl ExecutionSpan {
     pub(super) fn begin(spans: &Arc<Spans>, round: &RoundLink, request: &ClaimedRequest) -> Self {
-        let Some(round) = round.span_context() else { return Self(None) };
+        let Some(round) = round.span_context() else {
+            return Self(None);
+        };
         let event = &request.event;
         let raised_in = propagation::extract(&event.headers);
         let handler = text(&request.handler);
-        let mut attributes =
-            spans::about_event(event.id, &event.name, event.entity.as_ref(), event.correlation_id);
+        let mut attributes = spans::about_event(
+            event.id,
+            &event.name,
+            event.entity.as_ref(),
+            event.correlation_id,
+        );
         attributes.extend(spans::messaging("execute"));
         attributes.extend([
             KeyValue::new("messaging.destination.subscription.name", handler.clone()),
@@ -72,7 +80,9 @@ impl ExecutionSpan {
             kind: SpanKind::Consumer,
             started: spans::now(),
             attributes,
-            links: std::iter::once(round.clone()).chain(raised_in.clone()).collect(),
+            links: std::iter::once(round.clone())
+                .chain(raised_in.clone())
+                .collect(),
         };
         Self(Some(Box::new(Inner {
             request: spans.start(plan, &Context::new()),
@@ -85,23 +95,43 @@ impl ExecutionSpan {
         })))
     }
 
-    /// Polls a handler's future inside the span `{handler} handler`, which begins now.
-    pub(crate) fn instrument<F: Future>(&self, handler: F) -> impl Future<Output = F::Output> + use<F> {
-        match &self.0 {
-            Some(inner) => Either::Left(handler.with_context(inner.handler().context.clone())),
-            None => Either::Right(handler),
-        }
+    /// Makes a handler's future inside the span `{handler} handler`, which begins at the first
+    /// call of this or of [`instrument`](Self::instrument).
+    pub(crate) fn enter<T>(&self, make: impl FnOnce() -> T) -> T {
+        let _attached = self
+            .0
+            .as_ref()
+            .map(|inner| inner.handler().context.clone().attach());
+        make()
     }
 
-    /// Ends the span with what the execution came to. The handler's span ends `took` after its
-    /// beginning.
-    pub(crate) fn finish(mut self, error: Option<&str>, took: Duration) {
+    /// Polls a handler's future inside the span `{handler} handler`.
+    pub(crate) fn instrument<F: Future>(
+        &self,
+        handler: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        let Some(inner) = &self.0 else {
+            return Either::Right(handler);
+        };
+        let HandlerSpan {
+            context,
+            answered_at,
+        } = inner.handler();
+        // A transaction that lost against another one is run again.
+        *answered_at.lock() = None;
+        let answered_at = Arc::clone(answered_at);
+        let noted = handler.inspect(move |_| *answered_at.lock() = Some(spans::now()));
+        Either::Left(noted.with_context(context.clone()))
+    }
+
+    /// Ends the span with what the execution came to, and the handler's with when it answered.
+    pub(crate) fn finish(mut self, error: Option<&str>) {
         let Some(inner) = self.0.take() else { return };
         if let Some(handler) = inner.handler.get() {
             if let Some(error) = error {
                 spans::fail(&handler.context, HANDLER_FAILED, error);
             }
-            handler.context.span().end_with_timestamp(spans::ended(handler.started, took));
+            handler.end();
         }
         if let Some(error) = error {
             spans::fail(&inner.request, HANDLER_FAILED, error);
@@ -116,9 +146,19 @@ impl Drop for ExecutionSpan {
     fn drop(&mut self) {
         if let Some(inner) = &self.0 {
             if let Some(handler) = inner.handler.get() {
-                handler.context.span().end();
+                handler.end();
             }
             inner.request.span().end();
+        }
+    }
+}
+
+impl HandlerSpan {
+    fn end(&self) {
+        let span = self.context.span();
+        match *self.answered_at.lock() {
+            Some(answered_at) => span.end_with_timestamp(answered_at),
+            None => span.end(),
         }
     }
 }
@@ -126,7 +166,6 @@ impl Drop for ExecutionSpan {
 impl Inner {
     fn handler(&self) -> &HandlerSpan {
         self.handler.get_or_init(|| {
-            let started = spans::now();
             let attributes = vec![
                 KeyValue::new(HANDLER_NAME, text(&self.handler_name)),
                 KeyValue::new(EVENT_ID, self.event.id.to_string()),
@@ -135,13 +174,18 @@ impl Inner {
                 KeyValue::new(CORRELATION_ID, self.event.correlation_id.to_string()),
             ];
             let plan = SpanPlan {
-                name: self.spans.name(format_args!("{} handler", self.handler_name)),
+                name: self
+                    .spans
+                    .name(format_args!("{} handler", self.handler_name)),
                 kind: SpanKind::Internal,
-                started,
+                started: spans::now(),
                 attributes,
                 links: self.raised_in.iter().cloned().collect(),
             };
-            HandlerSpan { context: self.spans.start(plan, &self.request), started }
+            HandlerSpan {
+                context: self.spans.start(plan, &self.request),
+                answered_at: Arc::default(),
+            }
         })
     }
 }

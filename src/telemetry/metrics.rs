@@ -15,13 +15,19 @@ use super::{
 };
 
 /// From an event's timestamp on: from a wake-up in the same process to a backlog of minutes.
-const AGE_BOUNDS: [f64; 14] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const AGE_BOUNDS: [f64; 14] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+];
 
 /// Handlers and calls to the store; the bounds that OpenTelemetry recommends for short durations.
-const DURATION_BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const DURATION_BOUNDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
 
 /// Up to the default batch size of 1,000, and beyond.
-const SIZE_BOUNDS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
+const SIZE_BOUNDS: [f64; 12] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0,
+];
 
 /// All instruments of one provider and prefix. What they mean is told in `telemetry.md`.
 #[derive(Debug)]
@@ -55,7 +61,11 @@ impl Metrics {
         let observed = Arc::new(Observed::default());
         make.gauges(&observed);
         Self {
-            events_successes: make.counter("events.processed.successes", "{event}", "Events that were fanned out"),
+            events_successes: make.counter(
+                "events.processed.successes",
+                "{event}",
+                "Events that were fanned out",
+            ),
             events_failures: make.counter(
                 "events.processed.failures",
                 "{event}",
@@ -106,7 +116,11 @@ impl Metrics {
                 "{settlement}",
                 "Settlements that the fence refused",
             ),
-            handler_executions: make.counter("event_handlers.executions", "{execution}", "Runs of event handlers"),
+            handler_executions: make.counter(
+                "event_handlers.executions",
+                "{execution}",
+                "Runs of event handlers",
+            ),
             handler_execution_time: make.time(
                 "event_handlers.execution_time",
                 DURATION_BOUNDS,
@@ -117,17 +131,23 @@ impl Metrics {
                 "{scheduler}",
                 "Schedulers by the state that they are in",
             ),
-            workers: make.up_down_counter("events.scheduler.workers", "{worker}", "Workers that are busy and idle"),
+            workers: make.up_down_counter(
+                "events.scheduler.workers",
+                "{worker}",
+                "Workers that are busy and idle",
+            ),
             notifications: make.counter(
                 "events.store.notifications",
                 "{notification}",
-                "Notifications of work that another process or transaction made",
+                "Wake-ups of a waiting scheduler by raised events",
             ),
             batch_size: make
                 .meter
                 .u64_histogram(make.name("events.store.batch.size"))
                 .with_unit("{item}")
-                .with_description("Events or handler requests in one call to the store that had some")
+                .with_description(
+                    "Events or handler requests in one call to the store that had some",
+                )
                 .with_boundaries(SIZE_BOUNDS.into())
                 .build(),
             store_duration: make.time(
@@ -135,7 +155,11 @@ impl Metrics {
                 DURATION_BOUNDS,
                 "Time that a successful call to the store took",
             ),
-            store_errors: make.counter("events.store.errors", "{error}", "Calls to the store that failed"),
+            store_errors: make.counter(
+                "events.store.errors",
+                "{error}",
+                "Calls to the store that failed",
+            ),
             observed,
         }
     }
@@ -144,7 +168,10 @@ impl Metrics {
 /// How long it is from `from` to `to` in seconds; clocks of two processes may disagree, but no
 /// time is negative.
 pub(super) fn seconds(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
-    (to - from).to_std().as_ref().map_or(0.0, Duration::as_secs_f64)
+    (to - from)
+        .to_std()
+        .as_ref()
+        .map_or(0.0, Duration::as_secs_f64)
 }
 
 /// Makes instruments.
@@ -155,18 +182,45 @@ struct Make<'a> {
 
 impl Make<'_> {
     fn name(&self, name: &'static str) -> Cow<'static, str> {
-        if self.prefix.is_empty() { name.into() } else { format!("{}{name}", self.prefix).into() }
+        if self.prefix.is_empty() {
+            name.into()
+        } else {
+            format!("{}{name}", self.prefix).into()
+        }
     }
 
-    fn counter(&self, name: &'static str, unit: &'static str, description: &'static str) -> Counter<u64> {
-        self.meter.u64_counter(self.name(name)).with_unit(unit).with_description(description).build()
+    fn counter(
+        &self,
+        name: &'static str,
+        unit: &'static str,
+        description: &'static str,
+    ) -> Counter<u64> {
+        self.meter
+            .u64_counter(self.name(name))
+            .with_unit(unit)
+            .with_description(description)
+            .build()
     }
 
-    fn up_down_counter(&self, name: &'static str, unit: &'static str, description: &'static str) -> UpDownCounter<i64> {
-        self.meter.i64_up_down_counter(self.name(name)).with_unit(unit).with_description(description).build()
+    fn up_down_counter(
+        &self,
+        name: &'static str,
+        unit: &'static str,
+        description: &'static str,
+    ) -> UpDownCounter<i64> {
+        self.meter
+            .i64_up_down_counter(self.name(name))
+            .with_unit(unit)
+            .with_description(description)
+            .build()
     }
 
-    fn time<const N: usize>(&self, name: &'static str, bounds: [f64; N], description: &'static str) -> Histogram<f64> {
+    fn time<const N: usize>(
+        &self,
+        name: &'static str,
+        bounds: [f64; N],
+        description: &'static str,
+    ) -> Histogram<f64> {
         self.meter
             .f64_histogram(self.name(name))
             .with_unit("s")
@@ -177,17 +231,39 @@ impl Make<'_> {
 
     fn gauges(&self, observed: &Arc<Observed>) {
         let (event, request) = ("{event}", "{request}");
-        self.count(observed, "events.unprocessed.count", event, "Events that are unprocessed", |r| r.unprocessed);
-        self.age(observed, "events.unprocessed.max_age", "Age of the oldest unprocessed event", |r| {
-            r.unprocessed_max_age_ms
-        });
-        self.count(observed, "requests.unexecuted.count", request, "Handler requests that have not ended", |r| {
-            r.unexecuted
-        });
-        self.age(observed, "requests.unexecuted.max_age", "Age of the oldest handler request that has not ended", |r| {
-            r.unexecuted_max_age_ms
-        });
-        self.count(observed, "requests.dead.count", request, "Handler requests that are dead", |r| r.dead);
+        self.count(
+            observed,
+            "events.unprocessed.count",
+            event,
+            "Events that are unprocessed",
+            |r| r.unprocessed,
+        );
+        self.age(
+            observed,
+            "events.unprocessed.max_age",
+            "Age of the oldest unprocessed event",
+            |r| r.unprocessed_max_age_ms,
+        );
+        self.count(
+            observed,
+            "requests.unexecuted.count",
+            request,
+            "Handler requests that have not ended",
+            |r| r.unexecuted,
+        );
+        self.age(
+            observed,
+            "requests.unexecuted.max_age",
+            "Age of the oldest handler request that has not ended",
+            |r| r.unexecuted_max_age_ms,
+        );
+        self.count(
+            observed,
+            "requests.dead.count",
+            request,
+            "Handler requests that are dead",
+            |r| r.dead,
+        );
         let observed = Arc::clone(observed);
         let callback = move |instrument: &dyn AsyncInstrument<u64>| {
             for (scheduler, gauges) in observed.living() {
@@ -215,11 +291,18 @@ impl Make<'_> {
         description: &'static str,
         read: impl Fn(Reading) -> u64 + Send + Sync + 'static,
     ) {
-        let callback = each(observed, move |instrument: &dyn AsyncInstrument<u64>, reading, attributes| {
-            instrument.observe(read(reading), attributes);
-        });
+        let callback = each(
+            observed,
+            move |instrument: &dyn AsyncInstrument<u64>, reading, attributes| {
+                instrument.observe(read(reading), attributes);
+            },
+        );
         let gauge = self.meter.u64_observable_gauge(self.name(name));
-        let _ = gauge.with_unit(unit).with_description(description).with_callback(callback).build();
+        let _ = gauge
+            .with_unit(unit)
+            .with_description(description)
+            .with_callback(callback)
+            .build();
     }
 
     fn age(
@@ -229,11 +312,21 @@ impl Make<'_> {
         description: &'static str,
         read: impl Fn(Reading) -> u64 + Send + Sync + 'static,
     ) {
-        let callback = each(observed, move |instrument: &dyn AsyncInstrument<f64>, reading, attributes| {
-            instrument.observe(Duration::from_millis(read(reading)).as_secs_f64(), attributes);
-        });
+        let callback = each(
+            observed,
+            move |instrument: &dyn AsyncInstrument<f64>, reading, attributes| {
+                instrument.observe(
+                    Duration::from_millis(read(reading)).as_secs_f64(),
+                    attributes,
+                );
+            },
+        );
         let gauge = self.meter.f64_observable_gauge(self.name(name));
-        let _ = gauge.with_unit("s").with_description(description).with_callback(callback).build();
+        let _ = gauge
+            .with_unit("s")
+            .with_description(description)
+            .with_callback(callback)
+            .build();
     }
 }
 

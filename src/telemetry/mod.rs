@@ -21,7 +21,10 @@ mod round;
 #[cfg(feature = "telemetry")]
 mod spans;
 #[cfg(feature = "telemetry")]
-#[expect(clippy::module_inception, reason = "the file holds the type that the module is about")]
+#[expect(
+    clippy::module_inception,
+    reason = "the file holds the type that the module is about"
+)]
 mod telemetry;
 
 #[cfg(not(feature = "telemetry"))]

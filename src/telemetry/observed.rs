@@ -24,7 +24,10 @@ impl Observed {
     /// Shows these gauges while they live. Showing them again changes nothing.
     pub(super) fn add(&self, gauges: &Arc<Gauges>) {
         let mut places = self.places.lock();
-        if places.iter().any(|place| place.as_ptr() == Arc::as_ptr(gauges)) {
+        if places
+            .iter()
+            .any(|place| place.as_ptr() == Arc::as_ptr(gauges))
+        {
             return;
         }
         match places.iter_mut().find(|place| place.strong_count() == 0) {

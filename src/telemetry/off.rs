@@ -27,6 +27,10 @@ impl Telemetry {
         TelemetryBuilder {}
     }
 
+    pub(crate) fn is_enabled(&self) -> bool {
+        false
+    }
+
     pub(crate) fn process_round(&self) -> Round {
         Round {}
     }
@@ -58,6 +62,8 @@ impl Telemetry {
     pub(crate) fn batch(&self, _: &'static str, _: usize, _: Duration) {}
 
     pub(crate) fn store_failed(&self, _: &'static str, _: &StoreError) {}
+
+    pub(crate) fn store_abandoned(&self, _: &'static str) {}
 
     pub(crate) fn notification_received(&self) {}
 
@@ -102,11 +108,18 @@ pub(crate) struct RoundLink {}
 pub(crate) struct ExecutionSpan {}
 
 impl ExecutionSpan {
-    pub(crate) fn instrument<F: Future>(&self, handler: F) -> impl Future<Output = F::Output> + use<F> {
+    pub(crate) fn enter<T>(&self, make: impl FnOnce() -> T) -> T {
+        make()
+    }
+
+    pub(crate) fn instrument<F: Future>(
+        &self,
+        handler: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
         handler
     }
 
-    pub(crate) fn finish(self, _: Option<&str>, _: Duration) {}
+    pub(crate) fn finish(self, _: Option<&str>) {}
 }
 
 pub(crate) mod propagation {

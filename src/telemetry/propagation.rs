@@ -32,7 +32,10 @@ pub(crate) fn inject_current(events: &mut [Event]) {
 fn inject(context: &SpanContext, events: &mut [Event]) {
     let parent = traceparent(context);
     let state = tracestate(context.trace_state());
-    for event in events.iter_mut().filter(|event| !event.headers.contains_key(TRACEPARENT)) {
+    for event in events
+        .iter_mut()
+        .filter(|event| !event.headers.contains_key(TRACEPARENT))
+    {
         event.headers.insert(TRACEPARENT.to_owned(), parent.clone());
         // What is there belongs to another trace.
         event.headers.remove(TRACESTATE);
@@ -46,13 +49,20 @@ fn inject(context: &SpanContext, events: &mut [Event]) {
 pub(super) fn extract(headers: &Headers) -> Option<SpanContext> {
     let (trace, span, flags) = parse_traceparent(headers.get(TRACEPARENT)?)?;
     // A defect in the state does not make the parent invalid.
-    let state = headers.get(TRACESTATE).and_then(|state| state.parse().ok()).unwrap_or_default();
+    let state = headers
+        .get(TRACESTATE)
+        .and_then(|state| state.parse().ok())
+        .unwrap_or_default();
     Some(SpanContext::new(trace, span, flags, true, state))
 }
 
 fn traceparent(context: &SpanContext) -> String {
     let sampled = u8::from(context.is_sampled());
-    format!("00-{}-{}-{sampled:02x}", context.trace_id(), context.span_id())
+    format!(
+        "00-{}-{}-{sampled:02x}",
+        context.trace_id(),
+        context.span_id()
+    )
 }
 
 /// The first members that fit.
@@ -91,7 +101,9 @@ fn parse_traceparent(text: &str) -> Option<(TraceId, SpanId, TraceFlags)> {
 
 /// Reads exactly so many hexadecimal digits in lower case.
 fn parse_hex(digits: &str, len: usize) -> Option<u128> {
-    let is_lower_hex = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_lower_hex = digits
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     if digits.len() != len || !is_lower_hex {
         return None;
     }
@@ -124,11 +136,20 @@ mod tests {
         let state = TraceState::from_key_value([("vendor", "a b"), ("other", "2")]).unwrap();
         for flags in [TraceFlags::SAMPLED, TraceFlags::NOT_SAMPLED] {
             let written = context(state.clone());
-            let written = SpanContext::new(written.trace_id(), written.span_id(), flags, false, state.clone());
+            let written = SpanContext::new(
+                written.trace_id(),
+                written.span_id(),
+                flags,
+                false,
+                state.clone(),
+            );
             let mut events = [event()];
             inject(&written, &mut events);
             let read = extract(&events[0].headers).unwrap();
-            assert_eq!((read.trace_id(), read.span_id()), (written.trace_id(), written.span_id()));
+            assert_eq!(
+                (read.trace_id(), read.span_id()),
+                (written.trace_id(), written.span_id())
+            );
             assert_eq!((read.trace_flags(), read.trace_state()), (flags, &state));
             assert!(read.is_remote());
         }
@@ -144,11 +165,19 @@ mod tests {
     #[test]
     fn an_event_with_a_context_of_its_own_keeps_it() {
         let own = format!("00-{SPAN}{SPAN}-{SPAN}-00");
-        let mut events = [event().with_header(TRACEPARENT, &own).with_header(TRACESTATE, "a=1"), event()];
+        let mut events = [
+            event()
+                .with_header(TRACEPARENT, &own)
+                .with_header(TRACESTATE, "a=1"),
+            event(),
+        ];
         inject(&context(TraceState::NONE), &mut events);
         assert_eq!(events[0].headers[TRACEPARENT], own);
         assert_eq!(events[0].headers[TRACESTATE], "a=1");
-        assert_eq!(events[1].headers[TRACEPARENT], format!("00-{TRACE}-{SPAN}-01"));
+        assert_eq!(
+            events[1].headers[TRACEPARENT],
+            format!("00-{TRACE}-{SPAN}-01")
+        );
     }
 
     #[test]
@@ -167,7 +196,9 @@ mod tests {
 
     #[test]
     fn a_long_state_is_cut_between_members() {
-        let members: Vec<_> = (0..20).map(|n| (format!("vendor{n}"), "x".repeat(100))).collect();
+        let members: Vec<_> = (0..20)
+            .map(|n| (format!("vendor{n}"), "x".repeat(100)))
+            .collect();
         let text = tracestate(&TraceState::from_key_value(members).unwrap());
         assert!(text.len() <= MAX_TRACESTATE_LEN);
         assert_eq!(text.parse::<TraceState>().unwrap().into_iter().count(), 4);
@@ -180,14 +211,26 @@ mod tests {
             ("not a context", "hello".to_owned()),
             ("no flags", format!("00-{TRACE}-{SPAN}")),
             ("empty flags", format!("00-{TRACE}-{SPAN}-")),
-            ("a field too many in version 00", format!("00-{TRACE}-{SPAN}-01-00")),
-            ("a trailing dash in version 00", format!("00-{TRACE}-{SPAN}-01-")),
+            (
+                "a field too many in version 00",
+                format!("00-{TRACE}-{SPAN}-01-00"),
+            ),
+            (
+                "a trailing dash in version 00",
+                format!("00-{TRACE}-{SPAN}-01-"),
+            ),
             ("version ff", format!("ff-{TRACE}-{SPAN}-01")),
             ("a short version", format!("0-{TRACE}-{SPAN}-01")),
-            ("a version that is no number", format!("zz-{TRACE}-{SPAN}-01")),
+            (
+                "a version that is no number",
+                format!("zz-{TRACE}-{SPAN}-01"),
+            ),
             ("a zero trace", format!("00-{}-{SPAN}-01", "0".repeat(32))),
             ("a zero span", format!("00-{TRACE}-{}-01", "0".repeat(16))),
-            ("upper case", format!("00-{}-{SPAN}-01", TRACE.to_uppercase())),
+            (
+                "upper case",
+                format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
+            ),
             ("a short trace", format!("00-{}-{SPAN}-01", &TRACE[1..])),
             ("a long trace", format!("00-0{TRACE}-{SPAN}-01")),
             ("a long span", format!("00-{TRACE}-0{SPAN}-01")),
@@ -203,8 +246,15 @@ mod tests {
 
     #[test]
     fn later_versions_are_read_as_far_as_they_are_known() {
-        for text in [format!("01-{TRACE}-{SPAN}-01"), format!("cc-{TRACE}-{SPAN}-01-what-the-future-holds")] {
-            assert_eq!(extract(&headers(&text)).unwrap().trace_id(), TraceId::from_hex(TRACE).unwrap(), "{text}");
+        for text in [
+            format!("01-{TRACE}-{SPAN}-01"),
+            format!("cc-{TRACE}-{SPAN}-01-what-the-future-holds"),
+        ] {
+            assert_eq!(
+                extract(&headers(&text)).unwrap().trace_id(),
+                TraceId::from_hex(TRACE).unwrap(),
+                "{text}"
+            );
         }
     }
 

@@ -63,13 +63,17 @@ impl Round {
 
     /// What the spans of its events and requests link to. Makes the round's span.
     pub(crate) fn link(&self) -> RoundLink {
-        RoundLink(self.0.as_ref().and_then(Inner::span).map(|span| span.span().span_context().clone()))
+        let span = self.0.as_ref().and_then(Inner::span);
+        RoundLink(span.map(|span| Arc::new(span.span().span_context().clone())))
     }
 
     /// Says that so many more requests belong to the round; events are counted as they come.
     pub(crate) fn claimed(&self, requests: usize) {
         if let Some(inner) = &self.0 {
-            inner.size.fetch_add(i64::try_from(requests).unwrap_or(i64::MAX), Ordering::Relaxed);
+            inner.size.fetch_add(
+                i64::try_from(requests).unwrap_or(i64::MAX),
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -77,7 +81,8 @@ impl Round {
     pub(super) fn event_processed(&self, event: &ProcessedEvent) {
         if let Some((inner, round)) = self.one_more() {
             let entity = event.entity.as_ref();
-            let attributes = spans::about_event(event.id, &event.name, entity, event.correlation_id);
+            let attributes =
+                spans::about_event(event.id, &event.name, entity, event.correlation_id);
             inner.event(round, &event.name, attributes).span().end();
         }
     }
@@ -86,7 +91,8 @@ impl Round {
     pub(super) fn event_failed(&self, event: &Event, error: &str) {
         if let Some((inner, round)) = self.one_more() {
             let entity = event.entity.as_ref();
-            let attributes = spans::about_event(event.id, &event.name, entity, event.correlation_id);
+            let attributes =
+                spans::about_event(event.id, &event.name, entity, event.correlation_id);
             let span = inner.event(round, &event.name, attributes);
             spans::fail(&span, "processing_error", error);
             span.span().end();
@@ -112,7 +118,13 @@ impl Inner {
             };
             let attributes = spans::messaging(self.kind.operation()).into();
             let (kind, started) = (SpanKind::Internal, self.started);
-            let plan = SpanPlan { name, kind, started, attributes, links: Vec::new() };
+            let plan = SpanPlan {
+                name,
+                kind,
+                started,
+                attributes,
+                links: Vec::new(),
+            };
             let span = self.spans.start(plan, &Context::new());
             span.span().span_context().is_valid().then_some(span)
         };
@@ -136,7 +148,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(Some(span)) = self.span.get() {
             let size = self.size.load(Ordering::Relaxed);
-            span.span().set_attribute(KeyValue::new("messaging.batch.message_count", size));
+            span.span()
+                .set_attribute(KeyValue::new("messaging.batch.message_count", size));
             // Not left to the drop of the context, which others may hold.
             span.span().end();
         }
@@ -145,11 +158,11 @@ impl Drop for Inner {
 
 /// A link to a round's span. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RoundLink(Option<SpanContext>);
+pub(crate) struct RoundLink(Option<Arc<SpanContext>>);
 
 impl RoundLink {
     /// The round's span; `None` if there is no SDK.
-    pub(super) const fn span_context(&self) -> Option<&SpanContext> {
-        self.0.as_ref()
+    pub(super) fn span_context(&self) -> Option<&SpanContext> {
+        self.0.as_deref()
     }
 }

@@ -1,9 +1,6 @@
 //! What all spans share: the tracer, the prefix, and how a span begins and fails.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, time::SystemTime};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -11,7 +8,9 @@ use opentelemetry::{
     trace::{Link, SpanContext, SpanKind, Status, TraceContextExt, Tracer},
 };
 
-use super::attributes::{CORRELATION_ID, ERROR_TYPE, EVENT_ENTITY_ID, EVENT_ENTITY_NAME, EVENT_ID, EVENT_TYPE, text};
+use super::attributes::{
+    CORRELATION_ID, ERROR_TYPE, EVENT_ENTITY_ID, EVENT_ENTITY_NAME, EVENT_ID, EVENT_TYPE, text,
+};
 use crate::{
     clock::{Clock, SystemClock},
     id::{CorrelationId, EventId},
@@ -49,7 +48,11 @@ impl Spans {
 
     /// Begins a span under `parent` and gives the context with it.
     pub(super) fn start(&self, plan: SpanPlan, parent: &Context) -> Context {
-        let links = plan.links.into_iter().map(|context| Link::new(context, Vec::new(), 0)).collect();
+        let links = plan
+            .links
+            .into_iter()
+            .map(|context| Link::new(context, Vec::new(), 0))
+            .collect();
         let builder = self
             .tracer
             .span_builder(plan.name)
@@ -64,11 +67,6 @@ impl Spans {
 /// The time at which a span begins.
 pub(super) fn now() -> SystemTime {
     SystemClock.now().into()
-}
-
-/// `started + took`, or `started` if there is no such time.
-pub(super) fn ended(started: SystemTime, took: Duration) -> SystemTime {
-    started.checked_add(took).unwrap_or(started)
 }
 
 /// Marks a context's span as failed. The text is cut as a stored one is.

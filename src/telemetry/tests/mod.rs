@@ -74,5 +74,8 @@ fn request(event: Event) -> ClaimedRequest {
 /// As with the global providers when no SDK is installed, whatever other tests install.
 fn without_sdk() -> Telemetry {
     use opentelemetry::{metrics::NoopMeterProvider, trace::noop::NoopTracerProvider};
-    Telemetry::builder().meter_provider(NoopMeterProvider::new()).tracer_provider(NoopTracerProvider::new()).build()
+    Telemetry::builder()
+        .meter_provider(NoopMeterProvider::new())
+        .tracer_provider(NoopTracerProvider::new())
+        .build()
 }

@@ -18,10 +18,12 @@ fn gauges(unprocessed: u64) -> Arc<Gauges> {
 }
 
 fn unprocessed(collector: &Collector, attributes: &[(&str, &str)]) -> Option<f64> {
-    collector.value("events.unprocessed.count", attributes).map(|value| match value {
-        Value::Gauge(value) => value,
-        other => panic!("{other:?}"),
-    })
+    collector
+        .value("events.unprocessed.count", attributes)
+        .map(|value| match value {
+            Value::Gauge(value) => value,
+            other => panic!("{other:?}"),
+        })
 }
 
 #[test]
@@ -36,7 +38,11 @@ fn gauges_show_the_latest_reading() {
         ("requests.unexecuted.max_age", 0.25),
         ("requests.dead.count", 3.0),
     ] {
-        assert_eq!(collector.value(name, &[]), Some(Value::Gauge(value)), "{name}");
+        assert_eq!(
+            collector.value(name, &[]),
+            Some(Value::Gauge(value)),
+            "{name}"
+        );
     }
     gauges.set(Reading::default());
     assert_eq!(unprocessed(&collector, &[]), Some(0.0));
@@ -103,7 +109,12 @@ fn a_handler_that_is_back_is_absent_no_more() {
     let collector = Collector::new();
     let gauges = gauges(0);
     collector.telemetry().observe(&gauges);
-    let absent = |handler| collector.value("requests.handler_absent.count", &[("request.type", handler)]);
+    let absent = |handler| {
+        collector.value(
+            "requests.handler_absent.count",
+            &[("request.type", handler)],
+        )
+    };
     gauges.set_absent(&[("bill".into(), 7), ("ship".into(), 2)]);
     assert_eq!(absent("bill"), Some(Value::Gauge(7.0)));
     assert_eq!(absent("ship"), Some(Value::Gauge(2.0)));
