@@ -1,6 +1,12 @@
 //! Metrics and spans of whole applications: an in-memory store, a scheduler, handlers, and the
 //! SDK's in-memory exporters to read everything back from.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests, too"
+)]
+
 #[path = "../../src/telemetry/tests/collector.rs"]
 mod collector;
 mod global;
@@ -116,6 +122,5 @@ async fn succeed(_: Arc<Event>, _: tidings::Context) -> HandlerResult {
 /// How many requests match.
 async fn count(store: &MemoryStore, filter: RequestFilter) -> u64 {
     let mut session = store.session().await.unwrap();
-    let count = session.handler_requests().count(&filter).await.unwrap();
-    count
+    session.handler_requests().count(&filter).await.unwrap()
 }
