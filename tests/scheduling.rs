@@ -46,12 +46,7 @@ async fn smoke() {
     loop {
         let seen = settled.seen();
         let mut session = store.session().await.unwrap();
-        if session
-            .handler_requests()
-            .count_unexecuted()
-            .await
-            .unwrap()
-            == 0
+        if session.handler_requests().count_unexecuted().await.unwrap() == 0
             && session.events().count_unprocessed().await.unwrap() == 0
         {
             break;
