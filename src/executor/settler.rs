@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::Utc;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{
     Executor,
@@ -218,7 +217,6 @@ impl Executor {
     async fn settle(&self, mut batch: Batch) -> Vec<Batch> {
         let mut backoff = LoopBackoff::default();
         loop {
-            let begun = Instant::now();
             match self
                 .call(
                     "settle handler requests",
@@ -227,8 +225,6 @@ impl Executor {
                 .await
             {
                 Ok(results) => {
-                    self.telemetry()
-                        .batch("settle", batch.settlements.len(), begun.elapsed());
                     self.settled(&batch, results).await;
                     return Vec::new();
                 }

@@ -74,7 +74,7 @@ impl Executor {
         if ran {
             self.telemetry().handler_ran(request, took, error);
         }
-        span.finish(error, took);
+        span.finish(error);
         let mut woke = slot.end() | matches!(handler.kind, HandlerKind::Transactional(..));
         if request.is_suspect() {
             self.end_suspect();
