@@ -1,10 +1,13 @@
 //! tidings.
 mod clock;
 mod config_map;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 mod error;
 mod executor;
 mod handler;
 mod id;
+mod instrumented;
 mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
@@ -22,7 +25,7 @@ pub mod testkit;
 mod text;
 
 #[cfg(feature = "test-util")]
-pub use crate::clock::ManualClock;
+pub use crate::clock::{ManualClock, RuntimeClock};
 pub use crate::{
     clock::{Clock, SystemClock},
     config_map::{ConfigError, ConfigMap, ConfigMapBuilder},
@@ -33,6 +36,7 @@ pub use crate::{
         ReportKind, TransactionalFn, WithState,
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
+    instrumented::InstrumentedStorer,
     memory::{MemoryConnection, MemoryStore},
     model::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
@@ -47,6 +51,6 @@ pub use crate::{
     },
     settings::BuildError,
     signal::{Signal, Signals},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, TelemetryBuilder},
     text::Name,
 };
