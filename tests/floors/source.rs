@@ -106,6 +106,8 @@ fn heads(tokens: &[Token]) -> Vec<CratePath> {
         head: token.text.clone(),
     };
     match tokens.first() {
+        // A macro is exported at the root, wherever it is defined.
+        Some(_) if tokens.get(1).is_some_and(|token| token.is("!")) => Vec::new(),
         Some(token) if token.is_name() => vec![path(token)],
         Some(token) if token.is("{") => {
             let mut heads = Vec::new();
@@ -255,7 +257,7 @@ mod tests {
 
     #[test]
     fn paths_of_every_form_are_found_with_their_line() {
-        let source = "use crate::{\n    a::{B, c::D},\n    e,\n    f::G,\n};\nfn h() -> crate::i::J { $crate::k!() }\n";
+        let source = "use crate::{\n    a::{B, c::D},\n    e,\n    f::G,\n};\nfn h() -> crate::i::J { $crate::k::l!(); $crate::m!() }\n";
         let expected = [(2, "a"), (3, "e"), (4, "f"), (6, "i"), (6, "k")];
         assert_eq!(
             found(source, 1),
