@@ -9,6 +9,7 @@ mod executor;
 pub mod faulty;
 mod handler;
 mod id;
+mod instrumented;
 mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
@@ -24,7 +25,7 @@ mod telemetry;
 mod text;
 
 #[cfg(feature = "test-util")]
-pub use crate::clock::ManualClock;
+pub use crate::clock::{ManualClock, RuntimeClock};
 pub use crate::{
     clock::{Clock, SystemClock},
     config_map::{ConfigError, ConfigMap, ConfigMapBuilder},
@@ -35,6 +36,7 @@ pub use crate::{
         ReportKind, TransactionalFn, WithState,
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
+    instrumented::InstrumentedStorer,
     memory::{MemoryConnection, MemoryStore},
     model::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
@@ -49,6 +51,6 @@ pub use crate::{
     },
     settings::BuildError,
     signal::{Signal, Signals},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, TelemetryBuilder},
     text::Name,
 };

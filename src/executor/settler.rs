@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::Utc;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{
     Executor,
@@ -59,8 +58,8 @@ impl Settler {
         self.pending.lock().len() + self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Takes an end in, after waiting for space.
-    pub(super) async fn push(&self, ended: Ended) {
+    /// Takes an end in, after waiting for space; answers whether that woke the settling loop.
+    pub(super) async fn push(&self, ended: Ended) -> bool {
         let mut ended = Some(ended);
         loop {
             let written = self.written.seen();
@@ -70,10 +69,11 @@ impl Settler {
                     pending.extend(ended.take());
                     let len = pending.len();
                     drop(pending);
-                    if len == 1 || len == self.batch_size {
+                    let wake = len == 1 || len == self.batch_size;
+                    if wake {
                         self.work.raise();
                     }
-                    return;
+                    return wake;
                 }
             }
             self.written.changed_since(written).await;
@@ -217,7 +217,6 @@ impl Executor {
     async fn settle(&self, mut batch: Batch) -> Vec<Batch> {
         let mut backoff = LoopBackoff::default();
         loop {
-            let begun = Instant::now();
             match self
                 .call(
                     "settle handler requests",
@@ -226,8 +225,6 @@ impl Executor {
                 .await
             {
                 Ok(results) => {
-                    self.telemetry()
-                        .batch("settle", batch.settlements.len(), begun.elapsed());
                     self.settled(&batch, results).await;
                     return Vec::new();
                 }
