@@ -9,6 +9,8 @@ mod leases;
 #[cfg(test)]
 mod life_cycle;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod outcomes;
 #[cfg(test)]
 mod raising;
