@@ -28,7 +28,7 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
         ("store", &[]),
         ("telemetry", &["store"]),
         ("raiser", &["store", "telemetry"]),
-        ("handler", &["store"]),
+        ("handler", &["store", "telemetry"]),
         ("config_map", &["handler", "store"]),
     ],
     &[
