@@ -1,6 +1,8 @@
 //! tidings.
 mod clock;
 mod config_map;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 mod error;
 mod executor;
 mod handler;
@@ -18,6 +20,8 @@ mod signal;
 pub mod store;
 mod store_calls;
 mod telemetry;
+#[cfg(feature = "test-util")]
+pub mod testkit;
 mod text;
 
 #[cfg(feature = "test-util")]

@@ -50,7 +50,7 @@ impl Rig {
     pub fn paused() -> Self {
         Self {
             store: MemoryStore::with_clock(RuntimeClock::default()),
-            limit: Duration::from_secs(48 * 3600),
+            limit: Duration::from_secs(24 * 3600),
         }
     }
 
