@@ -5,6 +5,8 @@ mod config_map;
 pub mod conformance;
 mod error;
 mod executor;
+#[cfg(feature = "test-util")]
+pub mod faulty;
 mod handler;
 mod id;
 mod instrumented;

@@ -76,7 +76,7 @@ pub trait Target: Send + Sync {
 #[macro_export]
 macro_rules! conformance_tests {
     ($target:expr) => {
-        $crate::conformance_cases! { expand $target; }
+        $crate::conformance::conformance_cases! { expand $target; }
     };
     (expand $target:expr; $($module:ident { $($case:ident)* })*) => {
         $(
@@ -101,7 +101,7 @@ macro_rules! conformance_tests {
 #[macro_export]
 macro_rules! conformance_cases {
     (expand $target:expr;) => {
-        $crate::conformance_tests! { expand $target;
+        $crate::conformance::conformance_tests! { expand $target;
             claims {
                 requests_come_by_priority_then_id
                 a_claimed_request_tells_what_an_executor_needs
@@ -240,6 +240,10 @@ macro_rules! conformance_cases {
         }
     };
 }
+
+// The macros name each other by this module, where they belong.
+#[doc(hidden)]
+pub use {conformance_cases, conformance_tests};
 
 #[cfg(test)]
 mod tests {
