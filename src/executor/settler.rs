@@ -3,9 +3,13 @@
 //! Outcomes wait for others for at most a few milliseconds, and not at all when the pool is idle.
 //! When the store is away they wait, and workers with them: the space is bounded.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use chrono::Utc;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use super::{
@@ -158,7 +162,17 @@ impl Executor {
                 batch = self.0.settler.next_batch() => batch,
                 () = self.stopped() => return,
             };
-            self.write(batch).await;
+            let claims: Vec<_> = batch.iter().map(|ended| key(&ended.held.context)).collect();
+            if AssertUnwindSafe(self.write(batch))
+                .catch_unwind()
+                .await
+                .is_err()
+            {
+                // A store that panics has an unknown outcome. What is not held is not renewed, so
+                // the requests are rescued and run again if they were not settled.
+                tracing::error!(requests = claims.len(), "the store panicked while settling");
+                self.0.held.remove(claims.into_iter());
+            }
             self.0.settler.in_flight.store(0, Ordering::Release);
             self.0.settler.written.raise();
         }
