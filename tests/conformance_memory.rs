@@ -428,7 +428,7 @@ async fn work(store: &MemoryStore, clock: &ManualClock, worker: usize) -> usize 
         if claimed.is_empty() && session.handler_requests().count_unexecuted().await.unwrap() == 0 {
             break;
         }
-        if (round + worker) % 9 == 0 {
+        if (round + worker).is_multiple_of(9) {
             clock.advance(LEASE);
         }
         tokio::task::yield_now().await;
