@@ -1,0 +1,189 @@
+//! Reads events in batches of bounded size, for whoever raises them.
+
+use std::{fmt, io::BufReader, thread};
+
+use tidings::Event;
+use tokio::sync::mpsc;
+
+use super::{
+    InputError,
+    lines::{Line, Lines},
+    source::Source,
+};
+use crate::cloud_events::{self, Defect, MAX_LINE_LEN};
+
+/// The most events of a batch: enough that a round trip for each batch does not count.
+const BATCH_EVENTS: usize = 500;
+/// A batch ends when its data has so many bytes, so that memory stays small however large they are.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Batches that wait to be raised: one, while the next is read.
+const BATCHES_AHEAD: usize = 1;
+
+/// What to do with a bad line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnBadLine {
+    /// End with an error.
+    Stop,
+    /// Leave it out, and tell.
+    Skip,
+}
+
+/// A part of what was read.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// Events, in the order of their lines.
+    Events(Vec<Event>),
+    /// A bad line was left out.
+    Skipped {
+        /// Its number.
+        number: u64,
+        /// What is wrong with it.
+        defect: Defect,
+    },
+    /// All has been read.
+    End,
+}
+
+/// An input that is ready to be read.
+pub(crate) struct Reading {
+    name: String,
+    lines: Lines<BufReader<Box<dyn Source>>>,
+    events: Option<u64>,
+    on_bad_line: OnBadLine,
+    as_it_comes: bool,
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading")
+            .field("name", &self.name)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reading {
+    pub(super) fn new(
+        name: String,
+        reader: BufReader<Box<dyn Source>>,
+        events: Option<u64>,
+        on_bad_line: OnBadLine,
+    ) -> Self {
+        Self {
+            name,
+            lines: Lines::new(reader, MAX_LINE_LEN),
+            events,
+            on_bad_line,
+            as_it_comes: false,
+        }
+    }
+
+    /// Whether to give events away before a read that may wait for long.
+    pub(super) fn as_it_comes(mut self, as_it_comes: bool) -> Self {
+        self.as_it_comes = as_it_comes;
+        self
+    }
+
+    /// The input's name in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many events there are, if that is known beforehand.
+    pub(crate) const fn events(&self) -> Option<u64> {
+        self.events
+    }
+
+    /// Begins to read, on a thread of its own. Without a [`Part::End`] or an error, something went
+    /// wrong.
+    pub(crate) fn start(self) -> Result<mpsc::Receiver<Result<Part, InputError>>, InputError> {
+        let (parts, received) = mpsc::channel(BATCHES_AHEAD);
+        let name = self.name.clone();
+        thread::Builder::new()
+            .name("read-input".to_owned())
+            .spawn(move || self.run(&parts))
+            .map_err(|source| InputError::Read { name, source })?;
+        Ok(received)
+    }
+
+    fn run(mut self, parts: &mpsc::Sender<Result<Part, InputError>>) {
+        let ended = self.read(parts).transpose();
+        // Nobody listens any more when the demo was stopped meanwhile.
+        if let Some(ended) = ended {
+            drop(parts.blocking_send(ended));
+        }
+    }
+
+    /// Reads all; `None` when nobody listens any more.
+    fn read(
+        &mut self,
+        parts: &mpsc::Sender<Result<Part, InputError>>,
+    ) -> Result<Option<Part>, InputError> {
+        let mut batch = Batch::default();
+        loop {
+            if batch.is_full() || (self.as_it_comes && self.lines.reader().buffer().is_empty()) {
+                let events = batch.take();
+                if !events.is_empty() && parts.blocking_send(Ok(Part::Events(events))).is_err() {
+                    return Ok(None);
+                }
+            }
+            let next = self.lines.next().map_err(|source| InputError::Read {
+                name: self.name.clone(),
+                source,
+            })?;
+            let Some((number, line)) = next else { break };
+            let parsed = match line {
+                Line::TooLong => Err(Defect::TooLong {
+                    limit: MAX_LINE_LEN,
+                }),
+                Line::Whole(line) => cloud_events::parse(line),
+            };
+            match (parsed, self.on_bad_line) {
+                (Ok(event), _) => batch.push(event),
+                (Err(defect), OnBadLine::Skip) => {
+                    if parts
+                        .blocking_send(Ok(Part::Skipped { number, defect }))
+                        .is_err()
+                    {
+                        return Ok(None);
+                    }
+                }
+                (Err(defect), OnBadLine::Stop) => {
+                    return Err(InputError::Changed {
+                        name: self.name.clone(),
+                        number,
+                        defect,
+                    });
+                }
+            }
+        }
+        let events = batch.take();
+        if !events.is_empty() && parts.blocking_send(Ok(Part::Events(events))).is_err() {
+            return Ok(None);
+        }
+        Ok(Some(Part::End))
+    }
+}
+
+/// Events that are raised together.
+#[derive(Default)]
+struct Batch {
+    events: Vec<Event>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, event: Event) {
+        self.bytes += event.data.as_str().len();
+        self.events.push(event);
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
+    }
+
+    fn take(&mut self) -> Vec<Event> {
+        self.bytes = 0;
+        std::mem::take(&mut self.events)
+    }
+}
