@@ -32,7 +32,9 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// Cuts an instant to whole microseconds.
 pub(crate) fn to_microseconds(instant: DateTime<Utc>) -> DateTime<Utc> {
-    instant.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(instant)
+    instant
+        .duration_trunc(TimeDelta::microseconds(1))
+        .unwrap_or(instant)
 }
 
 /// `instant + duration`, or the latest instant there is.

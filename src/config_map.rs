@@ -27,7 +27,11 @@ struct Inner {
 impl ConfigMap {
     /// Begins a map.
     pub fn builder() -> ConfigMapBuilder {
-        ConfigMapBuilder { handlers: Vec::new(), retired: Vec::new(), renamed: Vec::new() }
+        ConfigMapBuilder {
+            handlers: Vec::new(),
+            retired: Vec::new(),
+            renamed: Vec::new(),
+        }
     }
 
     /// The handler with this name.
@@ -142,27 +146,43 @@ impl ConfigMapBuilder {
         for name in &self.retired {
             check_name(name)?;
             if handlers.contains_key(name) {
-                return Err(ConfigError::RetiredButMapped { handler: name.clone() });
+                return Err(ConfigError::RetiredButMapped {
+                    handler: name.clone(),
+                });
             }
         }
         let mut old_names = BTreeSet::new();
         for (from, to) in &self.renamed {
             check_name(from)?;
-            if !old_names.insert(from) || handlers.contains_key(from) || self.retired.contains(from) {
-                return Err(ConfigError::RenamedTwice { handler: from.clone() });
+            if !old_names.insert(from) || handlers.contains_key(from) || self.retired.contains(from)
+            {
+                return Err(ConfigError::RenamedTwice {
+                    handler: from.clone(),
+                });
             }
             if !handlers.contains_key(to) {
-                return Err(ConfigError::RenamedToUnknown { from: from.clone(), to: to.clone() });
+                return Err(ConfigError::RenamedToUnknown {
+                    from: from.clone(),
+                    to: to.clone(),
+                });
             }
         }
         let (retired, renamed) = (self.retired, self.renamed);
-        Ok(ConfigMap(Arc::new(Inner { handlers, registrations, retired, renamed })))
+        Ok(ConfigMap(Arc::new(Inner {
+            handlers,
+            registrations,
+            retired,
+            renamed,
+        })))
     }
 }
 
 fn check_name(name: &Name) -> Result<(), ConfigError> {
     match name.defect() {
-        Some(reason) => Err(ConfigError::BadName { handler: name.clone(), reason }),
+        Some(reason) => Err(ConfigError::BadName {
+            handler: name.clone(),
+            reason,
+        }),
         None => Ok(()),
     }
 }
@@ -170,39 +190,62 @@ fn check_name(name: &Name) -> Result<(), ConfigError> {
 /// Checks a handler's terms and adds its registrations.
 fn register(handler: &Handler, registrations: &mut Vec<Registration>) -> Result<(), ConfigError> {
     let name = || handler.name.clone();
-    let priority = Priority::new(handler.priority)
-        .map_err(|source| ConfigError::PriorityOutOfRange { handler: name(), source })?;
+    let priority =
+        Priority::new(handler.priority).map_err(|source| ConfigError::PriorityOutOfRange {
+            handler: name(),
+            source,
+        })?;
     for (is_zero, setting) in [
         (handler.max_errors == 0, "max errors"),
         (handler.timeout.is_zero(), "time-out"),
         (handler.concurrency == Some(0), "concurrency limit"),
     ] {
         if is_zero {
-            return Err(ConfigError::Zero { handler: name(), setting });
+            return Err(ConfigError::Zero {
+                handler: name(),
+                setting,
+            });
         }
     }
     let mut patterns = BTreeSet::new();
     for text in &handler.patterns {
-        let pattern = EventPattern::parse(text.clone())
-            .map_err(|source| ConfigError::BadPattern { handler: name(), source })?;
-        if handler.event_name.is_some_and(|event| pattern.as_str() != event) {
+        let pattern =
+            EventPattern::parse(text.clone()).map_err(|source| ConfigError::BadPattern {
+                handler: name(),
+                source,
+            })?;
+        if handler
+            .event_name
+            .is_some_and(|event| pattern.as_str() != event)
+        {
             let takes = handler.event_name.unwrap_or_default();
-            return Err(ConfigError::WrongEvent { handler: name(), takes, pattern });
+            return Err(ConfigError::WrongEvent {
+                handler: name(),
+                takes,
+                pattern,
+            });
         }
         if !patterns.insert(pattern.clone()) {
-            return Err(ConfigError::DuplicatePattern { handler: name(), pattern });
+            return Err(ConfigError::DuplicatePattern {
+                handler: name(),
+                pattern,
+            });
         }
     }
     if let (Some(event), true) = (handler.event_name, patterns.is_empty()) {
-        let pattern = EventPattern::parse(event)
-            .map_err(|source| ConfigError::BadPattern { handler: name(), source })?;
+        let pattern = EventPattern::parse(event).map_err(|source| ConfigError::BadPattern {
+            handler: name(),
+            source,
+        })?;
         patterns.insert(pattern);
     }
     if patterns.is_empty() {
         return Err(ConfigError::NoEvent { handler: name() });
     }
     registrations.extend(
-        patterns.into_iter().map(|pattern| Registration::new(pattern, name(), priority, handler.max_errors)),
+        patterns
+            .into_iter()
+            .map(|pattern| Registration::new(pattern, name(), priority, handler.max_errors)),
     );
     Ok(())
 }
@@ -243,7 +286,9 @@ pub enum ConfigError {
         pattern: EventPattern,
     },
     /// A handler of a typed event is mapped to other events.
-    #[error("handler {handler:?} takes {takes} but is mapped to {pattern}; take a Payload, or remove the mapping")]
+    #[error(
+        "handler {handler:?} takes {takes} but is mapped to {pattern}; take a Payload, or remove the mapping"
+    )]
     WrongEvent {
         /// The handler.
         handler: Name,
@@ -296,7 +341,9 @@ pub enum ConfigError {
         to: Name,
     },
     /// A transactional handler for another database.
-    #[error("transactional handler {handler:?} takes a {takes}, but the store's connection is a {store}; change its argument")]
+    #[error(
+        "transactional handler {handler:?} takes a {takes}, but the store's connection is a {store}; change its argument"
+    )]
     WrongConnection {
         /// The handler.
         handler: Name,

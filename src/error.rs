@@ -16,7 +16,9 @@ pub type Source = Box<dyn StdError + Send + Sync + 'static>;
 pub enum StoreError {
     /// The database could not be reached, or the connection was lost. Whether a commit that was
     /// under way took effect is unknown.
-    #[error("{operation}: the database cannot be reached; check that it runs and accepts connections")]
+    #[error(
+        "{operation}: the database cannot be reached; check that it runs and accepts connections"
+    )]
     Unavailable {
         /// What was being done.
         operation: &'static str,
@@ -34,7 +36,9 @@ pub enum StoreError {
     },
     /// The transaction lost against another one (a deadlock or a serialization failure) and was
     /// rolled back as a whole; running it again is the remedy.
-    #[error("{operation}: rolled back in favour of a concurrent transaction; run the transaction again")]
+    #[error(
+        "{operation}: rolled back in favour of a concurrent transaction; run the transaction again"
+    )]
     Conflict {
         /// What was being done.
         operation: &'static str,
@@ -99,7 +103,10 @@ impl StoreError {
     /// or preferred another transaction.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Conflict { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Conflict { .. }
+        )
     }
 
     /// Whether the transaction lost against a concurrent one and is worth running again at once.
@@ -116,8 +123,16 @@ impl StoreError {
 
     /// An [`Invalid`](Self::Invalid) thing.
     #[must_use]
-    pub fn invalid(thing: impl Into<String>, reason: impl Into<String>, remedy: &'static str) -> Self {
-        Self::Invalid { thing: thing.into(), reason: reason.into(), remedy }
+    pub fn invalid(
+        thing: impl Into<String>,
+        reason: impl Into<String>,
+        remedy: &'static str,
+    ) -> Self {
+        Self::Invalid {
+            thing: thing.into(),
+            reason: reason.into(),
+            remedy,
+        }
     }
 }
 

@@ -91,7 +91,10 @@ identifier! {
 impl EventId {
     /// A new id, later than every id that this process has made before.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default that differs at each call misleads")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default that differs at each call misleads"
+    )]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -100,7 +103,10 @@ impl EventId {
 impl LeaseOwner {
     /// A new, random owner.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "a default that differs at each call misleads")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default that differs at each call misleads"
+    )]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -148,10 +154,13 @@ impl HandlerHash {
     pub fn of(handler: &str) -> Self {
         const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
         const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-        let hash = handler.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
+        let hash = handler.bytes().fold(OFFSET, |hash, byte| {
+            (hash ^ u128::from(byte)).wrapping_mul(PRIME)
+        });
         #[expect(clippy::cast_possible_truncation, reason = "the halves are wanted")]
         let (high, low) = ((hash >> 64) as u64, hash as u64);
-        let mixed = (u128::from(avalanche(high ^ low.rotate_left(32))) << 64) | u128::from(avalanche(low));
+        let mixed =
+            (u128::from(avalanche(high ^ low.rotate_left(32))) << 64) | u128::from(avalanche(low));
         Self(mixed & 0xffff_ffff_ffff_ffff_ffff)
     }
 }
@@ -174,16 +183,25 @@ mod tests {
             HandlerRequestId::derive(event, "index_commits").to_string(),
             HandlerRequestId::derive(event, "index_commits").to_string(),
         );
-        assert_eq!(HandlerRequestId::derive(event, "index_commits").as_uuid().get_version_num(), 8);
+        assert_eq!(
+            HandlerRequestId::derive(event, "index_commits")
+                .as_uuid()
+                .get_version_num(),
+            8
+        );
     }
 
     #[test]
     fn request_ids_of_one_event_differ_by_handler_and_keep_its_millisecond() {
         let event = EventId::new();
-        let ids: std::collections::BTreeSet<_> =
-            (0..10_000).map(|n| HandlerRequestId::derive(event, &format!("handler_{n}"))).collect();
+        let ids: std::collections::BTreeSet<_> = (0..10_000)
+            .map(|n| HandlerRequestId::derive(event, &format!("handler_{n}")))
+            .collect();
         assert_eq!(ids.len(), 10_000);
         let millisecond = event.as_uuid().as_u128() >> 80;
-        assert!(ids.iter().all(|id| id.as_uuid().as_u128() >> 80 == millisecond));
+        assert!(
+            ids.iter()
+                .all(|id| id.as_uuid().as_u128() >> 80 == millisecond)
+        );
     }
 }

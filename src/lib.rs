@@ -2,35 +2,46 @@
 mod clock;
 mod config_map;
 mod error;
+mod executor;
 mod handler;
 mod id;
+#[cfg(feature = "mocks")]
+pub mod mocks;
 mod model;
+mod processor;
 mod raiser;
 mod scheduler;
+mod settings;
 mod signal;
 pub mod store;
 mod telemetry;
 mod text;
 
+#[cfg(feature = "test-util")]
+pub use crate::clock::ManualClock;
 pub use crate::{
     clock::{Clock, SystemClock},
     config_map::{ConfigError, ConfigMap, ConfigMapBuilder},
     error::{Result, Source, StoreError},
     handler::{
-        BeforeExecute, BeforeProcess, CancellationCause, Context, ErrorReport, ErrorReporter, Handler, HandlerError,
-        HandlerResult, IntoHandlerError, NoReporter, ProcessContext, ReportKind, TransactionalFn, WithState,
+        BeforeExecute, BeforeProcess, CancellationCause, Context, ErrorReport, ErrorReporter,
+        Handler, HandlerError, HandlerResult, IntoHandlerError, NoReporter, ProcessContext,
+        ReportKind, TransactionalFn, WithState,
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
     model::{
-        Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern, EventRaiser,
-        ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome, PatternError, Payload, Priority,
-        PriorityError, Refusal, Registration, RegistrationState, RequestState, Rescue, SUSPECT_FROM_RESCUES,
+        Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
+        EventRaiser, ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome,
+        PatternError, Payload, Priority, PriorityError, Refusal, Registration, RegistrationState,
+        RequestState, Rescue, SUSPECT_FROM_RESCUES, SchedulerState,
     },
     raiser::{RaiseConnection, Raiser},
-    scheduler::{Scheduler, SchedulerError, SchedulerExt, SchedulerState, SchedulerStatus, ShutdownReport},
+    scheduler::{
+        ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,
+        SchedulerExt, SchedulerStatus, ShutdownReport,
+    },
+    settings::BuildError,
     signal::{Signal, Signals},
     telemetry::Telemetry,
     text::Name,
 };
-#[cfg(feature = "test-util")]
-pub use crate::clock::ManualClock;

@@ -52,9 +52,14 @@ impl Raiser {
     /// A raiser that wakes whoever waits for `signals`. Stores have a method that makes one.
     #[must_use]
     pub fn new(signals: Signals) -> Self {
-        let limits =
-            Limits { max_data_len: Self::DEFAULT_MAX_DATA_LEN, max_batch: Self::DEFAULT_MAX_BATCH };
-        Self { signals, limits: Arc::new(limits) }
+        let limits = Limits {
+            max_data_len: Self::DEFAULT_MAX_DATA_LEN,
+            max_batch: Self::DEFAULT_MAX_BATCH,
+        };
+        Self {
+            signals,
+            limits: Arc::new(limits),
+        }
     }
 
     /// Refuses events whose data has more bytes.
@@ -79,7 +84,11 @@ impl Raiser {
     /// # Errors
     /// [`StoreError::Invalid`] for a bad name or too much data, with nothing stored; else what the
     /// store gives.
-    pub async fn raise<C: RaiseConnection + ?Sized>(&self, connection: &mut C, event: Event) -> Result<Raised> {
+    pub async fn raise<C: RaiseConnection + ?Sized>(
+        &self,
+        connection: &mut C,
+        event: Event,
+    ) -> Result<Raised> {
         let raised = self.raise_all(connection, vec![event]).await?;
         Ok(raised.first().copied().unwrap_or(Raised::New))
     }
@@ -107,7 +116,11 @@ impl Raiser {
     ///
     /// # Errors
     /// As [`raise`](Self::raise); also when there are more than the limit of a call.
-    pub async fn raise_all<C>(&self, connection: &mut C, mut events: Vec<Event>) -> Result<Vec<Raised>>
+    pub async fn raise_all<C>(
+        &self,
+        connection: &mut C,
+        mut events: Vec<Event>,
+    ) -> Result<Vec<Raised>>
     where
         C: RaiseConnection + ?Sized,
     {
@@ -121,7 +134,11 @@ impl Raiser {
     ///
     /// # Errors
     /// As [`raise_all`](Self::raise_all).
-    pub async fn raise_collected<C, R>(&self, connection: &mut C, entity: &mut R) -> Result<Vec<Raised>>
+    pub async fn raise_collected<C, R>(
+        &self,
+        connection: &mut C,
+        entity: &mut R,
+    ) -> Result<Vec<Raised>>
     where
         C: RaiseConnection + ?Sized,
         R: EventRaiser + Send + ?Sized,
@@ -148,7 +165,9 @@ impl Raiser {
                 "raise them in several calls, or raise the limit",
             ));
         }
-        events.iter().try_for_each(|event| event.check(self.limits.max_data_len))
+        events
+            .iter()
+            .try_for_each(|event| event.check(self.limits.max_data_len))
     }
 }
 

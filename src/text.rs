@@ -133,6 +133,9 @@ mod tests {
             assert_eq!(Name::from(name).defect(), defect, "{name:?}");
         }
         assert_eq!(Name::from("x".repeat(255)).defect(), None);
-        assert_eq!(Name::from("x".repeat(256)).defect(), Some("is longer than 255 bytes"));
+        assert_eq!(
+            Name::from("x".repeat(256)).defect(),
+            Some("is longer than 255 bytes")
+        );
     }
 }

@@ -41,9 +41,9 @@ type Extensions = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 /// What the executor notes about a run, beside the context so that a request is one allocation.
 #[derive(Debug, Default)]
 pub(crate) struct RunState {
-    /// Milliseconds on the executor's monotonic clock at which the handler began, plus one; 0
-    /// while it has not.
-    pub(crate) started: AtomicU64,
+    /// When the running handler is past its time-out, in milliseconds on the executor's monotonic
+    /// clock; 0 while it does not run.
+    pub(crate) overdue_at: AtomicU64,
     /// Whether it was reported as stuck, and is no longer renewed.
     pub(crate) stuck: AtomicBool,
 }
@@ -191,7 +191,11 @@ impl Context {
 
     /// Leaves something for the handler, or for a later hook; replaces an earlier one of the type.
     pub fn insert_extension<T: Send + Sync + 'static>(&self, value: T) {
-        self.0.extensions.lock().get_or_insert_default().insert(TypeId::of::<T>(), Arc::new(value));
+        self.0
+            .extensions
+            .lock()
+            .get_or_insert_default()
+            .insert(TypeId::of::<T>(), Arc::new(value));
     }
 
     /// The events raised so far, for tests of handlers.
@@ -219,7 +223,10 @@ impl Context {
             CancellationCause::LeaseExpired => 2,
             CancellationCause::Shutdown => 3,
         };
-        let first = self.0.canceled.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+        let first = self
+            .0
+            .canceled
+            .compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
         if first.is_ok() {
             self.0.cancellation.notify_waiters();
         }

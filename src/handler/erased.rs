@@ -17,7 +17,11 @@ pub(crate) trait ErasedHandler: Send + Sync {
 
 /// A handler that gets the connection of the transaction in which its request is settled.
 pub(crate) trait ErasedTransactionalHandler: Send + Sync {
-    fn call<'c>(&'c self, context: Context, connection: Connection<'c>) -> BoxFuture<'c, HandlerResult>;
+    fn call<'c>(
+        &'c self,
+        context: Context,
+        connection: Connection<'c>,
+    ) -> BoxFuture<'c, HandlerResult>;
 }
 
 pub(super) struct Ordinary<F, E>(pub(super) F, pub(super) PhantomData<fn(E)>);
@@ -48,16 +52,24 @@ where
     C: Send + 'static,
     F: for<'c> TransactionalFn<'c, E, C>,
 {
-    fn call<'c>(&'c self, context: Context, connection: Connection<'c>) -> BoxFuture<'c, HandlerResult> {
+    fn call<'c>(
+        &'c self,
+        context: Context,
+        connection: Connection<'c>,
+    ) -> BoxFuture<'c, HandlerResult> {
         Box::pin(async move {
-            let event = E::from_event(context.event()).map_err(|error| undecodable(error, &context))?;
+            let event =
+                E::from_event(context.event()).map_err(|error| undecodable(error, &context))?;
             let connection = connection.downcast::<C>().ok_or_else(|| {
                 HandlerError::new(format!(
                     "the store gave another connection than the {} that the handler takes",
                     std::any::type_name::<C>()
                 ))
             })?;
-            self.0.call(event, context, connection).await.map_err(IntoHandlerError::into_handler_error)
+            self.0
+                .call(event, context, connection)
+                .await
+                .map_err(IntoHandlerError::into_handler_error)
         })
     }
 }
@@ -70,15 +82,19 @@ fn undecodable(error: DecodeError, context: &Context) -> HandlerError {
         #[source]
         source: DecodeError,
     }
-    HandlerError::new(Undecodable { handler: context.handler().to_owned(), source: error })
+    HandlerError::new(Undecodable {
+        handler: context.handler().to_owned(),
+        source: error,
+    })
 }
 
 /// A plain `async fn(E, Context, &mut C) -> Result<(), X>`, where `C` is the connection of the
-/// store's database. It is implemented for functions; nothing else needs to.
+/// store's database. It is implemented for functions and for `async` closures that capture
+/// nothing; nothing else needs to.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transactional handler",
     label = "not an `async fn(E, Context, &mut C) -> Result<(), X>`",
-    note = "a transactional handler is an `async fn`, not a closure; give it state with `Handler::transactional_with_state`"
+    note = "a transactional handler is an `async fn` or an `async` closure; it captures nothing; give it state with `Handler::transactional_with_state`"
 )]
 pub trait TransactionalFn<'c, E, C: 'c>: Send + Sync {
     /// The running handler.

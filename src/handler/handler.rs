@@ -3,7 +3,8 @@
 use std::{fmt, future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
 use super::{
-    Context, ErasedHandler, ErasedTransactionalHandler, IntoHandlerError, TransactionalFn, WithState,
+    Context, ErasedHandler, ErasedTransactionalHandler, IntoHandlerError, TransactionalFn,
+    WithState,
     erased::{Ordinary, Transactional},
 };
 use crate::{
@@ -106,7 +107,9 @@ impl Handler {
         Fut: Future<Output = Result<(), X>> + Send + 'static,
         X: IntoHandlerError + 'static,
     {
-        Self::new(name, move |event: E, context| function(state.clone(), event, context))
+        Self::new(name, move |event: E, context| {
+            function(state.clone(), event, context)
+        })
     }
 
     /// A handler that writes in the transaction in which its request is settled: an
@@ -130,7 +133,11 @@ impl Handler {
 
     /// A transactional handler with state, which is cloned for each execution: an
     /// `async fn(S, E, Context, &mut C) -> Result<(), X>`.
-    pub fn transactional_with_state<S, E, C, F>(name: impl Into<Name>, state: S, function: F) -> Self
+    pub fn transactional_with_state<S, E, C, F>(
+        name: impl Into<Name>,
+        state: S,
+        function: F,
+    ) -> Self
     where
         S: Clone + Send + Sync + 'static,
         E: FromEvent,
@@ -183,7 +190,10 @@ impl Handler {
 
     /// How long a request waits after error number *n*, from 1, by a function. One that panics
     /// is replaced by the default backoff.
-    pub fn backoff_with(mut self, backoff: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
+    pub fn backoff_with(
+        mut self,
+        backoff: impl Fn(u32) -> Duration + Send + Sync + 'static,
+    ) -> Self {
         self.backoff = BackoffPolicy::Function(Arc::new(backoff));
         self
     }

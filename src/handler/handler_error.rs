@@ -51,28 +51,43 @@ pub(crate) enum Verdict {
 impl HandlerError {
     /// An error: it is counted, and the request backs off.
     pub fn new(error: impl Into<Source>) -> Self {
-        Self { verdict: Verdict::Retry, source: error.into() }
+        Self {
+            verdict: Verdict::Retry,
+            source: error.into(),
+        }
     }
 
     /// An error: it is counted, and the request waits for `duration` instead of its backoff.
     pub fn retry_after(duration: Duration, error: impl Into<Source>) -> Self {
-        Self { verdict: Verdict::RetryAfter(duration), source: error.into() }
+        Self {
+            verdict: Verdict::RetryAfter(duration),
+            source: error.into(),
+        }
     }
 
     /// Not yet: the request waits for `duration`, and no error is counted.
     #[must_use]
     pub fn snooze(duration: Duration) -> Self {
-        Self { verdict: Verdict::Snooze(duration), source: "snoozed".into() }
+        Self {
+            verdict: Verdict::Snooze(duration),
+            source: "snoozed".into(),
+        }
     }
 
     /// Permanent: no retry can help, the request is dead at once.
     pub fn discard(reason: impl Into<Source>) -> Self {
-        Self { verdict: Verdict::Discard, source: reason.into() }
+        Self {
+            verdict: Verdict::Discard,
+            source: reason.into(),
+        }
     }
 
     /// Not wanted any more: the request is canceled.
     pub fn cancel(reason: impl Into<Source>) -> Self {
-        Self { verdict: Verdict::Cancel, source: reason.into() }
+        Self {
+            verdict: Verdict::Cancel,
+            source: reason.into(),
+        }
     }
 
     /// The error itself.

@@ -3,19 +3,22 @@
 
 mod context;
 mod erased;
+#[expect(
+    clippy::module_inception,
+    reason = "the file holds the type that the module is about"
+)]
+mod handler;
 mod handler_error;
 mod hooks;
 mod reporter;
-#[expect(clippy::module_inception, reason = "the file holds the type that the module is about")]
-mod handler;
 
 pub use context::{CancellationCause, Context};
 
-pub use erased::{TransactionalFn, WithState};
 pub(crate) use erased::{ErasedHandler, ErasedTransactionalHandler};
+pub use erased::{TransactionalFn, WithState};
 pub use handler::Handler;
-pub(crate) use handler::{BackoffPolicy, HandlerKind};
-pub use handler_error::{HandlerError, HandlerResult, IntoHandlerError};
+pub(crate) use handler::HandlerKind;
 pub(crate) use handler_error::Verdict;
+pub use handler_error::{HandlerError, HandlerResult, IntoHandlerError};
 pub use hooks::{BeforeExecute, BeforeProcess, ProcessContext};
 pub use reporter::{ErrorReport, ErrorReporter, NoReporter, ReportKind};

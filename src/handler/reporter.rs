@@ -73,7 +73,6 @@ pub enum ReportKind {
 ///
 /// It runs in a task of its own: one that is slow, or that panics, delays and harms nothing. At
 /// most 1,000 reports wait for it; beyond that they are logged and let go.
-#[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait ErrorReporter: Send + Sync + 'static {
     /// Reports an error, and answers whether it could; the answer is logged.

@@ -21,7 +21,12 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { base: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(3600), jitter: 0.5 }
+        Self {
+            base: Duration::from_secs(1),
+            factor: 2.0,
+            cap: Duration::from_secs(3600),
+            jitter: 0.5,
+        }
     }
 }
 
@@ -29,26 +34,43 @@ impl Backoff {
     /// Begins with `base` and never exceeds `cap`; doubles, with a jitter of one half.
     #[must_use]
     pub fn exponential(base: Duration, cap: Duration) -> Self {
-        Self { base, cap, ..Self::default() }
+        Self {
+            base,
+            cap,
+            ..Self::default()
+        }
     }
 
     /// Always waits the same time, with no jitter.
     #[must_use]
     pub fn constant(wait: Duration) -> Self {
-        Self { base: wait, factor: 1.0, cap: wait, jitter: 0.0 }
+        Self {
+            base: wait,
+            factor: 1.0,
+            cap: wait,
+            jitter: 0.0,
+        }
     }
 
     /// By what the wait grows at each error; below 1 counts as 1.
     #[must_use]
     pub fn factor(mut self, factor: f64) -> Self {
-        self.factor = if factor.is_finite() { factor.max(1.0) } else { 1.0 };
+        self.factor = if factor.is_finite() {
+            factor.max(1.0)
+        } else {
+            1.0
+        };
         self
     }
 
     /// How much of the wait is random, from 0 (none) to 1 (all).
     #[must_use]
     pub fn jitter(mut self, jitter: f64) -> Self {
-        self.jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
+        self.jitter = if jitter.is_finite() {
+            jitter.clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
         self
     }
 
@@ -65,8 +87,13 @@ impl Backoff {
         let exponent = f64::from(errors.saturating_sub(1));
         let cap = self.cap.as_secs_f64();
         let grown = self.base.as_secs_f64() * self.factor.powf(exponent);
-        let wait = if grown.is_finite() { grown.min(cap) } else { cap };
-        Duration::try_from_secs_f64(wait * (1.0 - self.jitter * random.clamp(0.0, 1.0))).unwrap_or(self.cap)
+        let wait = if grown.is_finite() {
+            grown.min(cap)
+        } else {
+            cap
+        };
+        Duration::try_from_secs_f64(wait * (1.0 - self.jitter * random.clamp(0.0, 1.0)))
+            .unwrap_or(self.cap)
     }
 }
 
@@ -76,8 +103,11 @@ mod tests {
 
     #[test]
     fn it_doubles_up_to_the_cap() {
-        let backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(10)).jitter(0.0);
-        let waits: Vec<_> = (1..=6).map(|errors| backoff.after(errors).as_secs()).collect();
+        let backoff =
+            Backoff::exponential(Duration::from_secs(1), Duration::from_secs(10)).jitter(0.0);
+        let waits: Vec<_> = (1..=6)
+            .map(|errors| backoff.after(errors).as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
     }
 
@@ -87,7 +117,11 @@ mod tests {
         assert_eq!(backoff.after_with(3, 0.0), Duration::from_secs(4));
         assert_eq!(backoff.after_with(3, 1.0), Duration::from_secs(2));
         let waits: Vec<_> = (0..1000).map(|_| backoff.after(3)).collect();
-        assert!(waits.iter().all(|wait| (2.0..=4.0).contains(&wait.as_secs_f64())));
+        assert!(
+            waits
+                .iter()
+                .all(|wait| (2.0..=4.0).contains(&wait.as_secs_f64()))
+        );
         assert!(waits.iter().any(|wait| *wait != waits[0]));
     }
 
@@ -98,6 +132,11 @@ mod tests {
         let backoff = Backoff::default().jitter(0.0);
         assert_eq!(backoff.after(u32::MAX), Duration::from_secs(3600));
         assert_eq!(backoff.after(0), Duration::from_secs(1));
-        assert_eq!(Backoff::exponential(Duration::MAX, Duration::MAX).jitter(0.0).after(9), Duration::MAX);
+        assert_eq!(
+            Backoff::exponential(Duration::MAX, Duration::MAX)
+                .jitter(0.0)
+                .after(9),
+            Duration::MAX
+        );
     }
 }

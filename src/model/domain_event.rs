@@ -75,7 +75,10 @@ impl<E: DomainEvent> FromEvent for E {
     const EVENT_NAME: Option<&'static str> = Some(E::NAME);
 
     fn from_event(event: &Arc<Event>) -> Result<Self, DecodeError> {
-        event.data.decode().map_err(|source| DecodeError::new(event, source))
+        event
+            .data
+            .decode()
+            .map_err(|source| DecodeError::new(event, source))
     }
 }
 
@@ -83,7 +86,11 @@ impl<T: DeserializeOwned + Send + 'static> FromEvent for Payload<T> {
     const EVENT_NAME: Option<&'static str> = None;
 
     fn from_event(event: &Arc<Event>) -> Result<Self, DecodeError> {
-        event.data.decode().map(Self).map_err(|source| DecodeError::new(event, source))
+        event
+            .data
+            .decode()
+            .map(Self)
+            .map_err(|source| DecodeError::new(event, source))
     }
 }
 
@@ -108,6 +115,11 @@ pub struct DecodeError {
 
 impl DecodeError {
     fn new(event: &Event, source: serde_json::Error) -> Self {
-        Self { event: event.name.to_string(), id: event.id, version: event.version, source }
+        Self {
+            event: event.name.to_string(),
+            id: event.id,
+            version: event.version,
+            source,
+        }
     }
 }

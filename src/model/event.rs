@@ -29,7 +29,10 @@ pub struct Entity {
 impl Entity {
     /// The entity `name` with the id `id`.
     pub fn new(name: impl Into<Name>, id: impl Into<Name>) -> Self {
-        Self { name: name.into(), id: id.into() }
+        Self {
+            name: name.into(),
+            id: id.into(),
+        }
     }
 }
 
@@ -79,7 +82,10 @@ impl Event {
     ///
     /// # Errors
     /// The data does not serialize.
-    pub fn new<T: Serialize + ?Sized>(name: impl Into<Name>, data: &T) -> Result<Self, serde_json::Error> {
+    pub fn new<T: Serialize + ?Sized>(
+        name: impl Into<Name>,
+        data: &T,
+    ) -> Result<Self, serde_json::Error> {
         Ok(Self::from_data(name, EventData::from_value(data)?))
     }
 
@@ -173,10 +179,18 @@ impl Event {
     /// [`StoreError::Invalid`] names the field, the reason and the remedy.
     pub fn check(&self, max_data_len: usize) -> Result<(), StoreError> {
         let invalid = |field: &str, reason: String, remedy| {
-            Err(StoreError::invalid(format!("the {field} of event {} ({:?})", self.id, self.name), reason, remedy))
+            Err(StoreError::invalid(
+                format!("the {field} of event {} ({:?})", self.id, self.name),
+                reason,
+                remedy,
+            ))
         };
         if let Some(defect) = self.name.defect() {
-            return invalid("name", defect.to_owned(), "choose a name such as order.placed");
+            return invalid(
+                "name",
+                defect.to_owned(),
+                "choose a name such as order.placed",
+            );
         }
         if let Some(entity) = &self.entity {
             for (field, text) in [("entity name", &entity.name), ("entity id", &entity.id)] {
@@ -196,16 +210,31 @@ impl Event {
                 "store large data elsewhere and refer to it, or raise the limit",
             );
         }
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         if headers > Self::MAX_HEADERS_LEN {
             return invalid(
                 "headers",
-                format!("have {headers} bytes, more than the limit of {}", Self::MAX_HEADERS_LEN),
+                format!(
+                    "have {headers} bytes, more than the limit of {}",
+                    Self::MAX_HEADERS_LEN
+                ),
                 "move them into the data",
             );
         }
-        if self.headers.iter().any(|(name, value)| name.is_empty() || name.contains('\0') || value.contains('\0')) {
-            return invalid("headers", "have an empty name or a NUL character".to_owned(), "remove it");
+        if self
+            .headers
+            .iter()
+            .any(|(name, value)| name.is_empty() || name.contains('\0') || value.contains('\0'))
+        {
+            return invalid(
+                "headers",
+                "have an empty name or a NUL character".to_owned(),
+                "remove it",
+            );
         }
         Ok(())
     }

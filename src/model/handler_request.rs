@@ -104,8 +104,14 @@ pub enum RequestState {
 
 impl RequestState {
     /// All states, by precedence.
-    pub const ALL: [Self; 6] =
-        [Self::Canceled, Self::Completed, Self::Dead, Self::Executing, Self::BackingOff, Self::Pending];
+    pub const ALL: [Self; 6] = [
+        Self::Canceled,
+        Self::Completed,
+        Self::Dead,
+        Self::Executing,
+        Self::BackingOff,
+        Self::Pending,
+    ];
 
     /// Whether this is an end: canceled, completed or dead.
     #[must_use]
@@ -204,6 +210,10 @@ impl HandlerRequest {
             self.last_errors.remove(0);
         }
         let message = cut(message, ExecutionError::MAX_LEN);
-        self.last_errors.push(ExecutionError { at, attempt: self.attempt, message });
+        self.last_errors.push(ExecutionError {
+            at,
+            attempt: self.attempt,
+            message,
+        });
     }
 }

@@ -1,4 +1,5 @@
-//! What events and handler requests are and how they change: plain values and pure functions.
+//! What events, handler requests and the life of a scheduler are and how they change: plain values
+//! and pure functions.
 //!
 //! Nothing here waits, reads a clock, or knows a store or a handler.
 
@@ -11,6 +12,7 @@ mod handler_request;
 mod pattern;
 mod priority;
 mod registration;
+mod scheduler_state;
 mod transition;
 
 pub use backoff::Backoff;
@@ -22,4 +24,5 @@ pub use handler_request::{ExecutionError, HandlerRequest, Lease, RequestState};
 pub use pattern::{EventPattern, PatternError};
 pub use priority::{Priority, PriorityError};
 pub use registration::{Registration, RegistrationState};
+pub use scheduler_state::SchedulerState;
 pub use transition::{Outcome, Refusal, Rescue, SUSPECT_FROM_RESCUES};

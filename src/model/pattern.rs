@@ -28,7 +28,12 @@ impl EventPattern {
     /// The text is neither a good name, nor one followed by `.*`, nor `*`.
     pub fn parse(text: impl Into<Name>) -> Result<Self, PatternError> {
         let text = text.into();
-        let bad = |reason| Err(PatternError { pattern: text.to_string(), reason });
+        let bad = |reason| {
+            Err(PatternError {
+                pattern: text.to_string(),
+                reason,
+            })
+        };
         if text.len() > Name::MAX_LEN {
             return bad("is longer than 255 bytes");
         }
@@ -87,7 +92,9 @@ impl fmt::Debug for EventPattern {
 
 /// A text that is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the event pattern {pattern:?} {reason}; use a name, a prefix such as com.github.issues.*, or *")]
+#[error(
+    "the event pattern {pattern:?} {reason}; use a name, a prefix such as com.github.issues.*, or *"
+)]
 pub struct PatternError {
     pattern: String,
     reason: &'static str,

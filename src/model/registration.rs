@@ -27,7 +27,12 @@ pub struct Registration {
 impl Registration {
     /// An active registration; a store sets when it was last seen.
     #[must_use]
-    pub const fn new(pattern: EventPattern, handler: Name, priority: Priority, max_errors: u32) -> Self {
+    pub const fn new(
+        pattern: EventPattern,
+        handler: Name,
+        priority: Priority,
+        max_errors: u32,
+    ) -> Self {
         Self {
             pattern,
             handler,

@@ -69,14 +69,22 @@ impl HandlerRequest {
     ///
     /// # Errors
     /// It is not pending.
-    pub fn claim(&mut self, now: DateTime<Utc>, owner: LeaseOwner, lease: Duration) -> Result<(), Refusal> {
+    pub fn claim(
+        &mut self,
+        now: DateTime<Utc>,
+        owner: LeaseOwner,
+        lease: Duration,
+    ) -> Result<(), Refusal> {
         match self.state(now) {
             RequestState::Pending => {}
             state => return Err(Refusal::State(state)),
         }
         self.attempt += 1;
         self.backoff_until = None;
-        self.lease = Some(Lease { owner, until: later(now, lease) });
+        self.lease = Some(Lease {
+            owner,
+            until: later(now, lease),
+        });
         if self.is_suspect() {
             self.count_execution(now);
         }
@@ -90,7 +98,9 @@ impl HandlerRequest {
     /// It does not: [`Refusal::Fenced`].
     pub fn check_fence(&self, owner: LeaseOwner, attempt: u64) -> Result<(), Refusal> {
         match &self.lease {
-            Some(lease) if lease.owner == owner && self.attempt == attempt && self.is_open() => Ok(()),
+            Some(lease) if lease.owner == owner && self.attempt == attempt && self.is_open() => {
+                Ok(())
+            }
             _ => Err(Refusal::Fenced),
         }
     }
@@ -154,7 +164,10 @@ impl HandlerRequest {
         lease: Duration,
     ) -> Result<(), Refusal> {
         self.check_fence(owner, attempt)?;
-        self.lease = Some(Lease { owner, until: later(now, lease) });
+        self.lease = Some(Lease {
+            owner,
+            until: later(now, lease),
+        });
         Ok(())
     }
 
@@ -171,7 +184,11 @@ impl HandlerRequest {
         }
         let suspect = self.is_suspect();
         if suspect {
-            self.count_error(now, "worker lost: the process that executed this request disappeared", backoff);
+            self.count_error(
+                now,
+                "worker lost: the process that executed this request disappeared",
+                backoff,
+            );
         }
         self.attempt += 1;
         self.rescues = self.rescues.saturating_add(1);
@@ -189,9 +206,9 @@ impl HandlerRequest {
     /// # Errors
     /// It is completed or canceled.
     pub fn cancel(&mut self, now: DateTime<Utc>) -> Result<(), Refusal> {
-        match self.state(now) {
-            state @ (RequestState::Completed | RequestState::Canceled) => return Err(Refusal::State(state)),
-            _ => {}
+        let state = self.state(now);
+        if matches!(state, RequestState::Completed | RequestState::Canceled) {
+            return Err(Refusal::State(state));
         }
         self.attempt += 1;
         self.lease = None;
@@ -206,9 +223,9 @@ impl HandlerRequest {
     /// # Errors
     /// It is open.
     pub fn reexecute(&mut self, now: DateTime<Utc>) -> Result<(), Refusal> {
-        match self.state(now) {
-            state if !state.is_end() => return Err(Refusal::State(state)),
-            _ => {}
+        let state = self.state(now);
+        if !state.is_end() {
+            return Err(Refusal::State(state));
         }
         self.attempt += 1;
         self.errors = 0;

@@ -1,7 +1,22 @@
 //! Schedulers: what makes a processor and an executor work together, and when.
+//!
+//! [`ConcurrentScheduler`] runs fan-out and claims in two loops at once; [`CooperativeScheduler`]
+//! alternates them in one. Everything else (life cycle, settling, leases, rescue, housekeeping) is
+//! the same for both and lives in the engine.
 
-mod state;
+mod builder;
+mod concurrent;
+mod cooperative;
+mod engine;
+mod housekeeping;
+mod loops;
 mod port;
+mod registration;
+mod status;
+mod supervisor;
 
-pub use state::{SchedulerState, SchedulerStatus};
+pub use builder::SchedulerBuilder;
+pub use concurrent::ConcurrentScheduler;
+pub use cooperative::CooperativeScheduler;
 pub use port::{Scheduler, SchedulerError, SchedulerExt, ShutdownReport};
+pub use status::SchedulerStatus;

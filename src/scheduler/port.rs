@@ -4,8 +4,8 @@ use std::{future::Future, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{SchedulerState, SchedulerStatus};
-use crate::error::StoreError;
+use super::SchedulerStatus;
+use crate::{error::StoreError, model::SchedulerState};
 
 /// Starts, pauses and stops the work on events. Dropping a scheduler stops it at once; its leases
 /// are then rescued by others.
@@ -56,7 +56,11 @@ pub trait SchedulerExt: Scheduler {
     ///
     /// # Errors
     /// What [`start`](Scheduler::start) gives.
-    async fn run_until<F>(&self, signal: F, deadline: Duration) -> Result<ShutdownReport, SchedulerError>
+    async fn run_until<F>(
+        &self,
+        signal: F,
+        deadline: Duration,
+    ) -> Result<ShutdownReport, SchedulerError>
     where
         F: Future<Output = ()> + Send,
     {
@@ -101,6 +105,9 @@ pub enum SchedulerError {
         /// What it is.
         state: SchedulerState,
     },
+    /// The operating system gave no thread for the renewal of leases.
+    #[error("no thread could be started for the renewal of leases; raise the limit of threads")]
+    Thread(#[source] std::io::Error),
     /// The store refuses to work with this library for good.
     #[error("the store refused the scheduler's registrations")]
     Store(#[from] StoreError),

@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 
-use super::{ClaimedEvent, EventClaim, EventFailure, EventFilter, FanOut, FannedOut, LockMode, Page};
+use super::{
+    ClaimedEvent, EventClaim, EventFailure, EventFilter, FanOut, FannedOut, LockMode, Page,
+};
 use crate::{error::Result, id::EventId, model::Event};
 
 /// Events one by one, in the order of their ids, in constant memory.
@@ -41,7 +43,13 @@ impl StoredEvent {
     /// An event that waits for its processing.
     #[must_use]
     pub const fn new(event: Arc<Event>) -> Self {
-        Self { event, processed_at: None, errors: 0, last_error: None, backoff_until: None }
+        Self {
+            event,
+            processed_at: None,
+            errors: 0,
+            last_error: None,
+            backoff_until: None,
+        }
     }
 }
 
@@ -71,7 +79,8 @@ pub trait EventRepository: Send {
     async fn find(&mut self, id: EventId) -> Result<Option<StoredEvent>>;
 
     /// The event with this id, locked until the transaction ends.
-    async fn find_for_update(&mut self, id: EventId, lock: LockMode) -> Result<Option<StoredEvent>>;
+    async fn find_for_update(&mut self, id: EventId, lock: LockMode)
+    -> Result<Option<StoredEvent>>;
 
     /// How many events are unprocessed.
     async fn count_unprocessed(&mut self) -> Result<u64>;
@@ -83,7 +92,11 @@ pub trait EventRepository: Send {
     async fn count(&mut self, filter: &EventFilter) -> Result<u64>;
 
     /// The matching events of a page, in the order of their ids.
-    async fn list(&mut self, filter: &EventFilter, page: &Page<EventId>) -> Result<Vec<StoredEvent>>;
+    async fn list(
+        &mut self,
+        filter: &EventFilter,
+        page: &Page<EventId>,
+    ) -> Result<Vec<StoredEvent>>;
 
     /// All matching events, in the order of their ids.
     fn stream(&mut self, filter: &EventFilter) -> EventStream<'_>;

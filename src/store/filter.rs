@@ -68,13 +68,21 @@ impl<Id> Page<Id> {
     /// The first `limit`.
     #[must_use]
     pub const fn first(limit: usize) -> Self {
-        Self { limit, offset: 0, after: None }
+        Self {
+            limit,
+            offset: 0,
+            after: None,
+        }
     }
 
     /// At most `limit` after the one with the id `last`.
     #[must_use]
     pub const fn after(last: Id, limit: usize) -> Self {
-        Self { limit, offset: 0, after: Some(last) }
+        Self {
+            limit,
+            offset: 0,
+            after: Some(last),
+        }
     }
 }
 

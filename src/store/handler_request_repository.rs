@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Claim, ClaimedBatch, ClaimedRequest, LockMode, Page, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+    Claim, ClaimedBatch, ClaimedRequest, LockMode, Page, RequestFilter, RescueLost, RescuedRequest,
+    Settled, Settlement,
 };
 use crate::{
     error::Result,
@@ -32,7 +33,11 @@ pub trait HandlerRequestRepository: Send {
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Settled>>;
 
     /// Gives back requests that were not started, each with its fence; answers in their order.
-    async fn hand_back(&mut self, owner: LeaseOwner, requests: &[(HandlerRequestId, u64)]) -> Result<Vec<Settled>>;
+    async fn hand_back(
+        &mut self,
+        owner: LeaseOwner,
+        requests: &[(HandlerRequestId, u64)],
+    ) -> Result<Vec<Settled>>;
 
     /// Takes back requests whose lease ran out.
     async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>>;
@@ -41,7 +46,11 @@ pub trait HandlerRequestRepository: Send {
     async fn find(&mut self, id: HandlerRequestId) -> Result<Option<HandlerRequest>>;
 
     /// The request with this id, locked until the transaction ends.
-    async fn find_for_update(&mut self, id: HandlerRequestId, lock: LockMode) -> Result<Option<HandlerRequest>>;
+    async fn find_for_update(
+        &mut self,
+        id: HandlerRequestId,
+        lock: LockMode,
+    ) -> Result<Option<HandlerRequest>>;
 
     /// All requests of an event, in the order of their handlers' names.
     async fn of_event(&mut self, event: EventId) -> Result<Vec<HandlerRequest>>;
@@ -56,7 +65,11 @@ pub trait HandlerRequestRepository: Send {
     async fn count_dead(&mut self) -> Result<u64>;
 
     /// The dead requests of a page, in the order of their ids; the filter's states do not matter.
-    async fn dead(&mut self, filter: &RequestFilter, page: &Page<HandlerRequestId>) -> Result<Vec<HandlerRequest>>;
+    async fn dead(
+        &mut self,
+        filter: &RequestFilter,
+        page: &Page<HandlerRequestId>,
+    ) -> Result<Vec<HandlerRequest>>;
 
     /// The names of events that have dead requests, in order.
     async fn dead_event_names(&mut self) -> Result<Vec<Name>>;
@@ -68,7 +81,11 @@ pub trait HandlerRequestRepository: Send {
     async fn count(&mut self, filter: &RequestFilter) -> Result<u64>;
 
     /// The matching requests of a page, in the order of their ids.
-    async fn list(&mut self, filter: &RequestFilter, page: &Page<HandlerRequestId>) -> Result<Vec<HandlerRequest>>;
+    async fn list(
+        &mut self,
+        filter: &RequestFilter,
+        page: &Page<HandlerRequestId>,
+    ) -> Result<Vec<HandlerRequest>>;
 
     /// All matching requests, in the order of their ids.
     fn stream(&mut self, filter: &RequestFilter) -> HandlerRequestStream<'_>;

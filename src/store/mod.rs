@@ -14,8 +14,9 @@ mod registration_repository;
 mod storer;
 
 pub use batch::{
-    Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut, HandlerRoom,
-    LeaseOffer, ProcessedEvent, Renewal, RescueLost, RescuedRequest, Selection, Settled, Settlement, UnreadableRequest,
+    Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut,
+    HandlerRoom, LeaseOffer, ProcessedEvent, Renewal, RescueLost, RescuedRequest, Selection,
+    Settled, Settlement, UnreadableRequest,
 };
 pub use event_repository::{EventRepository, EventStream, Raised, StoredEvent};
 pub use ext::StorerExt;

@@ -68,6 +68,15 @@ pub trait Storer: fmt::Debug + Send + Sync + 'static {
     /// Which connection its transactional handlers get.
     fn connection_type(&self) -> ConnectionType;
 
+    /// Whether an error of a handler tells that its transaction lost against a concurrent one (a
+    /// deadlock or a serialization failure), so that it is worth running again at once. The
+    /// default finds a [`StoreError`](crate::StoreError) that says so among the error's sources.
+    fn is_conflict(&self, error: &(dyn std::error::Error + 'static)) -> bool {
+        std::iter::successors(Some(error), |error| error.source())
+            .filter_map(|error| error.downcast_ref::<crate::error::StoreError>())
+            .any(crate::error::StoreError::is_conflict)
+    }
+
     /// Hears of work that other processes or foreign transactions made, and raises
     /// [`signals`](Self::signals), until it fails. A scheduler calls it again then, and polls
     /// meanwhile. Only asked of stores whose capabilities say [`WakeUps::Listener`].
@@ -147,7 +156,10 @@ impl ConnectionType {
     /// The type `C`.
     #[must_use]
     pub fn of<C: Any + Send>() -> Self {
-        Self { id: TypeId::of::<C>(), name: std::any::type_name::<C>() }
+        Self {
+            id: TypeId::of::<C>(),
+            name: std::any::type_name::<C>(),
+        }
     }
 
     /// The type's name, for messages.
@@ -175,7 +187,12 @@ impl Capabilities {
     /// The capabilities of a store of this kind: no wake-ups from elsewhere, one writer, shared.
     #[must_use]
     pub const fn new(system: &'static str) -> Self {
-        Self { system, wake_ups: WakeUps::InProcess, concurrent_writers: false, shared: true }
+        Self {
+            system,
+            wake_ups: WakeUps::InProcess,
+            concurrent_writers: false,
+            shared: true,
+        }
     }
 }
 

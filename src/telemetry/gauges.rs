@@ -25,10 +25,13 @@ pub(crate) struct Reading {
 impl Gauges {
     /// Replaces the values.
     pub(crate) fn set(&self, reading: Reading) {
-        self.unprocessed.store(reading.unprocessed, Ordering::Relaxed);
-        self.unprocessed_max_age.store(reading.unprocessed_max_age_ms, Ordering::Relaxed);
+        self.unprocessed
+            .store(reading.unprocessed, Ordering::Relaxed);
+        self.unprocessed_max_age
+            .store(reading.unprocessed_max_age_ms, Ordering::Relaxed);
         self.unexecuted.store(reading.unexecuted, Ordering::Relaxed);
-        self.unexecuted_max_age.store(reading.unexecuted_max_age_ms, Ordering::Relaxed);
+        self.unexecuted_max_age
+            .store(reading.unexecuted_max_age_ms, Ordering::Relaxed);
         self.dead.store(reading.dead, Ordering::Relaxed);
     }
 

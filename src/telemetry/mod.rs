@@ -2,8 +2,8 @@
 //! or without the feature `telemetry`, everything here does next to nothing.
 
 mod gauges;
-mod round;
 pub(crate) mod propagation;
+mod round;
 
 use std::time::Duration;
 
@@ -13,8 +13,7 @@ pub(crate) use gauges::{Gauges, Reading};
 pub(crate) use round::{ExecutionSpan, Round, RoundLink};
 
 use crate::{
-    model::{Event, Outcome},
-    scheduler::SchedulerState,
+    model::{Event, Outcome, SchedulerState},
     store::{ClaimedRequest, ProcessedEvent, RescuedRequest},
     text::Name,
 };
@@ -24,6 +23,11 @@ use crate::{
 pub struct Telemetry {}
 
 impl Telemetry {
+    /// Whether anybody listens.
+    pub(crate) fn is_enabled(&self) -> bool {
+        true
+    }
+
     /// Begins a round of processing: the span `process events`.
     pub(crate) fn process_round(&self) -> Round {
         Round {}
@@ -35,7 +39,13 @@ impl Telemetry {
     }
 
     /// An event was fanned out. `now` is the wall clock's time.
-    pub(crate) fn event_processed(&self, _round: &Round, _event: &ProcessedEvent, _now: DateTime<Utc>) {}
+    pub(crate) fn event_processed(
+        &self,
+        _round: &Round,
+        _event: &ProcessedEvent,
+        _now: DateTime<Utc>,
+    ) {
+    }
 
     /// Processing an event failed; it backs off.
     pub(crate) fn event_failed(&self, _round: &Round, _event: &Event, _error: &str) {}
@@ -46,10 +56,22 @@ impl Telemetry {
     }
 
     /// A handler ran for `took`; `error` is what it answered, if not `Ok`.
-    pub(crate) fn handler_ran(&self, _request: &ClaimedRequest, _took: Duration, _error: Option<&str>) {}
+    pub(crate) fn handler_ran(
+        &self,
+        _request: &ClaimedRequest,
+        _took: Duration,
+        _error: Option<&str>,
+    ) {
+    }
 
     /// A settlement took effect. `is_final` is whether the request ended with it.
-    pub(crate) fn request_settled(&self, _request: &ClaimedRequest, _outcome: &Outcome, _now: DateTime<Utc>) {}
+    pub(crate) fn request_settled(
+        &self,
+        _request: &ClaimedRequest,
+        _outcome: &Outcome,
+        _now: DateTime<Utc>,
+    ) {
+    }
 
     /// The fence refused a settlement.
     pub(crate) fn settlement_refused(&self, _request: &ClaimedRequest) {}
@@ -73,7 +95,12 @@ impl Telemetry {
     pub(crate) fn notification_received(&self) {}
 
     /// A scheduler went from one state to another.
-    pub(crate) fn scheduler_state(&self, _from: Option<SchedulerState>, _to: Option<SchedulerState>) {}
+    pub(crate) fn scheduler_state(
+        &self,
+        _from: Option<SchedulerState>,
+        _to: Option<SchedulerState>,
+    ) {
+    }
 
     /// Requests of a handler that no process has.
     pub(crate) fn handlers_absent(&self, _handlers: &[(Name, u64)]) {}

@@ -1,0 +1,394 @@
+//! The local buffer: requests that this process has claimed and that wait for a worker.
+//!
+//! One lock guards it; every call is short and none waits. The buffer knows how many workers are
+//! active, so that a worker which finds nothing and one which is told of new work can never miss
+//! each other.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{capacity::Capacity, held::Held};
+use crate::{
+    id::HandlerRequestId, model::Priority, signal::Signal, store::HandlerRoom, text::Name,
+};
+
+/// What a worker is to run: a request, and the number of its handler in this process.
+pub(super) struct Runnable {
+    pub(super) held: Held,
+    pub(super) handler: usize,
+}
+
+pub(super) struct LocalBuffer {
+    inner: Mutex<Inner>,
+    names: HashMap<Name, usize>,
+    /// Raised when a handler that was full has room again, or a reservation ended.
+    pub(super) room: Signal,
+    /// Raised when the last active worker has gone, and when a handler run ends while no claims
+    /// are made.
+    pub(super) idle: Signal,
+    max_workers: usize,
+    max_queued: usize,
+}
+
+struct Inner {
+    handlers: Vec<HandlerQueue>,
+    /// The first request of each handler that has one and is not at its limit.
+    heads: BTreeSet<(Priority, HandlerRequestId, usize)>,
+    queued: usize,
+    reserved: usize,
+    active_workers: usize,
+    executing: usize,
+    /// A claim found no room: fan-out leaves it to claims next time.
+    claims_wait: bool,
+    /// Fan-out waits for the buffer to empty to the half.
+    offers_wait: bool,
+}
+
+struct HandlerQueue {
+    name: Name,
+    /// In the order (priority, id).
+    queue: VecDeque<Runnable>,
+    capacity: Capacity,
+    running: usize,
+    reserved: usize,
+    /// The last claim had to leave it out: it is to be told when there is room.
+    exhausted: bool,
+}
+
+/// Room that was promised to a claim or a fan-out under way; given back when dropped.
+#[must_use = "the room is given back when this is dropped"]
+pub(super) struct Reservation<'a> {
+    buffer: &'a LocalBuffer,
+    handlers: Vec<(usize, usize)>,
+    total: usize,
+}
+
+impl Reservation<'_> {
+    /// At most this many altogether.
+    pub(super) const fn total(&self) -> usize {
+        self.total
+    }
+
+    /// The largest room that one handler has.
+    pub(super) fn largest(&self) -> usize {
+        self.handlers
+            .iter()
+            .map(|&(_, room)| room)
+            .max()
+            .unwrap_or_default()
+    }
+
+    pub(super) fn rooms(&self) -> Vec<HandlerRoom> {
+        let inner = self.buffer.inner.lock();
+        self.handlers
+            .iter()
+            .filter_map(|&(handler, room)| {
+                Some(HandlerRoom {
+                    handler: inner.handlers.get(handler)?.name.clone(),
+                    room,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.buffer.inner.lock();
+        inner.reserved = inner.reserved.saturating_sub(self.total);
+        for &(handler, room) in &self.handlers {
+            if let Some(queue) = inner.handlers.get_mut(handler) {
+                queue.reserved = queue.reserved.saturating_sub(room);
+            }
+        }
+        let mut wake = inner.claims_wait;
+        for &(handler, _) in &self.handlers {
+            wake |= inner.room_returned(handler, self.buffer.max_queued);
+        }
+        drop(inner);
+        if wake {
+            self.buffer.room.raise();
+        }
+    }
+}
+
+impl LocalBuffer {
+    /// A buffer for these handlers, each with its concurrency limit.
+    pub(super) fn new(handlers: Vec<(Name, usize)>, max_workers: usize, max_queued: usize) -> Self {
+        let names = handlers
+            .iter()
+            .enumerate()
+            .map(|(number, (name, _))| (name.clone(), number))
+            .collect();
+        let handlers = handlers
+            .into_iter()
+            .map(|(name, limit)| HandlerQueue {
+                name,
+                queue: VecDeque::new(),
+                capacity: Capacity::new(limit),
+                running: 0,
+                reserved: 0,
+                exhausted: false,
+            })
+            .collect();
+        Self {
+            inner: Mutex::new(Inner {
+                handlers,
+                heads: BTreeSet::new(),
+                queued: 0,
+                reserved: 0,
+                active_workers: 0,
+                executing: 0,
+                claims_wait: false,
+                offers_wait: false,
+            }),
+            names,
+            room: Signal::new(),
+            idle: Signal::new(),
+            max_workers,
+            max_queued,
+        }
+    }
+
+    /// The number of a handler.
+    pub(super) fn number(&self, handler: &Name) -> Option<usize> {
+        self.names.get(handler).copied()
+    }
+
+    /// Room for a claim; `None` when there is none now, and then the signal `room` tells when
+    /// there is.
+    pub(super) fn reserve_for_claim(&self) -> Option<Reservation<'_>> {
+        let mut inner = self.inner.lock();
+        let reservation = self.reserve(&mut inner, true);
+        inner.claims_wait = reservation.is_none();
+        reservation
+    }
+
+    /// Room for requests that are born leased; `None` when there is none, or when claims wait for
+    /// it.
+    pub(super) fn reserve_for_offer(&self) -> Option<Reservation<'_>> {
+        let mut inner = self.inner.lock();
+        if inner.claims_wait {
+            return None;
+        }
+        self.reserve(&mut inner, false)
+    }
+
+    fn reserve(&self, inner: &mut Inner, for_claim: bool) -> Option<Reservation<'_>> {
+        let total = self
+            .max_queued
+            .saturating_sub(inner.queued + inner.reserved);
+        // A nearly full buffer is left to empty first: a claim should be worth its round trip.
+        if total == 0 || inner.queued > self.max_queued / 2 {
+            return None;
+        }
+        let mut handlers = Vec::with_capacity(inner.handlers.len());
+        for (number, queue) in inner.handlers.iter_mut().enumerate() {
+            let held = queue.queue.len() + queue.running + queue.reserved;
+            let room = queue.capacity.room(held, self.max_queued).min(total);
+            if for_claim {
+                queue.exhausted = room == 0;
+            }
+            if room > 0 {
+                queue.reserved += room;
+                handlers.push((number, room));
+            }
+        }
+        if handlers.is_empty() {
+            return None;
+        }
+        inner.reserved += total;
+        Some(Reservation {
+            buffer: self,
+            handlers,
+            total,
+        })
+    }
+
+    /// Takes requests in, and answers how many more workers are to be started for them; they count
+    /// as active from now on.
+    pub(super) fn push(&self, runnables: Vec<Runnable>) -> usize {
+        if runnables.is_empty() {
+            return 0;
+        }
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        for runnable in runnables {
+            let Some(queue) = inner.handlers.get_mut(runnable.handler) else {
+                continue;
+            };
+            let number = runnable.handler;
+            let old_head = queue.head_key(number);
+            queue.insert(runnable);
+            inner.queued += 1;
+            let new_head = queue.head_key(number);
+            if old_head != new_head && !queue.is_full() {
+                if let Some(key) = old_head {
+                    inner.heads.remove(&key);
+                }
+                inner.heads.extend(new_head);
+            }
+        }
+        let wanted = inner
+            .queued
+            .min(self.max_workers)
+            .saturating_sub(inner.active_workers);
+        inner.active_workers += wanted;
+        wanted
+    }
+
+    /// The next request for a worker, in the order (priority, id) over the handlers that are not
+    /// at their limits; `None` tells the worker to end, and counts it as gone.
+    pub(super) fn next(&self) -> Option<Runnable> {
+        let mut inner = self.inner.lock();
+        let Some(runnable) = inner.take_first() else {
+            inner.active_workers = inner.active_workers.saturating_sub(1);
+            let idle = inner.active_workers == 0;
+            drop(inner);
+            if idle {
+                self.idle.raise();
+            }
+            return None;
+        };
+        inner.executing += 1;
+        let room = inner.room_returned(runnable.handler, self.max_queued);
+        drop(inner);
+        if room {
+            self.room.raise();
+        }
+        Some(runnable)
+    }
+
+    /// A run of a handler ended after `took`; `None` when the handler did not run.
+    pub(super) fn finished(&self, handler: usize, took: Option<Duration>) {
+        let mut inner = self.inner.lock();
+        inner.executing = inner.executing.saturating_sub(1);
+        if let Some(queue) = inner.handlers.get_mut(handler) {
+            let was_full = queue.is_full();
+            queue.running = queue.running.saturating_sub(1);
+            if let Some(took) = took {
+                queue.capacity.observe(took);
+            }
+            let head = if was_full {
+                queue.head_key(handler)
+            } else {
+                None
+            };
+            inner.heads.extend(head);
+        }
+        let room = inner.room_returned(handler, self.max_queued);
+        drop(inner);
+        if room {
+            self.room.raise();
+        }
+    }
+
+    /// Empties the buffer, to hand everything back.
+    pub(super) fn drain(&self) -> Vec<Runnable> {
+        let mut inner = self.inner.lock();
+        let drained: Vec<_> = inner
+            .handlers
+            .iter_mut()
+            .flat_map(|queue| queue.queue.drain(..))
+            .collect();
+        inner.heads.clear();
+        inner.queued = 0;
+        drained
+    }
+
+    /// Handlers that run, and requests that wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.executing, inner.queued)
+    }
+
+    /// Whether no worker is active.
+    pub(super) fn is_idle(&self) -> bool {
+        self.inner.lock().active_workers == 0
+    }
+
+    /// Whether requests that are born leased would find room.
+    pub(super) fn has_room_for_offers(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        if inner.queued > self.max_queued / 2 {
+            inner.offers_wait = true;
+            return false;
+        }
+        if inner.claims_wait {
+            return false;
+        }
+        inner.handlers.iter().any(|queue| {
+            let held = queue.queue.len() + queue.running + queue.reserved;
+            queue.capacity.room(held, self.max_queued) > 0
+        })
+    }
+}
+
+impl Inner {
+    fn take_first(&mut self) -> Option<Runnable> {
+        let (_, _, number) = self.heads.pop_first()?;
+        let queue = self.handlers.get_mut(number)?;
+        let runnable = queue.queue.pop_front()?;
+        queue.running += 1;
+        self.queued -= 1;
+        if !queue.is_full() {
+            let head = queue.head_key(number);
+            self.heads.extend(head);
+        }
+        Some(runnable)
+    }
+
+    /// Whether claims should hear that there is room: the handler was exhausted when room was last
+    /// reserved and is worth a claim again, or the buffer as a whole was.
+    fn room_returned(&mut self, handler: usize, max_queued: usize) -> bool {
+        if self.queued > max_queued / 2 {
+            return false;
+        }
+        let Some(queue) = self.handlers.get_mut(handler) else {
+            return false;
+        };
+        let held = queue.queue.len() + queue.running + queue.reserved;
+        if queue.exhausted && queue.capacity.is_worth_a_claim(held, max_queued) {
+            queue.exhausted = false;
+            return true;
+        }
+        // The run that empties the buffer to the half tells whoever waits for that.
+        self.queued == max_queued / 2 && (self.claims_wait || std::mem::take(&mut self.offers_wait))
+    }
+}
+
+impl HandlerQueue {
+    fn is_full(&self) -> bool {
+        self.running >= self.capacity.limit()
+    }
+
+    fn head_key(&self, number: usize) -> Option<(Priority, HandlerRequestId, usize)> {
+        self.queue.front().map(|first| {
+            let (priority, id) = first.key();
+            (priority, id, number)
+        })
+    }
+
+    /// Inserts in order; claims come in order, so this is nearly always at the end.
+    fn insert(&mut self, runnable: Runnable) {
+        let key = runnable.key();
+        if self.queue.back().is_none_or(|last| last.key() <= key) {
+            self.queue.push_back(runnable);
+        } else {
+            let place = self.queue.partition_point(|queued| queued.key() <= key);
+            self.queue.insert(place, runnable);
+        }
+    }
+}
+
+impl Runnable {
+    fn key(&self) -> (Priority, HandlerRequestId) {
+        let request = self.held.context.request();
+        (request.priority, request.id)
+    }
+}

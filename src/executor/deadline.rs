@@ -1,0 +1,69 @@
+//! A deadline that can only come nearer.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::signal::Signal;
+
+/// The deadline of a shutdown.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    set: Mutex<Option<Set>>,
+    changed: Signal,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Set {
+    at: Instant,
+    /// When to break off what runs, so that it can be handed back by the deadline.
+    near_at: Instant,
+}
+
+impl Deadline {
+    pub(crate) fn new() -> Self {
+        Self {
+            set: Mutex::new(None),
+            changed: Signal::new(),
+        }
+    }
+
+    /// Sets the deadline, or brings it nearer.
+    pub(crate) fn at_the_latest(&self, at: Instant) {
+        let left = at.saturating_duration_since(Instant::now());
+        let near_at = at
+            .checked_sub((left / 10).min(Duration::from_secs(1)))
+            .unwrap_or(at);
+        let mut set = self.set.lock();
+        if set.is_none_or(|set| at < set.at) {
+            *set = Some(Set { at, near_at });
+            drop(set);
+            self.changed.raise();
+        }
+    }
+
+    /// Waits until the deadline is so near that what runs must be broken off. Cancellation safe.
+    pub(crate) async fn near(&self) {
+        self.wait(|set| set.near_at).await;
+    }
+
+    /// Waits until the deadline. Cancellation safe.
+    pub(crate) async fn reached(&self) {
+        self.wait(|set| set.at).await;
+    }
+
+    async fn wait(&self, until: impl Fn(Set) -> Instant) {
+        loop {
+            let changed = self.changed.seen();
+            let set = *self.set.lock();
+            match set {
+                None => self.changed.changed_since(changed).await,
+                Some(set) => tokio::select! {
+                    () = tokio::time::sleep_until(until(set)) => return,
+                    () = self.changed.changed_since(changed) => {}
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! How an execution ended, on its way to being settled.
+
+use std::time::Duration;
+
+use super::{held::Held, panic_capture::Panicked};
+use crate::{
+    error::Chain,
+    handler::{ErrorReport, Handler, HandlerError, ReportKind, Verdict},
+    id::LeaseOwner,
+    model::{Backoff, Event, Outcome},
+    store::Settlement,
+};
+
+/// An execution that has ended.
+pub(super) struct Ended {
+    pub(super) held: Held,
+    pub(super) disposition: Disposition,
+    /// Reported whatever becomes of the settlement: a panic.
+    pub(super) panicked: Option<Panicked>,
+}
+
+/// What is to be done with its request.
+pub(super) enum Disposition {
+    /// Write the outcome.
+    Settle(Settlement),
+    /// Give it back: the execution did not begin, or a shutdown broke it off.
+    HandBack,
+    /// The outcome was written in the handler's own transaction.
+    Settled(Outcome),
+    /// The request was lost meanwhile; nothing may be written.
+    Lost,
+}
+
+/// What running a handler came to.
+pub(super) enum RunResult {
+    /// It answered. `executed` is whether the handler ran, or a hook answered for it.
+    Answered {
+        result: Result<Vec<Event>, HandlerError>,
+        executed: bool,
+    },
+    /// It panicked.
+    Panicked(Panicked),
+    /// It took longer than it may.
+    TimedOut(Duration),
+    /// A shutdown broke it off, or it did not begin.
+    BrokenOff,
+    /// The store could not begin its transaction; nothing ran.
+    NotBegun(String),
+    /// Its transaction was committed together with this outcome.
+    Committed,
+    /// Its request was lost; its transaction was rolled back.
+    Lost,
+}
+
+impl Ended {
+    /// Decides what the result means for the request.
+    pub(super) fn new(held: Held, handler: &Handler, owner: LeaseOwner, result: RunResult) -> Self {
+        let context = &held.context;
+        let errors = context.errors().saturating_add(1);
+        let failed = |error: String| Outcome::Failed {
+            error,
+            backoff: backoff(handler, errors),
+        };
+        let settle = |outcome, executed, raised| {
+            Disposition::Settle(Settlement {
+                id: context.request_id(),
+                attempt: context.attempt(),
+                owner,
+                outcome,
+                executed,
+                raised,
+            })
+        };
+        let mut panicked = None;
+        let disposition = match result {
+            RunResult::Answered {
+                result: Ok(raised),
+                executed,
+            } => settle(Outcome::Completed, executed, raised),
+            RunResult::Answered {
+                result: Err(error),
+                executed,
+            } => {
+                let text = Chain(error.source()).to_string();
+                let outcome = match error.verdict() {
+                    Verdict::Retry => failed(text),
+                    Verdict::RetryAfter(backoff) => Outcome::Failed {
+                        error: text,
+                        backoff,
+                    },
+                    Verdict::Snooze(duration) => Outcome::Snoozed { duration },
+                    Verdict::Discard => Outcome::Discarded { reason: text },
+                    Verdict::Cancel => Outcome::Canceled { reason: text },
+                };
+                settle(outcome, executed, Vec::new())
+            }
+            RunResult::Panicked(panic) => {
+                let backtrace = panic.backtrace.as_deref().unwrap_or_default();
+                let error = format!("{}\n{backtrace}", panic.message);
+                panicked = Some(panic);
+                settle(failed(error.trim_end().to_owned()), true, Vec::new())
+            }
+            RunResult::TimedOut(limit) => settle(
+                failed(format!("timed out after {limit:?}")),
+                true,
+                Vec::new(),
+            ),
+            RunResult::NotBegun(error) => {
+                tracing::warn!(
+                    handler = handler.name(),
+                    error,
+                    "no transaction for a handler; it runs again later"
+                );
+                settle(
+                    Outcome::Snoozed {
+                        duration: Backoff::default().after(1),
+                    },
+                    false,
+                    Vec::new(),
+                )
+            }
+            RunResult::BrokenOff => Disposition::HandBack,
+            RunResult::Committed => Disposition::Settled(Outcome::Completed),
+            RunResult::Lost => Disposition::Lost,
+        };
+        Self {
+            held,
+            disposition,
+            panicked,
+        }
+    }
+
+    /// What the execution answered, if it was not `Ok`.
+    pub(super) fn error(&self) -> Option<&str> {
+        match &self.disposition {
+            Disposition::Settle(settlement) => match &settlement.outcome {
+                Outcome::Completed => None,
+                Outcome::Failed { error, .. } => Some(error),
+                Outcome::Snoozed { .. } => Some("snoozed"),
+                Outcome::Discarded { reason } | Outcome::Canceled { reason } => Some(reason),
+            },
+            Disposition::HandBack => Some("broken off by a shutdown"),
+            Disposition::Settled(_) => None,
+            Disposition::Lost => Some("the request was lost"),
+        }
+    }
+}
+
+/// The report of an end, if it is worth one: a panic always, an error if it was the last and has
+/// been `applied`.
+pub(super) fn report(
+    held: &Held,
+    outcome: &Outcome,
+    panicked: Option<&Panicked>,
+    applied: bool,
+) -> Option<ErrorReport> {
+    let request = held.context.request();
+    let errors = request.errors.saturating_add(1);
+    let (message, is_last) = match outcome {
+        Outcome::Failed { error, .. } => (error, errors >= request.max_errors),
+        Outcome::Discarded { reason } => (reason, true),
+        _ => return None,
+    };
+    let is_final = is_last && applied;
+    let kind = match panicked {
+        Some(_) => ReportKind::Panic,
+        None if is_final => ReportKind::Final,
+        None => return None,
+    };
+    let (event, name) = (request.event.id, request.event.name.clone());
+    let mut report = ErrorReport::new(kind, request.id, request.handler.clone(), event, name);
+    report.errors = errors;
+    report.is_final = is_final;
+    report.message = panicked.map_or_else(|| message.clone(), |panic| panic.message.clone());
+    report.backtrace = panicked.and_then(|panic| panic.backtrace.clone());
+    Some(report)
+}
+
+/// The wait after an error, by the handler's policy; by the default one if the user's function
+/// panics.
+fn backoff(handler: &Handler, errors: u32) -> Duration {
+    super::panic_capture::caught(|| handler.backoff.after(errors)).unwrap_or_else(|panic| {
+        tracing::error!(
+            handler = handler.name(),
+            message = panic.message,
+            "the backoff function panicked"
+        );
+        Backoff::default().after(errors)
+    })
+}

@@ -1,0 +1,154 @@
+//! What this process holds a lease on: buffered, running, and waiting to be settled.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    handler::{CancellationCause, Context},
+    id::HandlerRequestId,
+    telemetry::RoundLink,
+};
+
+/// A claimed request. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Held {
+    pub(super) context: Context,
+    pub(super) round: RoundLink,
+}
+
+/// Identifies a claim: the same request may be claimed again while an execution that lost its
+/// lease still runs.
+pub(super) type Claimed = (HandlerRequestId, u64);
+
+/// All that is held.
+///
+/// The renewal thread walks it a few times per lease; claims and settlements touch it once per
+/// batch.
+#[derive(Default)]
+pub(super) struct HeldRequests(Mutex<HashMap<Claimed, Lease>>);
+
+struct Lease {
+    context: Context,
+    /// One lease after the last successful claim or renewal was sent, by the monotonic clock.
+    valid_until: Instant,
+}
+
+impl HeldRequests {
+    /// Takes claimed requests in. `sent` is when the claim was sent.
+    pub(super) fn insert(
+        &self,
+        contexts: impl Iterator<Item = Context>,
+        sent: Instant,
+        lease: Duration,
+    ) {
+        let valid_until = sent + lease;
+        let mut held = self.0.lock();
+        held.extend(contexts.map(|context| {
+            (
+                key(&context),
+                Lease {
+                    context,
+                    valid_until,
+                },
+            )
+        }));
+    }
+
+    /// Lets go of requests that were settled, handed back, or lost.
+    pub(super) fn remove(&self, claims: impl Iterator<Item = Claimed>) {
+        let mut held = self.0.lock();
+        for claim in claims {
+            held.remove(&claim);
+        }
+    }
+
+    /// Lets go of everything.
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
+    /// How many requests are held.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// The claims to renew: all but those that are stuck.
+    pub(super) fn renewable(&self) -> Vec<Claimed> {
+        let held = self.0.lock();
+        held.iter()
+            .filter(|(_, lease)| !lease.context.run().stuck.load(Ordering::Relaxed))
+            .map(|(claim, _)| *claim)
+            .collect()
+    }
+
+    /// A renewal that was sent at `sent` succeeded for all of `claims` but the `lost` ones.
+    pub(super) fn renewed(
+        &self,
+        claims: &[Claimed],
+        lost: &[HandlerRequestId],
+        sent: Instant,
+        lease: Duration,
+    ) {
+        let lost: HashSet<_> = lost.iter().collect();
+        let mut held = self.0.lock();
+        for claim in claims {
+            if lost.contains(&claim.0) {
+                if let Some(lost) = held.remove(claim) {
+                    lost.context.cancel(CancellationCause::Lost);
+                }
+            } else if let Some(kept) = held.get_mut(claim) {
+                kept.valid_until = sent + lease;
+            }
+        }
+    }
+
+    /// Cancels the contexts whose lease has run out by `now`, and answers when the next one does.
+    pub(super) fn cancel_expired(&self, now: Instant) -> Option<Instant> {
+        let held = self.0.lock();
+        let mut next = None;
+        for lease in held.values() {
+            if lease.valid_until <= now {
+                lease.context.cancel(CancellationCause::LeaseExpired);
+            } else {
+                next = Some(next.map_or(lease.valid_until, |next: Instant| {
+                    next.min(lease.valid_until)
+                }));
+            }
+        }
+        next
+    }
+
+    /// Cancels all contexts.
+    pub(super) fn cancel_all(&self, cause: CancellationCause) {
+        for lease in self.0.lock().values() {
+            lease.context.cancel(cause);
+        }
+    }
+
+    /// Marks and answers the executions that are past their time-out although time-outs end every
+    /// handler that yields: they block their threads.
+    pub(super) fn newly_stuck(&self, now_ms: u64, grace: Duration) -> Vec<Context> {
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let held = self.0.lock();
+        held.values()
+            .map(|lease| &lease.context)
+            .filter(|context| {
+                let overdue_at = context.run().overdue_at.load(Ordering::Relaxed);
+                overdue_at != 0
+                    && now_ms > overdue_at.saturating_add(grace)
+                    && !context.run().stuck.swap(true, Ordering::Relaxed)
+            })
+            .cloned()
+            .collect()
+    }
+}
+
+pub(super) fn key(context: &Context) -> Claimed {
+    (context.request_id(), context.attempt())
+}

@@ -1,0 +1,288 @@
+//! The executor: claims handler requests, runs their handlers in a pool of workers, and settles
+//! what came of it. It knows nothing of events that have not been fanned out.
+//!
+//! Three activities that never wait for one another while they have work: claiming fills the
+//! [buffer], workers empty it, and the [settler] writes outcomes in batches. Beside them a thread
+//! of its own [renews](renewal) the leases of everything [held], and a task [rescues](rescuer)
+//! what lost processes held.
+
+mod buffer;
+mod capacity;
+mod claimer;
+mod deadline;
+mod ended;
+mod held;
+mod panic_capture;
+mod renewal;
+mod reports;
+mod rescuer;
+mod run;
+mod settler;
+mod shutdown;
+mod store_calls;
+mod transaction;
+mod worker;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use tokio::time::Instant;
+
+use self::{
+    buffer::{LocalBuffer, Reservation, Runnable},
+    held::{Held, HeldRequests},
+    renewal::RenewalHealth,
+    reports::Reports,
+    settler::Settler,
+    store_calls::StoreHealth,
+};
+use crate::{
+    config_map::ConfigMap,
+    handler::{Context, Handler},
+    id::LeaseOwner,
+    raiser::Raiser,
+    settings::Settings,
+    signal::Signal,
+    store::{ClaimedRequest, LeaseOffer, Storer},
+    telemetry::{RoundLink, Telemetry},
+};
+
+pub(crate) use claimer::{Claimer, Refill};
+pub(crate) use deadline::Deadline;
+pub(crate) use store_calls::LoopBackoff;
+
+/// Runs handler requests. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Executor(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Storer>,
+    config: ConfigMap,
+    settings: Settings,
+    raiser: Raiser,
+    owner: LeaseOwner,
+    /// The handlers in the order of their numbers.
+    handlers: Vec<Arc<Handler>>,
+    buffer: LocalBuffer,
+    held: HeldRequests,
+    settler: Settler,
+    reports: Reports,
+    store_health: StoreHealth,
+    renewal_health: RenewalHealth,
+    /// A request under suspicion is running; only one does at a time, so that whatever kills the
+    /// process is known.
+    suspect_runs: AtomicBool,
+    /// There may be requests under suspicion: the next claim looks for them.
+    suspects_known: AtomicBool,
+    /// The last claim left requests behind that are due.
+    backlog: AtomicBool,
+    /// Requests given back so far.
+    handed_back: AtomicUsize,
+    /// Raised once, at the end: running handlers are dropped.
+    break_off: Signal,
+    /// Raised once, at the very end: the renewal thread and all loops stop.
+    stop: Signal,
+    /// What the milliseconds of time-outs count from.
+    epoch: Instant,
+}
+
+impl Executor {
+    pub(crate) fn new(store: Arc<dyn Storer>, config: ConfigMap, settings: Settings) -> Self {
+        if settings.capture_panics {
+            panic_capture::install();
+        }
+        let default_limit = settings.default_concurrency();
+        let handlers: Vec<_> = config.handlers().cloned().collect();
+        let limits = handlers
+            .iter()
+            .map(|handler| {
+                let limit = handler
+                    .concurrency
+                    .unwrap_or(default_limit)
+                    .min(settings.workers);
+                (handler.name.clone(), limit)
+            })
+            .collect();
+        Self(Arc::new(Shared {
+            raiser: Raiser::new(store.signals()),
+            owner: LeaseOwner::new(),
+            handlers,
+            buffer: LocalBuffer::new(limits, settings.workers, settings.batch_size),
+            held: HeldRequests::default(),
+            settler: Settler::new(settings.batch_size),
+            reports: Reports::new(Arc::clone(&settings.reporter)),
+            store_health: StoreHealth::default(),
+            renewal_health: RenewalHealth::default(),
+            suspect_runs: AtomicBool::new(false),
+            suspects_known: AtomicBool::new(false),
+            backlog: AtomicBool::new(false),
+            handed_back: AtomicUsize::new(0),
+            break_off: Signal::new(),
+            stop: Signal::new(),
+            epoch: Instant::now(),
+            store,
+            config,
+            settings,
+        }))
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Storer> {
+        &self.0.store
+    }
+
+    pub(crate) fn config(&self) -> &ConfigMap {
+        &self.0.config
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.0.settings.telemetry
+    }
+
+    pub(crate) fn owner(&self) -> LeaseOwner {
+        self.0.owner
+    }
+
+    fn raiser(&self) -> &Raiser {
+        &self.0.raiser
+    }
+
+    /// A point of the monotonic clock in milliseconds since this executor was made; never 0.
+    fn milliseconds(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.0.epoch).as_millis();
+        u64::try_from(since).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// What this process would execute at once of what it fans out; `None` when it has no room.
+    pub(crate) fn offer(&self) -> Option<Offer<'_>> {
+        let reservation = self.0.buffer.reserve_for_offer()?;
+        let lease_offer = LeaseOffer {
+            owner: self.owner(),
+            lease: self.settings().lease,
+            limit: reservation.total(),
+            handlers: reservation.rooms(),
+        };
+        Some(Offer {
+            lease_offer,
+            largest_room: reservation.largest(),
+            _reservation: reservation,
+        })
+    }
+
+    /// Raised when there may be room again after there was none.
+    pub(crate) fn room(&self) -> &Signal {
+        &self.0.buffer.room
+    }
+
+    /// Waits, for at most `limit`, until requests can be born leased: there is room, and no others
+    /// wait to be claimed.
+    pub(crate) async fn room_for_offers(&self, limit: std::time::Duration) {
+        let roomy = async {
+            loop {
+                let room = self.0.buffer.room.seen();
+                if self.0.buffer.has_room_for_offers() && !self.0.backlog.load(Ordering::Acquire) {
+                    return;
+                }
+                self.0.buffer.room.changed_since(room).await;
+            }
+        };
+        // Without room in time they are born ready.
+        drop(tokio::time::timeout(limit, roomy).await);
+    }
+
+    fn note_backlog(&self, backlog: bool) {
+        if self.0.backlog.swap(backlog, Ordering::AcqRel) && !backlog {
+            self.0.buffer.room.raise();
+        }
+    }
+
+    /// Takes claimed or born-leased requests in and sees to it that workers run them. `sent` is
+    /// when the statement was sent, from which the lease counts.
+    pub(crate) fn accept(&self, requests: Vec<ClaimedRequest>, round: &RoundLink, sent: Instant) {
+        let runnables: Vec<_> = requests
+            .into_iter()
+            .filter_map(|request| {
+                // A store only gives requests of the handlers it was asked for.
+                let handler = self.0.buffer.number(&request.handler)?;
+                let held = Held {
+                    context: Context::new(request),
+                    round: round.clone(),
+                };
+                Some(Runnable { held, handler })
+            })
+            .collect();
+        self.hold(&runnables, sent);
+        self.enqueue(runnables);
+    }
+
+    fn hold(&self, runnables: &[Runnable], sent: Instant) {
+        let contexts = runnables
+            .iter()
+            .map(|runnable| runnable.held.context.clone());
+        self.0.held.insert(contexts, sent, self.settings().lease);
+    }
+
+    fn enqueue(&self, runnables: Vec<Runnable>) {
+        for _ in 0..self.0.buffer.push(runnables) {
+            tokio::spawn(self.clone().work());
+        }
+    }
+
+    /// Handlers that run, requests that wait for a worker, and outcomes that wait to be settled.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let (executing, queued) = self.0.buffer.counts();
+        (executing, queued, self.0.settler.len())
+    }
+
+    /// How many requests have been given back.
+    pub(crate) fn handed_back(&self) -> usize {
+        self.0.handed_back.load(Ordering::Acquire)
+    }
+
+    /// The last error of the store, if its last call failed.
+    pub(crate) fn store_error(&self) -> Option<String> {
+        self.0.store_health.error()
+    }
+
+    /// Waits until running handlers are to be dropped. Cancellation safe.
+    async fn broken_off(&self) {
+        self.0.break_off.changed_since(0).await;
+    }
+
+    fn is_breaking_off(&self) -> bool {
+        self.0.break_off.seen() > 0
+    }
+
+    /// Waits until everything is to stop. Cancellation safe.
+    pub(crate) async fn stopped(&self) {
+        self.0.stop.changed_since(0).await;
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stop.seen() > 0
+    }
+
+    fn begin_suspect(&self) -> bool {
+        !self.0.suspect_runs.swap(true, Ordering::AcqRel)
+    }
+
+    /// A request under suspicion has ended; there may be another one.
+    fn end_suspect(&self) {
+        self.0.suspect_runs.store(false, Ordering::Release);
+    }
+}
+
+/// An offer to execute what is fanned out, with the room that is reserved for it until it is
+/// dropped.
+pub(crate) struct Offer<'a> {
+    pub(crate) lease_offer: LeaseOffer,
+    /// The most requests that one handler could take: fanning out many more events than this only
+    /// makes requests that must be claimed.
+    pub(crate) largest_room: usize,
+    _reservation: Reservation<'a>,
+}

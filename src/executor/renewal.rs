@@ -1,0 +1,182 @@
+//! Renews the leases of everything that is held, on a thread of its own.
+//!
+//! The thread has its own runtime and its own connection, so that neither handlers that block all
+//! threads of the application's runtime nor an exhausted pool can make this process lose what it
+//! works on.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{Executor, held::Claimed};
+use crate::{
+    error::{Chain, Result, StoreError},
+    handler::{Context, ErrorReport, ReportKind},
+    store::{LeaseRenewer, Renewal},
+};
+
+/// Whether renewals succeed, for the rescuer.
+#[derive(Default)]
+pub(super) struct RenewalHealth {
+    failing: AtomicBool,
+    recovered_at: Mutex<Option<Instant>>,
+}
+
+impl RenewalHealth {
+    /// Whether renewals have been succeeding for this long, or never failed.
+    pub(super) fn is_sound(&self, for_at_least: Duration) -> bool {
+        !self.failing.load(Ordering::Acquire)
+            && self
+                .recovered_at
+                .lock()
+                .is_none_or(|recovered| recovered.elapsed() >= for_at_least)
+    }
+
+    fn note(&self, succeeded: bool) {
+        let failed_before = self.failing.swap(!succeeded, Ordering::AcqRel);
+        if succeeded && failed_before {
+            *self.recovered_at.lock() = Some(Instant::now());
+        }
+    }
+}
+
+/// Past its time-out by so much, a handler that yields has long been ended: this one blocks.
+const STUCK_GRACE: Duration = Duration::from_millis(500);
+/// The most leases of one statement.
+const MAX_BATCH: usize = 1000;
+
+impl Executor {
+    /// Starts the renewal of leases, which ends when the executor stops.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub(crate) fn start_renewal(&self) -> std::io::Result<()> {
+        let this = self.clone();
+        if !self.settings().renewal_thread {
+            tokio::spawn(this.renewal_loop());
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("tidings-leases".to_owned())
+            .spawn(move || runtime.block_on(this.renewal_loop()))
+            .map(drop)
+    }
+
+    async fn renewal_loop(self) {
+        let interval = self.settings().renewal_interval();
+        let mut renewer = None;
+        let mut next_renewal = Instant::now() + interval;
+        while !self.is_stopped() {
+            let now = Instant::now();
+            let next_expiry = self.0.held.cancel_expired(now);
+            self.report_stuck();
+            if now >= next_renewal {
+                let succeeded = self.renew_all(&mut renewer).await;
+                self.0.renewal_health.note(succeeded);
+                // After a failure sooner, so that two more tries fit into the lease.
+                next_renewal = now + if succeeded { interval } else { interval / 4 };
+            }
+            let check = Instant::now() + interval / 4;
+            let wake = next_expiry
+                .map_or(check, |expiry| expiry.min(check))
+                .min(next_renewal);
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => {}
+                () = self.stopped() => {}
+            }
+        }
+    }
+
+    /// Renews everything that is held; answers whether that succeeded.
+    async fn renew_all(&self, renewer: &mut Option<Box<dyn LeaseRenewer>>) -> bool {
+        let claims = self.0.held.renewable();
+        for claims in claims.chunks(MAX_BATCH) {
+            if let Err(error) = self.renew(renewer, claims).await {
+                tracing::warn!(error = %Chain(&error), requests = claims.len(), "leases could not be renewed");
+                self.telemetry().store_failed("renew leases");
+                // A connection in an unknown state is not used again.
+                *renewer = None;
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn renew(
+        &self,
+        renewer: &mut Option<Box<dyn LeaseRenewer>>,
+        claims: &[Claimed],
+    ) -> Result<()> {
+        let limit = self
+            .settings()
+            .renewal_interval()
+            .min(self.settings().call_timeout);
+        let lease = self.settings().lease;
+        let renewal = Renewal {
+            owner: self.owner(),
+            lease,
+            requests: claims.to_vec(),
+        };
+        let sent = Instant::now();
+        let call = async {
+            let mut open = match renewer.take() {
+                Some(open) => open,
+                None => self.store().lease_renewer().await?,
+            };
+            let lost = open.renew(&renewal).await?;
+            *renewer = Some(open);
+            Ok(lost)
+        };
+        let lost = match tokio::time::timeout(limit, call).await {
+            Ok(result) => result?,
+            Err(_) => {
+                return Err(StoreError::TimedOut {
+                    operation: "renew leases",
+                    limit,
+                });
+            }
+        };
+        self.0.held.renewed(claims, &lost, sent, lease);
+        Ok(())
+    }
+
+    /// Reports handlers that block their threads past their time-outs. They are not renewed any
+    /// more, so somebody else will have the request.
+    fn report_stuck(&self) {
+        for context in self
+            .0
+            .held
+            .newly_stuck(self.milliseconds(Instant::now()), STUCK_GRACE)
+        {
+            let request = context.request();
+            tracing::error!(
+                request = %request.id,
+                handler = %request.handler,
+                "a handler blocks its thread past its time-out; its lease is not renewed any more"
+            );
+            self.0.reports.send(stuck(&context));
+        }
+    }
+}
+
+fn stuck(context: &Context) -> ErrorReport {
+    let request = context.request();
+    let (event, name) = (request.event.id, request.event.name.clone());
+    let mut report = ErrorReport::new(
+        ReportKind::Stuck,
+        request.id,
+        request.handler.clone(),
+        event,
+        name,
+    );
+    report.errors = request.errors;
+    report.message = "the handler blocks its thread past its time-out".to_owned();
+    report
+}

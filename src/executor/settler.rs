@@ -1,0 +1,381 @@
+//! Gathers outcomes and writes them in batches.
+//!
+//! Outcomes wait for others for at most a few milliseconds, and not at all when the pool is idle.
+//! When the store is away they wait, and workers with them: the space is bounded.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use chrono::Utc;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    Executor,
+    ended::{self, Disposition, Ended},
+    held::{Held, key},
+    panic_capture::Panicked,
+    store_calls::LoopBackoff,
+};
+use crate::{
+    error::{Chain, Result, StoreError},
+    id::HandlerRequestId,
+    model::{Backoff, Outcome},
+    settings::Settings,
+    signal::Signal,
+    store::{Settled, Settlement},
+};
+
+pub(super) struct Settler {
+    pending: Mutex<Vec<Ended>>,
+    /// Taken from `pending` and not yet written.
+    in_flight: AtomicUsize,
+    /// Somebody wants no waiting for a fuller batch.
+    flush: AtomicBool,
+    /// Raised when there is something to do for the settling loop.
+    work: Signal,
+    /// Raised after each batch.
+    written: Signal,
+    batch_size: usize,
+}
+
+impl Settler {
+    /// Workers wait when so many batches are pending: enough to keep them busy during a slow
+    /// write, and a bound on what is in memory during an outage.
+    const MAX_PENDING_BATCHES: usize = 4;
+
+    pub(super) fn new(batch_size: usize) -> Self {
+        Self {
+            pending: Mutex::new(Vec::new()),
+            in_flight: AtomicUsize::new(0),
+            flush: AtomicBool::new(false),
+            work: Signal::new(),
+            written: Signal::new(),
+            batch_size,
+        }
+    }
+
+    /// Outcomes that have not been written.
+    pub(super) fn len(&self) -> usize {
+        self.pending.lock().len() + self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Takes an end in, after waiting for space.
+    pub(super) async fn push(&self, ended: Ended) {
+        let mut ended = Some(ended);
+        loop {
+            let written = self.written.seen();
+            {
+                let mut pending = self.pending.lock();
+                if pending.len() < self.batch_size * Self::MAX_PENDING_BATCHES {
+                    pending.extend(ended.take());
+                    let len = pending.len();
+                    drop(pending);
+                    if len == 1 || len == self.batch_size {
+                        self.work.raise();
+                    }
+                    return;
+                }
+            }
+            self.written.changed_since(written).await;
+        }
+    }
+
+    /// Writes what is pending without waiting for more.
+    pub(super) fn flush_now(&self) {
+        if !self.pending.lock().is_empty() {
+            self.flush.store(true, Ordering::Release);
+            self.work.raise();
+        }
+    }
+
+    /// Waits until everything has been written. Cancellation safe.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let written = self.written.seen();
+            if self.len() == 0 {
+                return;
+            }
+            self.flush_now();
+            self.written.changed_since(written).await;
+        }
+    }
+
+    /// The next batch, after lingering for it to fill.
+    async fn next_batch(&self) -> Vec<Ended> {
+        loop {
+            let work = self.work.seen();
+            let len = self.pending.lock().len();
+            if len == 0 {
+                self.work.changed_since(work).await;
+                continue;
+            }
+            if len < self.batch_size && !self.flush.load(Ordering::Acquire) {
+                tokio::select! {
+                    () = tokio::time::sleep(Settings::SETTLE_LINGER) => {}
+                    () = self.fuller(work) => {}
+                }
+            }
+            self.flush.store(false, Ordering::Release);
+            let mut pending = self.pending.lock();
+            let batch = if pending.len() <= self.batch_size {
+                let capacity = pending.len();
+                std::mem::replace(&mut *pending, Vec::with_capacity(capacity))
+            } else {
+                pending.drain(..self.batch_size).collect()
+            };
+            self.in_flight.store(batch.len(), Ordering::Release);
+            return batch;
+        }
+    }
+
+    /// Waits until a batch is full or is to be flushed.
+    async fn fuller(&self, mut work: u64) {
+        loop {
+            self.work.changed_since(work).await;
+            work = self.work.seen();
+            if self.flush.load(Ordering::Acquire) || self.pending.lock().len() >= self.batch_size {
+                return;
+            }
+        }
+    }
+}
+
+/// What is written in one statement, and whom it concerns.
+struct Batch {
+    settlements: Vec<Settlement>,
+    ends: Vec<(Held, Option<Panicked>)>,
+    /// An earlier try may have taken effect although its answer was lost.
+    uncertain: bool,
+    /// The one settlement of this batch was refused by the store, and replaced by an error.
+    replaced: bool,
+}
+
+impl Executor {
+    /// Settles until the executor stops; then what is pending is left to be rescued.
+    pub(crate) async fn settle_loop(self) {
+        loop {
+            let batch = tokio::select! {
+                batch = self.0.settler.next_batch() => batch,
+                () = self.stopped() => return,
+            };
+            self.write(batch).await;
+            self.0.settler.in_flight.store(0, Ordering::Release);
+            self.0.settler.written.raise();
+        }
+    }
+
+    async fn write(&self, ends: Vec<Ended>) {
+        let mut batch = Batch {
+            settlements: Vec::new(),
+            ends: Vec::new(),
+            uncertain: false,
+            replaced: false,
+        };
+        batch.settlements.reserve(ends.len());
+        batch.ends.reserve(ends.len());
+        let mut hand_back = Vec::new();
+        let mut gone = Vec::new();
+        for Ended {
+            held,
+            disposition,
+            panicked,
+        } in ends
+        {
+            match disposition {
+                Disposition::Settle(settlement) => {
+                    batch.settlements.push(settlement);
+                    batch.ends.push((held, panicked));
+                }
+                Disposition::HandBack => hand_back.push(held),
+                Disposition::Settled(outcome) => {
+                    self.telemetry()
+                        .request_settled(held.context.request(), &outcome, Utc::now());
+                    gone.push(key(&held.context));
+                }
+                Disposition::Lost => {
+                    self.telemetry().settlement_refused(held.context.request());
+                    gone.push(key(&held.context));
+                }
+            }
+        }
+        if !gone.is_empty() {
+            self.0.held.remove(gone.into_iter());
+        }
+        if !hand_back.is_empty() {
+            self.hand_back(hand_back).await;
+        }
+        let mut batches = vec![batch];
+        while let Some(batch) = batches.pop() {
+            if !batch.settlements.is_empty() {
+                batches.extend(self.settle(batch).await);
+            }
+        }
+    }
+
+    /// Settles a batch, again and again while the store is away. When the store refuses it, it
+    /// answers with the halves, until the culprit is alone and gets the error itself.
+    async fn settle(&self, mut batch: Batch) -> Vec<Batch> {
+        let mut backoff = LoopBackoff::default();
+        loop {
+            let begun = Instant::now();
+            match self
+                .call(
+                    "settle handler requests",
+                    self.settle_once(&batch.settlements),
+                )
+                .await
+            {
+                Ok(results) => {
+                    self.telemetry()
+                        .batch("settle", batch.settlements.len(), begun.elapsed());
+                    self.settled(&batch, results).await;
+                    return Vec::new();
+                }
+                Err(error) if error.is_transient() => {
+                    batch.uncertain |= error.is_uncertain();
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next()) => {}
+                        () = self.stopped() => return Vec::new(),
+                    }
+                }
+                Err(error) => return self.divide(batch, &error),
+            }
+        }
+    }
+
+    async fn settle_once(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
+        self.store()
+            .session()
+            .await?
+            .handler_requests()
+            .settle(settlements)
+            .await
+    }
+
+    fn divide(&self, mut batch: Batch, error: &StoreError) -> Vec<Batch> {
+        if batch.settlements.len() > 1 {
+            let middle = batch.settlements.len() / 2;
+            let second = Batch {
+                settlements: batch.settlements.split_off(middle),
+                ends: batch.ends.split_off(middle),
+                uncertain: batch.uncertain,
+                replaced: false,
+            };
+            return vec![second, batch];
+        }
+        let text = Chain(error).to_string();
+        for (settlement, (held, _)) in batch.settlements.iter_mut().zip(&batch.ends) {
+            let request = held.context.request();
+            tracing::error!(request = %request.id, handler = %request.handler, error = text, "a settlement was refused");
+            settlement.raised.clear();
+            let backoff = Backoff::default().after(request.errors.saturating_add(1));
+            settlement.outcome = Outcome::Failed {
+                error: format!("its settlement was refused: {text}"),
+                backoff,
+            };
+        }
+        if batch.replaced {
+            // Not even the error can be written: the lease runs out, and a rescue has it next.
+            self.0
+                .held
+                .remove(batch.ends.iter().map(|(held, _)| key(&held.context)));
+            return Vec::new();
+        }
+        batch.replaced = true;
+        vec![batch]
+    }
+
+    async fn settled(&self, batch: &Batch, mut results: Vec<Settled>) {
+        if batch.uncertain {
+            self.find_out_fenced(&batch.settlements, &mut results).await;
+        }
+        let now = Utc::now();
+        for (index, (settlement, (held, panicked))) in
+            batch.settlements.iter().zip(&batch.ends).enumerate()
+        {
+            let applied = results.get(index) == Some(&Settled::Applied);
+            if applied {
+                self.telemetry()
+                    .request_settled(held.context.request(), &settlement.outcome, now);
+            } else {
+                self.telemetry().settlement_refused(held.context.request());
+                tracing::debug!(request = %settlement.id, attempt = settlement.attempt, "fenced: somebody else has it");
+            }
+            if let Some(report) =
+                ended::report(held, &settlement.outcome, panicked.as_ref(), applied)
+            {
+                self.0.reports.send(report);
+            }
+        }
+        self.0
+            .held
+            .remove(batch.ends.iter().map(|(held, _)| key(&held.context)));
+    }
+
+    /// After a lost answer, a fence may be that of the settlement itself: the same attempt without
+    /// a lease means that it took effect.
+    async fn find_out_fenced(&self, settlements: &[Settlement], results: &mut [Settled]) {
+        for (settlement, result) in settlements.iter().zip(results.iter_mut()) {
+            if *result == Settled::Applied {
+                continue;
+            }
+            let found = self
+                .call(
+                    "read a request after a lost answer",
+                    self.find(settlement.id),
+                )
+                .await;
+            if let Ok(Some((attempt, is_leased))) = found
+                && attempt == settlement.attempt
+                && !is_leased
+            {
+                *result = Settled::Applied;
+            }
+        }
+    }
+
+    async fn find(&self, id: HandlerRequestId) -> Result<Option<(u64, bool)>> {
+        let found = self
+            .store()
+            .session()
+            .await?
+            .handler_requests()
+            .find(id)
+            .await?;
+        Ok(found.map(|request| (request.attempt, request.lease.is_some())))
+    }
+
+    /// Gives requests back, so that others run them at once. What cannot be given back is rescued
+    /// when its lease runs out.
+    pub(super) async fn hand_back(&self, held: Vec<Held>) {
+        /// An outage is bridged by leases, not by waiting here.
+        const TRIES: u32 = 3;
+        if held.is_empty() {
+            return;
+        }
+        let claims: Vec<_> = held.iter().map(|held| key(&held.context)).collect();
+        let mut backoff = LoopBackoff::default();
+        for _ in 0..TRIES {
+            let call = async {
+                self.store()
+                    .session()
+                    .await?
+                    .handler_requests()
+                    .hand_back(self.owner(), &claims)
+                    .await
+            };
+            match self.call("hand requests back", call).await {
+                Ok(results) => {
+                    let applied = results
+                        .iter()
+                        .filter(|result| **result == Settled::Applied)
+                        .count();
+                    self.0.handed_back.fetch_add(applied, Ordering::AcqRel);
+                    break;
+                }
+                Err(_) => tokio::time::sleep(backoff.next()).await,
+            }
+        }
+        self.0.held.remove(claims.into_iter());
+    }
+}

@@ -1,0 +1,69 @@
+//! Pausing and ending the executor.
+
+use super::{Deadline, Executor, buffer::Runnable, held::Held};
+use crate::handler::CancellationCause;
+
+impl Executor {
+    /// Hands back what no worker has taken yet. Claims must have been stopped before.
+    pub(crate) async fn hand_back_queued(&self) {
+        let queued: Vec<Held> = self
+            .0
+            .buffer
+            .drain()
+            .into_iter()
+            .map(|Runnable { held, .. }| held)
+            .collect();
+        if queued
+            .iter()
+            .any(|held| held.context.rescues() >= crate::model::SUSPECT_FROM_RESCUES)
+        {
+            self.end_suspect();
+        }
+        self.hand_back(queued).await;
+    }
+
+    /// Waits for running handlers and for their outcomes to be written, breaks off those that run
+    /// when `deadline` is near, and answers how many could not be ended.
+    pub(crate) async fn finish(&self, deadline: &Deadline) -> usize {
+        let finished = tokio::select! {
+            () = self.all_written() => true,
+            () = deadline.near() => false,
+        };
+        if !finished {
+            self.0.held.cancel_all(CancellationCause::Shutdown);
+            self.0.break_off.raise();
+            tokio::select! {
+                () = self.all_written() => {}
+                // What has not ended by now is left to its lease.
+                () = deadline.reached() => {}
+            }
+        }
+        self.0.held.len()
+    }
+
+    async fn all_written(&self) {
+        self.workers_ended().await;
+        self.0.settler.emptied().await;
+        self.0.reports.emptied().await;
+    }
+
+    async fn workers_ended(&self) {
+        loop {
+            let idle = self.0.buffer.idle.seen();
+            if self.0.buffer.is_idle() {
+                return;
+            }
+            self.0.buffer.idle.changed_since(idle).await;
+        }
+    }
+
+    /// Stops every loop, the renewal thread, and every handler that yields. Leases that are still
+    /// held run out.
+    pub(crate) fn stop(&self) {
+        self.0.break_off.raise();
+        drop(self.0.buffer.drain());
+        self.0.stop.raise();
+        self.0.held.cancel_all(CancellationCause::Shutdown);
+        self.0.held.clear();
+    }
+}

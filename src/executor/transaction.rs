@@ -1,0 +1,230 @@
+//! Transactional handlers: the handler's writes and the settlement of its request commit together.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{Executor, ended::RunResult, run::Guarded};
+use crate::{
+    error::{Chain, Result, StoreError},
+    handler::{Context, ErasedTransactionalHandler, Handler, HandlerError},
+    model::{Backoff, Event, Outcome},
+    store::{LockMode, Settled, Settlement, Transaction},
+    telemetry::ExecutionSpan,
+};
+
+/// How often a transaction that lost against a concurrent one is run again, without an error
+/// being counted: enough for chance, too few to hide a deadlock by design.
+const CONFLICT_RETRIES: u32 = 3;
+
+impl Executor {
+    pub(super) async fn run_transactional(
+        &self,
+        transactional: &dyn ErasedTransactionalHandler,
+        handler: &Handler,
+        context: &Context,
+        deadline: Instant,
+        span: &ExecutionSpan,
+    ) -> RunResult {
+        let mut conflicts = 0;
+        loop {
+            // What a run that was rolled back has raised is void.
+            drop(context.take_raised());
+            let transaction = match self
+                .call("begin a handler's transaction", self.store().begin())
+                .await
+            {
+                Ok(transaction) => transaction,
+                Err(error) => return RunResult::NotBegun(Chain(&error).to_string()),
+            };
+            match self
+                .run_in(transaction, transactional, handler, context, deadline, span)
+                .await
+            {
+                Attempt::Ended(result) => return result,
+                Attempt::Conflict(error) if conflicts == CONFLICT_RETRIES => {
+                    return RunResult::Answered {
+                        result: Err(error),
+                        executed: true,
+                    };
+                }
+                Attempt::Conflict(error) => {
+                    conflicts += 1;
+                    tracing::debug!(handler = handler.name(), %error, conflicts, "running a transaction again");
+                    let pause =
+                        Backoff::exponential(Duration::from_millis(5), Duration::from_millis(50));
+                    tokio::time::sleep(pause.after(conflicts)).await;
+                }
+            }
+        }
+    }
+
+    async fn run_in(
+        &self,
+        mut transaction: Box<dyn Transaction>,
+        transactional: &dyn ErasedTransactionalHandler,
+        handler: &Handler,
+        context: &Context,
+        deadline: Instant,
+        span: &ExecutionSpan,
+    ) -> Attempt {
+        let connection = transaction.connection();
+        let running: BoxFuture<'_, _> = Box::pin(async move {
+            match self.before_execute(context).await {
+                ControlFlow::Continue(()) => {
+                    (transactional.call(context.clone(), connection).await, true)
+                }
+                ControlFlow::Break(veto) => (veto, false),
+            }
+        });
+        let guarded = self.guard(running, |answer| answer, deadline, span).await;
+        match guarded {
+            Guarded::Answered(Ok(()), true) => match self.checked_raised(context) {
+                Ok(raised) => self.settle_in(transaction, context, raised).await,
+                Err(error) => {
+                    self.roll_back(transaction).await;
+                    Attempt::Ended(RunResult::Answered {
+                        result: Err(error),
+                        executed: true,
+                    })
+                }
+            },
+            Guarded::Answered(Err(error), true) if self.store().is_conflict(error.source()) => {
+                self.roll_back(transaction).await;
+                Attempt::Conflict(error)
+            }
+            // A handler that was dropped may have left its connection in the middle of a reply, so
+            // the transaction is dropped, too, rather than rolled back.
+            dropped @ (Guarded::TimedOut | Guarded::BrokenOff | Guarded::Panicked(_)) => {
+                drop(transaction);
+                Attempt::Ended(self.conclude(dropped, handler, context))
+            }
+            answered => {
+                self.roll_back(transaction).await;
+                Attempt::Ended(self.conclude(answered, handler, context))
+            }
+        }
+    }
+
+    /// Stores what was raised, settles, and commits. The settlement is the last statement, so it
+    /// is the first that locks the request's row and the latest possible check of the fence.
+    async fn settle_in(
+        &self,
+        mut transaction: Box<dyn Transaction>,
+        context: &Context,
+        raised: Vec<Event>,
+    ) -> Attempt {
+        let settlement = Settlement {
+            id: context.request_id(),
+            attempt: context.attempt(),
+            owner: self.owner(),
+            outcome: Outcome::Completed,
+            executed: true,
+            raised: Vec::new(),
+        };
+        let written: Result<Settled> = self
+            .call("settle in a handler's transaction", async {
+                if !raised.is_empty() {
+                    transaction.events().raise(&raised).await?;
+                }
+                let settled = transaction
+                    .handler_requests()
+                    .settle(std::slice::from_ref(&settlement))
+                    .await?;
+                Ok(settled.first().copied().unwrap_or(Settled::Fenced))
+            })
+            .await;
+        match written {
+            Ok(Settled::Applied) => match self
+                .call("commit a handler's transaction", transaction.commit())
+                .await
+            {
+                Ok(()) => Attempt::Ended(RunResult::Committed),
+                Err(error) if error.is_uncertain() => {
+                    Attempt::Ended(self.find_out(context, &error).await)
+                }
+                Err(error) => Self::store_failed(error),
+            },
+            Ok(Settled::Fenced) => {
+                self.roll_back(transaction).await;
+                Attempt::Ended(RunResult::Lost)
+            }
+            Err(error) => {
+                drop(transaction);
+                Self::store_failed(error)
+            }
+        }
+    }
+
+    fn store_failed(error: StoreError) -> Attempt {
+        if error.is_conflict() {
+            Attempt::Conflict(HandlerError::from(error))
+        } else if error.is_transient() {
+            // Rolled back, and not the handler's fault.
+            Attempt::Ended(RunResult::NotBegun(Chain(&error).to_string()))
+        } else {
+            Attempt::Ended(RunResult::Answered {
+                result: Err(HandlerError::from(error)),
+                executed: true,
+            })
+        }
+    }
+
+    /// The answer to a commit was lost: reads the request again, locked, until the store answers
+    /// or the lease has run out.
+    async fn find_out(&self, context: &Context, lost: &StoreError) -> RunResult {
+        tracing::warn!(request = %context.request_id(), error = %Chain(lost), "the answer to a commit was lost");
+        let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1));
+        let mut errors = 0;
+        while !context.is_canceled() {
+            let read = async {
+                let mut transaction = self.store().begin().await?;
+                let found = transaction
+                    .handler_requests()
+                    .find_for_update(context.request_id(), LockMode::Wait)
+                    .await?;
+                transaction.rollback().await?;
+                Ok(found)
+            };
+            match self.call("read a request after a lost answer", read).await {
+                Ok(Some(request))
+                    if request.check_fence(self.owner(), context.attempt()).is_ok() =>
+                {
+                    return RunResult::BrokenOff;
+                }
+                Ok(Some(request))
+                    if request.attempt == context.attempt() && request.completed_at.is_some() =>
+                {
+                    return RunResult::Committed;
+                }
+                Ok(_) => return RunResult::Lost,
+                Err(error) => {
+                    errors += 1;
+                    tracing::debug!(error = %Chain(&error), "the store does not tell yet");
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.after(errors)) => {}
+                        _ = context.canceled() => {}
+                    }
+                }
+            }
+        }
+        RunResult::Lost
+    }
+
+    async fn roll_back(&self, transaction: Box<dyn Transaction>) {
+        if let Err(error) = self
+            .call("roll back a handler's transaction", transaction.rollback())
+            .await
+        {
+            tracing::debug!(%error, "rollback failed; the database undoes the transaction");
+        }
+    }
+}
+
+/// One run in one transaction.
+enum Attempt {
+    Ended(RunResult),
+    /// It lost against a concurrent transaction.
+    Conflict(HandlerError),
+}

@@ -1,0 +1,138 @@
+//! Builds schedulers.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::engine::{Engine, Plan};
+use crate::{
+    config_map::ConfigMap,
+    executor::Executor,
+    handler::{BeforeExecute, BeforeProcess, ErrorReporter},
+    settings::{BuildError, Settings},
+    store::Storer,
+    telemetry::Telemetry,
+};
+
+/// Builds a [`ConcurrentScheduler`](super::ConcurrentScheduler) or a
+/// [`CooperativeScheduler`](super::CooperativeScheduler). The defaults suit most services.
+#[must_use = "nothing is built until `build`"]
+pub struct SchedulerBuilder<S> {
+    store: Arc<dyn Storer>,
+    config: ConfigMap,
+    settings: Settings,
+    plan: Plan,
+    make: fn(Engine) -> S,
+}
+
+impl<S> SchedulerBuilder<S> {
+    pub(super) fn new(
+        store: Arc<dyn Storer>,
+        config: ConfigMap,
+        plan: Plan,
+        make: fn(Engine) -> S,
+    ) -> Self {
+        Self {
+            store,
+            config,
+            settings: Settings::default(),
+            plan,
+            make,
+        }
+    }
+
+    /// How many handlers run at the same time in this process; the default is 16.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.settings.workers = workers;
+        self
+    }
+
+    /// The most rows of one statement: events fanned out, requests claimed, outcomes settled; the
+    /// default is 1000. It bounds, too, how many requests wait in this process.
+    pub fn batch_size(mut self, rows: usize) -> Self {
+        self.settings.batch_size = rows;
+        self
+    }
+
+    /// How long a lost process keeps its requests from others; the default is 30 s. Leases are
+    /// renewed three times in that while, so a handler may take longer.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self.settings.call_timeout = self.settings.call_timeout.min(lease);
+        self
+    }
+
+    /// How often to look for work that no wake-up told of; the default is 5 s.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll_interval = interval;
+        self
+    }
+
+    /// The time limit of one call to the store, at most the lease; the default is 10 s.
+    pub fn call_timeout(mut self, limit: Duration) -> Self {
+        self.settings.call_timeout = limit;
+        self
+    }
+
+    /// Adds a hook that runs before an event is fanned out, after those added earlier. With hooks,
+    /// a batch costs one more statement.
+    pub fn before_process(mut self, hook: impl BeforeProcess) -> Self {
+        self.settings.before_process.push(Arc::new(hook));
+        self
+    }
+
+    /// Adds a hook that runs before a handler does, after those added earlier.
+    pub fn before_execute(mut self, hook: impl BeforeExecute) -> Self {
+        self.settings.before_execute.push(Arc::new(hook));
+        self
+    }
+
+    /// Who hears of panics and final errors; nobody by default.
+    pub fn error_reporter(mut self, reporter: impl ErrorReporter) -> Self {
+        self.settings.reporter = Arc::new(reporter);
+        self
+    }
+
+    /// Where metrics and spans go; the global providers by default.
+    pub fn telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.settings.telemetry = telemetry;
+        self
+    }
+
+    /// Whether to install a panic hook, once per process, that records the backtraces of panics
+    /// inside handlers and then calls the hook that was there before; the default is yes. Panics
+    /// are caught either way.
+    pub fn capture_panics(mut self, capture: bool) -> Self {
+        self.settings.capture_panics = capture;
+        self
+    }
+
+    /// Renews leases by a task on the runtime instead of a thread of its own, so that a runtime
+    /// with paused time is the only clock. A handler that blocks all threads then loses its lease.
+    #[cfg(feature = "test-util")]
+    pub fn renew_on_runtime(mut self) -> Self {
+        self.settings.renewal_thread = false;
+        self
+    }
+
+    /// Checks the settings and the `ConfigMap` against the store. Nothing runs before
+    /// [`start`](super::Scheduler::start).
+    ///
+    /// # Errors
+    /// The setting that is out of range, or the transactional handler that takes the connection of
+    /// another database.
+    pub fn build(self) -> Result<S, BuildError> {
+        self.settings.check()?;
+        self.config.check_connection(self.store.connection_type())?;
+        let executor = Executor::new(self.store, self.config, self.settings);
+        Ok((self.make)(Engine::new(executor, self.plan)))
+    }
+}
+
+impl<S> fmt::Debug for SchedulerBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SchedulerBuilder")
+            .field("store", &self.store)
+            .field("config", &self.config)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,393 @@
+//! The engine under both schedulers: the life cycle, and the loops.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::RwLock, task::AbortHandle, time::Instant};
+
+use super::{
+    SchedulerError, SchedulerStatus, ShutdownReport, housekeeping::keep_house, loops,
+    supervisor::supervise,
+};
+use crate::{
+    executor::{Deadline, Executor},
+    model::SchedulerState,
+    signal::Signal,
+    store::WakeUps,
+    telemetry::Gauges,
+};
+
+/// Which loops run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Fan-out and claims at once.
+    Concurrent,
+    /// Fan-out and claims by turns.
+    Cooperative,
+}
+
+/// Owns the life of a scheduler; dropping it stops everything.
+#[derive(Debug)]
+pub(super) struct Engine(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) executor: Executor,
+    plan: Plan,
+    state: Mutex<SchedulerState>,
+    /// Raised at every change of the state.
+    changed: Signal,
+    /// Held for reading by whoever claims; a pause takes it for writing, so that afterwards no
+    /// claim is under way.
+    pub(super) gate: RwLock<()>,
+    /// Whatever runs, except handlers.
+    tasks: Mutex<Vec<AbortHandle>>,
+    gauges: Arc<Gauges>,
+    deadline: Deadline,
+    report: Mutex<ShutdownReport>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("plan", &self.plan)
+            .field("state", &*self.state.lock())
+            .field("settings", self.executor.settings())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(super) fn new(executor: Executor, plan: Plan) -> Self {
+        Self(Arc::new(Inner {
+            executor,
+            plan,
+            state: Mutex::new(SchedulerState::Created),
+            changed: Signal::new(),
+            gate: RwLock::new(()),
+            tasks: Mutex::new(Vec::new()),
+            gauges: Arc::new(Gauges::default()),
+            deadline: Deadline::new(),
+            report: Mutex::new(ShutdownReport::default()),
+        }))
+    }
+
+    pub(super) async fn start(&self) -> Result<(), SchedulerError> {
+        let starting = Starting::begin(&self.0)?;
+        tokio::select! {
+            registered = self.0.executor.register() => registered?,
+            () = self.0.left(SchedulerState::Starting) => return Err(SchedulerError::Stopped),
+        }
+        starting.end()
+    }
+
+    pub(super) async fn pause(&self) -> Result<(), SchedulerError> {
+        match self.0.go(SchedulerState::Running, SchedulerState::Paused) {
+            Ok(()) => {}
+            Err(SchedulerState::Paused) => return Ok(()),
+            Err(state) => {
+                return Err(SchedulerError::NotRunning {
+                    action: "a pause",
+                    state,
+                });
+            }
+        }
+        let _no_claims = self.0.gate.write().await;
+        self.0.executor.hand_back_queued().await;
+        Ok(())
+    }
+
+    #[expect(clippy::unused_async, reason = "the trait's method is async")]
+    pub(super) async fn resume(&self) -> Result<(), SchedulerError> {
+        match self.0.go(SchedulerState::Paused, SchedulerState::Running) {
+            Ok(()) | Err(SchedulerState::Running) => Ok(()),
+            Err(state) => Err(SchedulerError::NotRunning {
+                action: "a resumption",
+                state,
+            }),
+        }
+    }
+
+    pub(super) fn status(&self) -> SchedulerStatus {
+        let (executing, buffered, settling) = self.0.executor.counts();
+        SchedulerStatus {
+            executing,
+            buffered,
+            settling,
+            store_error: self.0.executor.store_error(),
+            ..SchedulerStatus::new(*self.0.state.lock())
+        }
+    }
+
+    pub(super) fn is_operational(&self) -> bool {
+        matches!(
+            *self.0.state.lock(),
+            SchedulerState::Running | SchedulerState::Paused
+        ) && self.0.executor.store_error().is_none()
+    }
+
+    pub(super) async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
+        let inner = &self.0;
+        if inner
+            .go(SchedulerState::Starting, SchedulerState::Stopped)
+            .is_ok()
+        {
+            return ShutdownReport::default();
+        }
+        let deadline = Instant::now() + deadline;
+        let begins = inner
+            .go(SchedulerState::Running, SchedulerState::ShuttingDown)
+            .is_ok()
+            || inner
+                .go(SchedulerState::Paused, SchedulerState::ShuttingDown)
+                .is_ok();
+        inner.deadline.at_the_latest(deadline);
+        if begins {
+            // A task of its own, so that it goes on when this future is dropped.
+            tokio::spawn(Arc::clone(inner).shut_down());
+        }
+        match inner.state() {
+            SchedulerState::ShuttingDown => inner.left(SchedulerState::ShuttingDown).await,
+            _ if begins => {}
+            _ => return ShutdownReport::default(),
+        }
+        *inner.report.lock()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// The time between the beginning and the end of a start; a start that is dropped in between was
+/// none.
+struct Starting<'a>(&'a Arc<Inner>);
+
+impl<'a> Starting<'a> {
+    fn begin(inner: &'a Arc<Inner>) -> Result<Self, SchedulerError> {
+        match inner.go(SchedulerState::Created, SchedulerState::Starting) {
+            Ok(()) => Ok(Self(inner)),
+            Err(SchedulerState::ShuttingDown | SchedulerState::Stopped) => {
+                Err(SchedulerError::Stopped)
+            }
+            Err(_) => Err(SchedulerError::AlreadyStarted),
+        }
+    }
+
+    fn end(self) -> Result<(), SchedulerError> {
+        self.0
+            .executor
+            .start_renewal()
+            .map_err(SchedulerError::Thread)?;
+        self.0
+            .go(SchedulerState::Starting, SchedulerState::Running)
+            .map_err(|_| SchedulerError::Stopped)?;
+        self.0.spawn_loops();
+        Ok(())
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        // Does nothing once the start has ended.
+        let _ = self.0.go(SchedulerState::Starting, SchedulerState::Created);
+    }
+}
+
+impl Inner {
+    pub(super) fn state(&self) -> SchedulerState {
+        *self.state.lock()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.state() == SchedulerState::Running
+    }
+
+    /// Changes the state if it is `from`; else answers what it is.
+    fn go(&self, from: SchedulerState, to: SchedulerState) -> Result<(), SchedulerState> {
+        {
+            let mut state = self.state.lock();
+            if *state != from {
+                return Err(*state);
+            }
+            *state = to;
+            self.executor
+                .telemetry()
+                .scheduler_state(Some(from), Some(to));
+        }
+        tracing::debug!(%from, %to, "scheduler");
+        self.changed.raise();
+        Ok(())
+    }
+
+    /// Waits until the state is another one than `state`. Cancellation safe.
+    async fn left(&self, state: SchedulerState) {
+        self.reached(|now| now != state).await;
+    }
+
+    /// Waits until the scheduler runs, or has been stopped.
+    pub(super) async fn running(&self) {
+        self.reached(|now| matches!(now, SchedulerState::Running | SchedulerState::Stopped))
+            .await;
+    }
+
+    async fn reached(&self, wanted: impl Fn(SchedulerState) -> bool) {
+        loop {
+            let changed = self.changed.seen();
+            if wanted(self.state()) {
+                return;
+            }
+            self.changed.changed_since(changed).await;
+        }
+    }
+
+    /// How often to look for work that no wake-up told of.
+    pub(super) fn poll_interval(&self) -> Duration {
+        /// Where the commits of others are not heard of.
+        const UNHEARD: Duration = Duration::from_secs(1);
+        let interval = self.executor.settings().poll_interval;
+        match self.executor.store().capabilities().wake_ups {
+            WakeUps::Complete | WakeUps::Listener => interval,
+            WakeUps::InProcess => interval.min(UNHEARD),
+        }
+    }
+
+    fn spawn_loops(self: &Arc<Self>) {
+        let executor = &self.executor;
+        let telemetry = executor.telemetry();
+        telemetry.observe(&self.gauges);
+        telemetry.workers(i64::try_from(executor.settings().workers).unwrap_or(i64::MAX));
+        let mut tasks = Vec::new();
+        let spawn = |name,
+                     begin: Box<
+            dyn Fn() -> futures_util::future::BoxFuture<'static, ()> + Send + Sync,
+        >| { tokio::spawn(supervise(name, begin)).abort_handle() };
+        match self.plan {
+            Plan::Concurrent => {
+                let (inner, other) = (Arc::clone(self), Arc::clone(self));
+                tasks.push(spawn(
+                    "process",
+                    Box::new(move || Box::pin(loops::process(Arc::clone(&inner)))),
+                ));
+                tasks.push(spawn(
+                    "claim",
+                    Box::new(move || Box::pin(loops::claim(Arc::clone(&other)))),
+                ));
+            }
+            Plan::Cooperative => {
+                let inner = Arc::clone(self);
+                tasks.push(spawn(
+                    "cooperate",
+                    Box::new(move || Box::pin(loops::cooperate(Arc::clone(&inner)))),
+                ));
+            }
+        }
+        if executor.store().capabilities().wake_ups == WakeUps::Listener {
+            let executor = executor.clone();
+            tasks.push(spawn(
+                "listen",
+                Box::new(move || Box::pin(loops::listen(executor.clone()))),
+            ));
+        }
+        let (settle, rescue, report, house) = (
+            executor.clone(),
+            executor.clone(),
+            executor.clone(),
+            executor.clone(),
+        );
+        let gauges = Arc::clone(&self.gauges);
+        tasks.push(spawn(
+            "settle",
+            Box::new(move || Box::pin(settle.clone().settle_loop())),
+        ));
+        tasks.push(spawn(
+            "rescue",
+            Box::new(move || Box::pin(rescue.clone().rescue_loop())),
+        ));
+        tasks.push(spawn(
+            "report",
+            Box::new(move || Box::pin(report.clone().report_loop())),
+        ));
+        tasks.push(spawn(
+            "house",
+            Box::new(move || Box::pin(keep_house(house.clone(), Arc::clone(&gauges)))),
+        ));
+        self.tasks.lock().extend(tasks);
+    }
+
+    async fn shut_down(self: Arc<Self>) {
+        let deadline = &self.deadline;
+        let no_claims = tokio::select! {
+            no_claims = self.gate.write() => Some(no_claims),
+            () = deadline.reached() => None,
+        };
+        tokio::select! {
+            () = self.executor.hand_back_queued() => {}
+            () = deadline.reached() => {}
+        }
+        let abandoned = self.executor.finish(deadline).await;
+        *self.report.lock() = ShutdownReport {
+            handed_back: self.executor.handed_back(),
+            abandoned,
+        };
+        drop(no_claims);
+        self.stop();
+    }
+
+    /// Stops everything at once.
+    fn stop(&self) {
+        let from = std::mem::replace(&mut *self.state.lock(), SchedulerState::Stopped);
+        if from == SchedulerState::Stopped {
+            return;
+        }
+        self.executor.stop();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let telemetry = self.executor.telemetry();
+        telemetry.scheduler_state(Some(from), Some(SchedulerState::Stopped));
+        if !tasks.is_empty() {
+            telemetry.workers(-i64::try_from(self.executor.settings().workers).unwrap_or(i64::MAX));
+        }
+        for task in tasks {
+            task.abort();
+        }
+        self.changed.raise();
+    }
+}
+
+/// A public scheduler around an engine.
+macro_rules! scheduler_from_engine {
+    ($scheduler:ident) => {
+        #[async_trait::async_trait]
+        impl $crate::scheduler::Scheduler for $scheduler {
+            async fn start(&self) -> Result<(), $crate::scheduler::SchedulerError> {
+                self.0.start().await
+            }
+
+            async fn pause(&self) -> Result<(), $crate::scheduler::SchedulerError> {
+                self.0.pause().await
+            }
+
+            async fn resume(&self) -> Result<(), $crate::scheduler::SchedulerError> {
+                self.0.resume().await
+            }
+
+            fn status(&self) -> $crate::scheduler::SchedulerStatus {
+                self.0.status()
+            }
+
+            fn is_operational(&self) -> bool {
+                self.0.is_operational()
+            }
+
+            async fn shutdown(
+                &self,
+                deadline: std::time::Duration,
+            ) -> $crate::scheduler::ShutdownReport {
+                self.0.shutdown(deadline).await
+            }
+        }
+    };
+}
+
+pub(super) use scheduler_from_engine;

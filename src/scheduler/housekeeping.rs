@@ -1,0 +1,92 @@
+//! What a scheduler does now and then: says that its handlers live, refreshes the gauges, and
+//! warns of handlers that nobody has.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    error::Result,
+    executor::Executor,
+    store::AbsentHandler,
+    telemetry::{Gauges, Reading},
+};
+
+/// How fresh gauges are: one cheap round of counts in so much time.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
+/// How often registrations are marked as seen.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// A handler that nobody has had for so long, with open requests, is worth a warning: longer than
+/// any deployment.
+const ABSENT_AFTER: Duration = Duration::from_secs(3600);
+
+/// Keeps house until the executor stops.
+pub(super) async fn keep_house(executor: Executor, gauges: Arc<Gauges>) {
+    let mut heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
+    loop {
+        // Failures are noted where calls are made; the next round tries again.
+        drop(refresh(&executor, &gauges).await);
+        if Instant::now() >= heartbeat_at {
+            drop(heartbeat(&executor).await);
+            heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(GAUGE_INTERVAL) => {}
+            () = executor.stopped() => return,
+        }
+    }
+}
+
+async fn refresh(executor: &Executor, gauges: &Gauges) -> Result<()> {
+    if !executor.telemetry().is_enabled() {
+        return Ok(());
+    }
+    let read = async {
+        let mut session = executor.store().session().await?;
+        let unprocessed = session.events().count_unprocessed().await?;
+        let oldest_event = session.events().oldest_unprocessed().await?;
+        let unexecuted = session.handler_requests().count_unexecuted().await?;
+        let oldest_request = session.handler_requests().oldest_unexecuted().await?;
+        let dead = session.handler_requests().count_dead().await?;
+        let now = chrono::Utc::now();
+        let age = |since: Option<chrono::DateTime<chrono::Utc>>| {
+            since
+                .and_then(|since| u64::try_from((now - since).num_milliseconds()).ok())
+                .unwrap_or_default()
+        };
+        Ok(Reading {
+            unprocessed,
+            unprocessed_max_age_ms: age(oldest_event.map(|stored| stored.event.timestamp)),
+            unexecuted,
+            unexecuted_max_age_ms: age(oldest_request.map(|request| request.created_at)),
+            dead,
+        })
+    };
+    gauges.set(executor.call("read the gauges", read).await?);
+    Ok(())
+}
+
+async fn heartbeat(executor: &Executor) -> Result<()> {
+    let handlers = executor.config().handler_names();
+    let call = async {
+        let mut session = executor.store().session().await?;
+        let mut registrations = session.registrations();
+        registrations.touch(&handlers).await?;
+        registrations.absent(ABSENT_AFTER).await
+    };
+    let absent = executor.call("say that the handlers live", call).await?;
+    for AbsentHandler {
+        handler,
+        last_seen_at,
+        open_requests,
+    } in &absent
+    {
+        tracing::warn!(%handler, %last_seen_at, open_requests, "no process has this handler; deploy it, rename or retire it");
+    }
+    let counts: Vec<_> = absent
+        .into_iter()
+        .map(|absent| (absent.handler, absent.open_requests))
+        .collect();
+    executor.telemetry().handlers_absent(&counts);
+    Ok(())
+}

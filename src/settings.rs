@@ -1,0 +1,150 @@
+//! What can be tuned: few settings, each with the effect that it has.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    config_map::ConfigError,
+    handler::{BeforeExecute, BeforeProcess, ErrorReporter, NoReporter},
+    telemetry::Telemetry,
+};
+
+/// The settings that a processor, an executor and a scheduler share.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    /// Handlers that run at the same time in this process.
+    pub(crate) workers: usize,
+    /// The most rows of one statement: events fanned out, requests claimed, outcomes settled.
+    pub(crate) batch_size: usize,
+    /// How long a claim holds without renewal.
+    pub(crate) lease: Duration,
+    /// How often to look for work that no wake-up told of.
+    pub(crate) poll_interval: Duration,
+    /// The time limit of one call to the store.
+    pub(crate) call_timeout: Duration,
+    pub(crate) before_process: Vec<Arc<dyn BeforeProcess>>,
+    pub(crate) before_execute: Vec<Arc<dyn BeforeExecute>>,
+    pub(crate) reporter: Arc<dyn ErrorReporter>,
+    pub(crate) telemetry: Telemetry,
+    /// Whether panics of handlers are recorded with their backtrace.
+    pub(crate) capture_panics: bool,
+    /// Whether leases are renewed by a thread of its own, which is what keeps them when handlers
+    /// block all threads of the runtime. Off only where virtual time rules.
+    pub(crate) renewal_thread: bool,
+}
+
+impl Settings {
+    /// Enough for handlers that wait for other systems; one that computes wants a thread pool.
+    pub(crate) const DEFAULT_WORKERS: usize = 16;
+    /// Where the cost of a round trip disappears beside that of the rows.
+    pub(crate) const DEFAULT_BATCH_SIZE: usize = 1000;
+    /// A lost process's requests run elsewhere after this.
+    pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(30);
+    /// The safety net under wake-ups.
+    pub(crate) const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(5);
+    /// A third of the lease, so that one slow call does not lose it.
+    pub(crate) const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// The longest that outcomes wait for others to be settled with.
+    pub(crate) const SETTLE_LINGER: Duration = Duration::from_millis(2);
+    /// A hook that takes longer vetoes.
+    pub(crate) const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// Three renewals per lease: two may fail.
+    pub(crate) fn renewal_interval(&self) -> Duration {
+        self.lease / 3
+    }
+
+    /// Within the bound of lease + 5 s until a lost process's requests run elsewhere.
+    pub(crate) fn rescue_interval(&self) -> Duration {
+        (self.lease / 4).clamp(Duration::from_millis(20), Duration::from_millis(2500))
+    }
+
+    /// How many executions one handler may have at the same time if it does not say.
+    pub(crate) fn default_concurrency(&self) -> usize {
+        (self.workers * 3 / 4).max(1)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        for (setting, is_bad, remedy) in [
+            (
+                "workers",
+                self.workers == 0 || self.workers > 10_000,
+                "choose 1 to 10,000",
+            ),
+            (
+                "batch size",
+                self.batch_size == 0 || self.batch_size > 10_000,
+                "choose 1 to 10,000",
+            ),
+            (
+                "lease",
+                self.lease < Duration::from_millis(100)
+                    || self.lease > Duration::from_secs(24 * 3600),
+                "choose 100 ms to 24 h",
+            ),
+            (
+                "poll interval",
+                self.poll_interval < Duration::from_millis(1)
+                    || self.poll_interval > Duration::from_secs(3600),
+                "choose 1 ms to 1 h",
+            ),
+            (
+                "call time-out",
+                self.call_timeout.is_zero() || self.call_timeout > self.lease,
+                "choose more than zero and at most the lease",
+            ),
+        ] {
+            if is_bad {
+                return Err(BuildError::Setting { setting, remedy });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: Self::DEFAULT_WORKERS,
+            batch_size: Self::DEFAULT_BATCH_SIZE,
+            lease: Self::DEFAULT_LEASE,
+            poll_interval: Self::DEFAULT_POLL_INTERVAL,
+            call_timeout: Self::DEFAULT_CALL_TIMEOUT,
+            before_process: Vec::new(),
+            before_execute: Vec::new(),
+            reporter: Arc::new(NoReporter),
+            telemetry: Telemetry::default(),
+            capture_panics: true,
+            renewal_thread: true,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("workers", &self.workers)
+            .field("batch_size", &self.batch_size)
+            .field("lease", &self.lease)
+            .field("poll_interval", &self.poll_interval)
+            .field("call_timeout", &self.call_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a scheduler could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting that is out of range.
+    #[error("the {setting} of the scheduler is out of range; {remedy}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// The range.
+        remedy: &'static str,
+    },
+    /// A `ConfigMap` that does not fit the store.
+    #[error("the ConfigMap does not fit the store")]
+    Config(#[from] ConfigError),
+}
