@@ -1,5 +1,4 @@
-//! When to stop: on Ctrl-C or SIGTERM, or when nobody reads the output any more. A second signal
-//! ends the process at once.
+//! When to stop: on Ctrl-C or SIGTERM. A second signal ends the process at once.
 
 use std::{io, process};
 
@@ -12,8 +11,6 @@ pub(crate) enum StopCause {
     Interrupt,
     /// SIGTERM.
     Terminate,
-    /// Standard output was closed.
-    OutputClosed,
 }
 
 impl StopCause {
@@ -22,7 +19,6 @@ impl StopCause {
         match self {
             Self::Interrupt => 130,
             Self::Terminate => 143,
-            Self::OutputClosed => 141,
         }
     }
 }
@@ -130,8 +126,8 @@ mod tests {
     #[tokio::test]
     async fn a_stop_before_the_wait_is_not_lost_and_the_first_cause_stays() {
         let stop = Stop(watch::Sender::new(None));
-        stop.clone().stop(StopCause::OutputClosed);
+        stop.clone().stop(StopCause::Terminate);
         stop.stop(StopCause::Interrupt);
-        assert_eq!(stop.requested().await, StopCause::OutputClosed);
+        assert_eq!(stop.requested().await, StopCause::Terminate);
     }
 }

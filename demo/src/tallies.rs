@@ -3,9 +3,12 @@
 //! The tallies live beside the in-memory store and end with the process, as the store does. With a
 //! store that outlives the process they belong into it, written by transactional handlers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 /// One of the things that handlers count.
@@ -64,6 +67,14 @@ impl Tallies {
             Tally::Notifications => notifications,
             Tally::UntriagedIssues => untriaged_issues,
         }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { commits, stars, activity, notifications, untriaged_issues } = self;
+        write!(f, "{commits} commits, {stars} stars, {activity} activity, ")?;
+        write!(f, "{notifications} notifications, {untriaged_issues} untriaged issues")
     }
 }
 

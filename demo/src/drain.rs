@@ -1,0 +1,98 @@
+//! Raises the events of an input, handles all of them and ends.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    arguments::Format,
+    failure::Failure,
+    import::{Imported, import},
+    input::Reading,
+    screen::Screen,
+    session::Session,
+    shutdown::Stop,
+    status::Status,
+    summary::Summary,
+};
+
+/// How often to look whether everything is handled: seldom enough to cost nothing.
+const LOOK_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Runs until everything is handled, or until it is told to stop.
+pub(crate) async fn run(
+    mut session: Session,
+    reading: Reading,
+    skips_bad_lines: bool,
+    format: Format,
+    screen: &Screen,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let start = Instant::now();
+    let progress = Progress::new(screen, reading.events());
+    let handled = tokio::select! {
+        handled = handle(&session, reading, screen, &progress) => handled,
+        cause = stop.requested() => Err(match Status::read(&*session.store).await {
+            Ok(status) => Failure::Stopped { cause, left: status.to_string() },
+            Err(error) => Failure::store("counting what is left")(error),
+        }),
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    progress.bar.finish_and_clear();
+    let stopped = session.stop().await;
+    let imported = handled?;
+    stopped?;
+    if skips_bad_lines {
+        screen.complain(&format!("bad lines left out: {}", imported.skipped));
+    }
+    let summary = Summary::read(&*session.store, session.tallies.read(), seconds)
+        .await
+        .map_err(Failure::store("counting what was done"))?;
+    summary.print(format, &imported, screen)
+}
+
+async fn handle(
+    session: &Session,
+    reading: Reading,
+    screen: &Screen,
+    progress: &Progress,
+) -> Result<Imported, Failure> {
+    let imported = import(session, reading, screen, |imported| progress.raised(imported)).await?;
+    let mut look = interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let status = Status::read(&*session.store).await.map_err(Failure::store("counting what is left"))?;
+        progress.handled(&status);
+        if status.unprocessed == 0 && status.unexecuted == 0 {
+            return Ok(imported);
+        }
+    }
+}
+
+/// The bar: events as they are raised, then handler requests as they end.
+struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new(screen: &Screen, events: Option<u64>) -> Self {
+        let bar = events.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        let style = ProgressStyle::with_template("{msg:>10} {wide_bar} {human_pos}/{human_len}  {elapsed}");
+        let bar = screen.bars().add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
+        bar.set_message("raising");
+        Self { bar }
+    }
+
+    fn raised(&self, imported: &Imported) {
+        self.bar.set_position(imported.raised + imported.repeated);
+    }
+
+    fn handled(&self, status: &Status) {
+        let ended = status.completed + status.dead;
+        self.bar.set_message("handling");
+        self.bar.set_length(ended + status.unexecuted);
+        self.bar.set_position(ended);
+    }
+}
