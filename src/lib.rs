@@ -5,6 +5,7 @@ mod error;
 mod executor;
 mod handler;
 mod id;
+mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 mod model;
@@ -35,6 +36,7 @@ pub use crate::{
         PatternError, Payload, Priority, PriorityError, Refusal, Registration, RegistrationState,
         RequestState, Rescue, SUSPECT_FROM_RESCUES, SchedulerState,
     },
+    memory::{MemoryConnection, MemoryStore},
     raiser::{RaiseConnection, Raiser},
     scheduler::{
         ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,

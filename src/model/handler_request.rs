@@ -150,8 +150,22 @@ impl HandlerRequest {
         max_errors: u32,
         created_at: DateTime<Utc>,
     ) -> Self {
+        let id = HandlerRequestId::derive(event_id, &handler);
+        Self::with_id(id, event_id, event_name, handler, priority, max_errors, created_at)
+    }
+
+    /// As [`new`](Self::new), with its id at hand.
+    pub(crate) const fn with_id(
+        id: HandlerRequestId,
+        event_id: EventId,
+        event_name: Name,
+        handler: Name,
+        priority: Priority,
+        max_errors: u32,
+        created_at: DateTime<Utc>,
+    ) -> Self {
         Self {
-            id: HandlerRequestId::derive(event_id, &handler),
+            id,
             event_id,
             event_name,
             handler,
@@ -205,7 +219,7 @@ impl HandlerRequest {
     }
 
     /// Keeps an error, cut, and lets go of the oldest one beyond the bound.
-    pub(super) fn remember(&mut self, at: DateTime<Utc>, message: &str) {
+    pub(crate) fn remember(&mut self, at: DateTime<Utc>, message: &str) {
         if self.last_errors.len() >= ExecutionError::KEPT {
             self.last_errors.remove(0);
         }

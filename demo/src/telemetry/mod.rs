@@ -102,11 +102,7 @@ impl Exports {
 
     /// What a scheduler takes.
     pub(crate) fn telemetry(&self) -> Telemetry {
-        Telemetry::builder()
-            .prefix("demo")
-            .meter_provider(self.meters.clone())
-            .tracer_provider(self.tracers.clone())
-            .build()
+        Telemetry::default()
     }
 
     /// Where the files are.
