@@ -15,6 +15,7 @@ mod scheduler;
 mod settings;
 mod signal;
 pub mod store;
+mod store_calls;
 mod telemetry;
 mod text;
 
@@ -30,13 +31,13 @@ pub use crate::{
         ReportKind, TransactionalFn, WithState,
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
+    memory::{MemoryConnection, MemoryStore},
     model::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
         EventRaiser, ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome,
         PatternError, Payload, Priority, PriorityError, Refusal, Registration, RegistrationState,
         RequestState, Rescue, SUSPECT_FROM_RESCUES, SchedulerState,
     },
-    memory::{MemoryConnection, MemoryStore},
     raiser::{RaiseConnection, Raiser},
     scheduler::{
         ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,

@@ -11,7 +11,7 @@ use crate::screen::Screen;
 
 /// What is logged by default. That an event has no handler is no news here: GitHub sends more
 /// kinds of events than the demo has handlers for, and the summary counts them.
-const DEFAULT_FILTER: &str = "warn";
+const DEFAULT_FILTER: &str = "warn,tidings::processor=error";
 
 /// The environment variable says something that cannot be understood.
 #[derive(Debug, thiserror::Error)]

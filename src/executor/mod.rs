@@ -19,13 +19,15 @@ mod rescuer;
 mod run;
 mod settler;
 mod shutdown;
-mod store_calls;
 mod transaction;
 mod worker;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use tokio::time::Instant;
@@ -36,29 +38,29 @@ use self::{
     renewal::RenewalHealth,
     reports::Reports,
     settler::Settler,
-    store_calls::StoreHealth,
 };
 use crate::{
     config_map::ConfigMap,
+    error::Result,
     handler::{Context, Handler},
     id::LeaseOwner,
     raiser::Raiser,
     settings::Settings,
     signal::Signal,
     store::{ClaimedRequest, LeaseOffer, Storer},
+    store_calls::StoreCalls,
     telemetry::{RoundLink, Telemetry},
 };
 
 pub(crate) use claimer::{Claimer, Refill};
 pub(crate) use deadline::Deadline;
-pub(crate) use store_calls::LoopBackoff;
 
 /// Runs handler requests. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Executor(Arc<Shared>);
 
 struct Shared {
-    store: Arc<dyn Storer>,
+    calls: StoreCalls,
     config: ConfigMap,
     settings: Settings,
     raiser: Raiser,
@@ -69,7 +71,6 @@ struct Shared {
     held: HeldRequests,
     settler: Settler,
     reports: Reports,
-    store_health: StoreHealth,
     renewal_health: RenewalHealth,
     /// A request under suspicion is running; only one does at a time, so that whatever kills the
     /// process is known.
@@ -89,7 +90,7 @@ struct Shared {
 }
 
 impl Executor {
-    pub(crate) fn new(store: Arc<dyn Storer>, config: ConfigMap, settings: Settings) -> Self {
+    pub(crate) fn new(calls: StoreCalls, config: ConfigMap, settings: Settings) -> Self {
         if settings.capture_panics {
             panic_capture::install();
         }
@@ -106,14 +107,13 @@ impl Executor {
             })
             .collect();
         Self(Arc::new(Shared {
-            raiser: Raiser::new(store.signals()),
+            raiser: Raiser::new(calls.store().signals()),
             owner: LeaseOwner::new(),
             handlers,
             buffer: LocalBuffer::new(limits, settings.workers, settings.batch_size),
             held: HeldRequests::default(),
             settler: Settler::new(settings.batch_size),
             reports: Reports::new(Arc::clone(&settings.reporter)),
-            store_health: StoreHealth::default(),
             renewal_health: RenewalHealth::default(),
             suspect_runs: AtomicBool::new(false),
             suspects_known: AtomicBool::new(false),
@@ -122,14 +122,14 @@ impl Executor {
             break_off: Signal::new(),
             stop: Signal::new(),
             epoch: Instant::now(),
-            store,
+            calls,
             config,
             settings,
         }))
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Storer> {
-        &self.0.store
+        self.0.calls.store()
     }
 
     pub(crate) fn config(&self) -> &ConfigMap {
@@ -158,8 +158,9 @@ impl Executor {
         u64::try_from(since).unwrap_or(u64::MAX).max(1)
     }
 
-    /// What this process would execute at once of what it fans out; `None` when it has no room.
-    pub(crate) fn offer(&self) -> Option<Offer<'_>> {
+    /// Room for what this process could execute at once of what is fanned out; `None` when there
+    /// is none. It stays reserved until the answer is dropped.
+    pub(crate) fn reserve_for_offer(&self) -> Option<OfferedRoom<'_>> {
         let reservation = self.0.buffer.reserve_for_offer()?;
         let lease_offer = LeaseOffer {
             owner: self.owner(),
@@ -167,7 +168,7 @@ impl Executor {
             limit: reservation.total(),
             handlers: reservation.rooms(),
         };
-        Some(Offer {
+        Some(OfferedRoom {
             lease_offer,
             largest_room: reservation.largest(),
             _reservation: reservation,
@@ -244,9 +245,13 @@ impl Executor {
         self.0.handed_back.load(Ordering::Acquire)
     }
 
-    /// The last error of the store, if its last call failed.
-    pub(crate) fn store_error(&self) -> Option<String> {
-        self.0.store_health.error()
+    /// Makes a call to the store within the time limit.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.0.calls.call(operation, call).await
     }
 
     /// Waits until running handlers are to be dropped. Cancellation safe.
@@ -279,7 +284,7 @@ impl Executor {
 
 /// An offer to execute what is fanned out, with the room that is reserved for it until it is
 /// dropped.
-pub(crate) struct Offer<'a> {
+pub(crate) struct OfferedRoom<'a> {
     pub(crate) lease_offer: LeaseOffer,
     /// The most requests that one handler could take: fanning out many more events than this only
     /// makes requests that must be claimed.

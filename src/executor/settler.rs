@@ -14,7 +14,6 @@ use super::{
     ended::{self, Disposition, Ended},
     held::{Held, key},
     panic_capture::Panicked,
-    store_calls::LoopBackoff,
 };
 use crate::{
     error::{Chain, Result, StoreError},
@@ -23,6 +22,7 @@ use crate::{
     settings::Settings,
     signal::Signal,
     store::{Settled, Settlement},
+    store_calls::LoopBackoff,
 };
 
 pub(super) struct Settler {

@@ -151,7 +151,9 @@ impl HandlerRequest {
         created_at: DateTime<Utc>,
     ) -> Self {
         let id = HandlerRequestId::derive(event_id, &handler);
-        Self::with_id(id, event_id, event_name, handler, priority, max_errors, created_at)
+        Self::with_id(
+            id, event_id, event_name, handler, priority, max_errors, created_at,
+        )
     }
 
     /// As [`new`](Self::new), with its id at hand.

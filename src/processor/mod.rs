@@ -9,29 +9,46 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Chain, Result},
-    executor::{Executor, Offer},
     handler::{HandlerError, ProcessContext},
-    id::EventId,
+    id::{EventId, LeaseOwner},
     model::{Backoff, Event},
     settings::Settings,
-    store::{ClaimedEvent, EventClaim, EventFailure, FanOut, FannedOut, Selection},
+    store::{
+        ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut, LeaseOffer,
+        Selection,
+    },
+    store_calls::StoreCalls,
+    telemetry::Telemetry,
 };
 
-/// Fans out events, and gives the executor the requests that were born leased to it.
+/// Fans out events. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Processor {
-    executor: Executor,
+    calls: StoreCalls,
+    settings: Settings,
+    /// Who claims events while their hooks run.
+    owner: LeaseOwner,
+}
+
+/// Somebody offers to execute what is fanned out.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) lease_offer: LeaseOffer,
+    /// Fanning out more events than this only makes requests that must be claimed.
+    pub(crate) most_events: usize,
 }
 
 /// What a round came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Processed {
-    /// So many events were fanned out or vetoed.
-    pub(crate) events: usize,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
     pub(crate) next_due: Option<Duration>,
+    /// Requests that were born leased to the one who offered.
+    pub(crate) born_leased: Vec<ClaimedRequest>,
+    /// When the fan-out was sent, from which those leases count.
+    pub(crate) sent: Instant,
 }
 
 /// Hooks of one batch that run at the same time: enough to hide their waiting, few enough for the
@@ -39,46 +56,55 @@ pub(crate) struct Processed {
 const CONCURRENT_HOOKS: usize = 32;
 
 impl Processor {
-    pub(crate) const fn new(executor: Executor) -> Self {
-        Self { executor }
+    pub(crate) const fn new(calls: StoreCalls, settings: Settings, owner: LeaseOwner) -> Self {
+        Self {
+            calls,
+            settings,
+            owner,
+        }
     }
 
-    fn settings(&self) -> &Settings {
-        self.executor.settings()
+    fn telemetry(&self) -> &Telemetry {
+        &self.settings.telemetry
     }
 
     /// Fans out one batch of due events.
     ///
     /// # Errors
     /// The store failed; nothing is lost.
-    pub(crate) async fn round(&self) -> Result<Processed> {
-        let offer = self.executor.offer();
-        if self.settings().before_process.is_empty() {
-            // More events than could be executed at once would only make requests to be claimed.
-            let batch = self.settings().batch_size;
-            let limit = offer
-                .as_ref()
-                .map_or(batch, |offer| offer.largest_room.clamp(1, batch));
-            let fanned_out = self.fan_out(Selection::Due { limit }, offer).await?;
-            let events = fanned_out.processed.len();
-            return Ok(Processed {
-                events,
-                more: events >= limit,
-                next_due: fanned_out.next_due,
-            });
+    pub(crate) async fn round(&self, offer: Option<Offer>) -> Result<Processed> {
+        let batch = self.settings.batch_size;
+        let most = offer
+            .as_ref()
+            .map_or(batch, |offer| offer.most_events.clamp(1, batch));
+        let offer = offer.map(|offer| offer.lease_offer);
+        if self.settings.before_process.is_empty() {
+            return self
+                .fan_out(Selection::Due { limit: most }, offer, most)
+                .await;
         }
-        self.hooked_round(offer).await
+        let claimed = self.claim(batch).await?;
+        let events = claimed.len();
+        let (passed, vetoed) = self.run_hooks(claimed).await;
+        self.let_back_off(vetoed).await?;
+        // Even with nothing to fan out the store is asked, as it knows when the next event is due.
+        let processed = self
+            .fan_out(Selection::Claimed(passed), offer, batch)
+            .await?;
+        Ok(Processed {
+            more: events >= batch,
+            ..processed
+        })
     }
 
-    async fn hooked_round(&self, offer: Option<Offer<'_>>) -> Result<Processed> {
-        let limit = self.settings().batch_size;
+    async fn claim(&self, limit: usize) -> Result<Vec<ClaimedEvent>> {
         let claim = EventClaim {
-            owner: self.executor.owner(),
-            lease: self.settings().lease,
+            owner: self.owner,
+            lease: self.settings.lease,
             limit,
         };
         let call = async {
-            self.executor
+            self.calls
                 .store()
                 .session()
                 .await?
@@ -86,45 +112,42 @@ impl Processor {
                 .claim(&claim)
                 .await
         };
-        let claimed = self.executor.call("claim events", call).await?;
-        let events = claimed.len();
-        let (passed, vetoed) = self.run_hooks(claimed).await;
-        if !vetoed.is_empty() {
-            let failures: Vec<_> = vetoed.iter().map(|(_, failure)| failure.clone()).collect();
-            let call = async {
-                self.executor
-                    .store()
-                    .session()
-                    .await?
-                    .events()
-                    .fail(&failures)
-                    .await
-            };
-            self.executor.call("let events back off", call).await?;
-            let round = self.executor.telemetry().process_round();
-            for (event, failure) in &vetoed {
-                self.executor
-                    .telemetry()
-                    .event_failed(&round, event, &failure.error);
-            }
-        }
-        // Even with nothing to fan out the store is asked, as it knows when the next event is due.
-        let fanned_out = self.fan_out(Selection::Claimed(passed), offer).await?;
-        Ok(Processed {
-            events,
-            more: events >= limit,
-            next_due: fanned_out.next_due,
-        })
+        self.calls.call("claim events", call).await
     }
 
-    async fn fan_out(&self, selection: Selection, offer: Option<Offer<'_>>) -> Result<FannedOut> {
-        let fan_out = FanOut {
-            selection,
-            offer: offer.as_ref().map(|offer| offer.lease_offer.clone()),
+    async fn let_back_off(&self, vetoed: Vec<(Arc<Event>, EventFailure)>) -> Result<()> {
+        if vetoed.is_empty() {
+            return Ok(());
+        }
+        let (events, failures): (Vec<_>, Vec<_>) = vetoed.into_iter().unzip();
+        let call = async {
+            self.calls
+                .store()
+                .session()
+                .await?
+                .events()
+                .fail(&failures)
+                .await
         };
+        self.calls.call("let events back off", call).await?;
+        let round = self.telemetry().process_round();
+        for (event, failure) in events.iter().zip(&failures) {
+            self.telemetry().event_failed(&round, event, &failure.error);
+        }
+        Ok(())
+    }
+
+    /// Fans out a selection of `most` events or fewer.
+    async fn fan_out(
+        &self,
+        selection: Selection,
+        offer: Option<LeaseOffer>,
+        most: usize,
+    ) -> Result<Processed> {
+        let fan_out = FanOut { selection, offer };
         let sent = Instant::now();
         let call = async {
-            self.executor
+            self.calls
                 .store()
                 .session()
                 .await?
@@ -132,16 +155,23 @@ impl Processor {
                 .fan_out(&fan_out)
                 .await
         };
-        let mut fanned_out = self.executor.call("fan events out", call).await?;
-        if fanned_out.processed.is_empty() {
-            return Ok(fanned_out);
+        let fanned_out = self.calls.call("fan events out", call).await?;
+        if !fanned_out.processed.is_empty() {
+            self.note(&fanned_out, sent.elapsed());
         }
-        let telemetry = self.executor.telemetry();
+        let events = fanned_out.processed.len();
+        Ok(Processed {
+            more: events >= most,
+            next_due: fanned_out.next_due,
+            born_leased: fanned_out.born_leased,
+            sent,
+        })
+    }
+
+    fn note(&self, fanned_out: &FannedOut, took: Duration) {
+        let telemetry = self.telemetry();
         let round = telemetry.process_round();
-        telemetry.batch("fan out", fanned_out.processed.len(), sent.elapsed());
-        let born_leased = std::mem::take(&mut fanned_out.born_leased);
-        self.executor
-            .accept(born_leased, &telemetry.execute_round().link(), sent);
+        telemetry.batch("fan out", fanned_out.processed.len(), took);
         let now: DateTime<Utc> = Utc::now();
         for event in &fanned_out.processed {
             telemetry.event_processed(&round, event, now);
@@ -149,7 +179,6 @@ impl Processor {
                 tracing::warn!(event = %event.id, name = %event.name, "no registration wants this event");
             }
         }
-        Ok(fanned_out)
     }
 
     /// Runs the hooks for each event; answers which events pass, and which are vetoed.
@@ -191,7 +220,7 @@ impl Processor {
     async fn run_hooks_for(&self, claimed: &ClaimedEvent) -> Result<(), HandlerError> {
         let context = ProcessContext::new(Arc::clone(&claimed.event), claimed.errors);
         let hooks = async {
-            for hook in &self.settings().before_process {
+            for hook in &self.settings.before_process {
                 hook.before_process(context.clone()).await?;
             }
             Ok(())

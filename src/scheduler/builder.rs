@@ -9,6 +9,7 @@ use crate::{
     handler::{BeforeExecute, BeforeProcess, ErrorReporter},
     settings::{BuildError, Settings},
     store::Storer,
+    store_calls::StoreCalls,
     telemetry::Telemetry,
 };
 
@@ -122,8 +123,9 @@ impl<S> SchedulerBuilder<S> {
     pub fn build(self) -> Result<S, BuildError> {
         self.settings.check()?;
         self.config.check_connection(self.store.connection_type())?;
-        let executor = Executor::new(self.store, self.config, self.settings);
-        Ok((self.make)(Engine::new(executor, self.plan)))
+        let calls = StoreCalls::new(self.store, &self.settings);
+        let executor = Executor::new(calls.clone(), self.config, self.settings);
+        Ok((self.make)(Engine::new(calls, executor, self.plan)))
     }
 }
 

@@ -7,13 +7,15 @@ use tokio::{sync::RwLock, task::AbortHandle, time::Instant};
 
 use super::{
     SchedulerError, SchedulerStatus, ShutdownReport, housekeeping::keep_house, loops,
-    supervisor::supervise,
+    registration::register, supervisor::supervise,
 };
 use crate::{
     executor::{Deadline, Executor},
     model::SchedulerState,
+    processor::Processor,
     signal::Signal,
     store::WakeUps,
+    store_calls::StoreCalls,
     telemetry::Gauges,
 };
 
@@ -31,6 +33,8 @@ pub(super) enum Plan {
 pub(super) struct Engine(Arc<Inner>);
 
 pub(super) struct Inner {
+    pub(super) calls: StoreCalls,
+    pub(super) processor: Processor,
     pub(super) executor: Executor,
     plan: Plan,
     state: Mutex<SchedulerState>,
@@ -57,8 +61,12 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Engine {
-    pub(super) fn new(executor: Executor, plan: Plan) -> Self {
+    pub(super) fn new(calls: StoreCalls, executor: Executor, plan: Plan) -> Self {
+        let settings = executor.settings().clone();
+        let processor = Processor::new(calls.clone(), settings, executor.owner());
         Self(Arc::new(Inner {
+            calls,
+            processor,
             executor,
             plan,
             state: Mutex::new(SchedulerState::Created),
@@ -74,7 +82,7 @@ impl Engine {
     pub(super) async fn start(&self) -> Result<(), SchedulerError> {
         let starting = Starting::begin(&self.0)?;
         tokio::select! {
-            registered = self.0.executor.register() => registered?,
+            registered = register(&self.0.calls, self.0.executor.config()) => registered?,
             () = self.0.left(SchedulerState::Starting) => return Err(SchedulerError::Stopped),
         }
         starting.end()
@@ -113,7 +121,7 @@ impl Engine {
             executing,
             buffered,
             settling,
-            store_error: self.0.executor.store_error(),
+            store_error: self.0.calls.error(),
             ..SchedulerStatus::new(*self.0.state.lock())
         }
     }
@@ -122,7 +130,7 @@ impl Engine {
         matches!(
             *self.0.state.lock(),
             SchedulerState::Running | SchedulerState::Paused
-        ) && self.0.executor.store_error().is_none()
+        ) && self.0.calls.error().is_none()
     }
 
     pub(super) async fn shutdown(&self, deadline: Duration) -> ShutdownReport {
@@ -296,7 +304,7 @@ impl Inner {
             executor.clone(),
             executor.clone(),
         );
-        let gauges = Arc::clone(&self.gauges);
+        let (calls, gauges) = (self.calls.clone(), Arc::clone(&self.gauges));
         tasks.push(spawn(
             "settle",
             Box::new(move || Box::pin(settle.clone().settle_loop())),
@@ -311,7 +319,13 @@ impl Inner {
         ));
         tasks.push(spawn(
             "house",
-            Box::new(move || Box::pin(keep_house(house.clone(), Arc::clone(&gauges)))),
+            Box::new(move || {
+                Box::pin(keep_house(
+                    calls.clone(),
+                    house.clone(),
+                    Arc::clone(&gauges),
+                ))
+            }),
         ));
         self.tasks.lock().extend(tasks);
     }

@@ -9,6 +9,7 @@ use crate::{
     error::Result,
     executor::Executor,
     store::AbsentHandler,
+    store_calls::StoreCalls,
     telemetry::{Gauges, Reading},
 };
 
@@ -21,13 +22,13 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 const ABSENT_AFTER: Duration = Duration::from_secs(3600);
 
 /// Keeps house until the executor stops.
-pub(super) async fn keep_house(executor: Executor, gauges: Arc<Gauges>) {
+pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Arc<Gauges>) {
     let mut heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
     loop {
         // Failures are noted where calls are made; the next round tries again.
-        drop(refresh(&executor, &gauges).await);
+        drop(refresh(&calls, &executor, &gauges).await);
         if Instant::now() >= heartbeat_at {
-            drop(heartbeat(&executor).await);
+            drop(heartbeat(&calls, &executor).await);
             heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
         }
         tokio::select! {
@@ -37,12 +38,12 @@ pub(super) async fn keep_house(executor: Executor, gauges: Arc<Gauges>) {
     }
 }
 
-async fn refresh(executor: &Executor, gauges: &Gauges) -> Result<()> {
+async fn refresh(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Result<()> {
     if !executor.telemetry().is_enabled() {
         return Ok(());
     }
     let read = async {
-        let mut session = executor.store().session().await?;
+        let mut session = calls.store().session().await?;
         let unprocessed = session.events().count_unprocessed().await?;
         let oldest_event = session.events().oldest_unprocessed().await?;
         let unexecuted = session.handler_requests().count_unexecuted().await?;
@@ -62,19 +63,19 @@ async fn refresh(executor: &Executor, gauges: &Gauges) -> Result<()> {
             dead,
         })
     };
-    gauges.set(executor.call("read the gauges", read).await?);
+    gauges.set(calls.call("read the gauges", read).await?);
     Ok(())
 }
 
-async fn heartbeat(executor: &Executor) -> Result<()> {
+async fn heartbeat(calls: &StoreCalls, executor: &Executor) -> Result<()> {
     let handlers = executor.config().handler_names();
     let call = async {
-        let mut session = executor.store().session().await?;
+        let mut session = calls.store().session().await?;
         let mut registrations = session.registrations();
         registrations.touch(&handlers).await?;
         registrations.absent(ABSENT_AFTER).await
     };
-    let absent = executor.call("say that the handlers live", call).await?;
+    let absent = calls.call("say that the handlers live", call).await?;
     for AbsentHandler {
         handler,
         last_seen_at,

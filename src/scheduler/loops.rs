@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::engine::Inner;
 use crate::{
     error::Result,
-    executor::{Claimer, Executor, LoopBackoff, Refill},
-    processor::{Processed, Processor},
+    executor::{Claimer, Executor, Refill},
+    processor::{Offer, Processor},
+    store_calls::LoopBackoff,
 };
 
 /// How long fan-out holds back when requests would have to be claimed because there is no room for
@@ -21,7 +22,7 @@ const HOLD_BACK: Duration = Duration::from_millis(20);
 
 /// Fans events out.
 pub(super) async fn process(inner: Arc<Inner>) {
-    let processor = Processor::new(inner.executor.clone());
+    let processor = inner.processor.clone();
     let raised = inner.executor.store().signals().raised;
     let mut backoff = LoopBackoff::default();
     while !inner.executor.is_stopped() {
@@ -77,7 +78,7 @@ pub(super) async fn claim(inner: Arc<Inner>) {
 
 /// Fans out and claims by turns.
 pub(super) async fn cooperate(inner: Arc<Inner>) {
-    let processor = Processor::new(inner.executor.clone());
+    let processor = inner.processor.clone();
     let mut claimer = Claimer::default();
     let signals = inner.executor.store().signals();
     let room = inner.executor.room().clone();
@@ -135,12 +136,33 @@ pub(super) async fn listen(executor: Executor) {
     }
 }
 
-async fn process_once(inner: &Inner, processor: &Processor) -> Result<Processed> {
+/// Whether there was more than was taken, and if not, when there will be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    more: bool,
+    next_due: Option<Duration>,
+}
+
+async fn process_once(inner: &Inner, processor: &Processor) -> Result<Found> {
     let _gate = inner.gate.read().await;
     if !inner.is_running() {
-        return Ok(Processed::default());
+        return Ok(Found::default());
     }
-    processor.round().await
+    let executor = &inner.executor;
+    let room = executor.reserve_for_offer();
+    let offer = room.as_ref().map(|room| Offer {
+        lease_offer: room.lease_offer.clone(),
+        most_events: room.largest_room,
+    });
+    let processed = processor.round(offer).await?;
+    if !processed.born_leased.is_empty() {
+        let round = executor.telemetry().execute_round();
+        executor.accept(processed.born_leased, &round.link(), processed.sent);
+    }
+    Ok(Found {
+        more: processed.more,
+        next_due: processed.next_due,
+    })
 }
 
 async fn claim_once(inner: &Inner, claimer: &mut Claimer) -> Result<Refill> {

@@ -36,6 +36,8 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
         ("instrumented", &[]),
         ("faulty", &[]),
         ("conformance", &[]),
+        ("settings", &[]),
+        ("store_calls", &["settings"]),
     ],
     &[("processor", &[]), ("executor", &[])],
     &[("scheduler", &[])],

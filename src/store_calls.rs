@@ -2,27 +2,32 @@
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 
-use super::Executor;
 use crate::{
     error::{Chain, Result, StoreError},
     model::Backoff,
+    settings::Settings,
+    store::Storer,
+    telemetry::Telemetry,
 };
 
 /// Whether the store's last call failed, and how.
 #[derive(Default)]
-pub(super) struct StoreHealth {
+struct StoreHealth {
     failed: AtomicBool,
     error: Mutex<Option<String>>,
 }
 
 impl StoreHealth {
-    pub(super) fn error(&self) -> Option<String> {
+    fn error(&self) -> Option<String> {
         self.error.lock().clone()
     }
 
@@ -44,23 +49,50 @@ impl StoreHealth {
     }
 }
 
-impl Executor {
+/// The store, called within a time limit. Clones share the store's health.
+#[derive(Clone)]
+pub(crate) struct StoreCalls {
+    store: Arc<dyn Storer>,
+    limit: Duration,
+    telemetry: Telemetry,
+    health: Arc<StoreHealth>,
+}
+
+impl StoreCalls {
+    pub(crate) fn new(store: Arc<dyn Storer>, settings: &Settings) -> Self {
+        Self {
+            store,
+            limit: settings.call_timeout,
+            telemetry: settings.telemetry.clone(),
+            health: Arc::new(StoreHealth::default()),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Storer> {
+        &self.store
+    }
+
     /// Makes a call to the store within the time limit.
     pub(crate) async fn call<T>(
         &self,
         operation: &'static str,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let limit = self.settings().call_timeout;
+        let limit = self.limit;
         let result = match tokio::time::timeout(limit, call).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::TimedOut { operation, limit }),
         };
-        self.0.store_health.note(operation, &result);
+        self.health.note(operation, &result);
         if result.is_err() {
-            self.telemetry().store_failed(operation);
+            self.telemetry.store_failed(operation);
         }
         result
+    }
+
+    /// The last error of the store, if its last call failed.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.health.error()
     }
 }
 
