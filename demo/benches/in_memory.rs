@@ -22,10 +22,15 @@ use tokio::sync::Notify;
 const BATCH: usize = 1000;
 
 fn main() {
-    let numbers: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let numbers: Vec<usize> = std::env::args()
+        .filter_map(|argument| argument.parse().ok())
+        .collect();
     let events = numbers.first().copied().unwrap_or(100_000);
     let rounds = numbers.get(1).copied().unwrap_or(5);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         println!("{events} events, {rounds} rounds, medians in nanoseconds per event");
         let mut spawn = Vec::new();
@@ -37,11 +42,20 @@ fn main() {
             end_to_end.push(raise_while_draining(events).await);
         }
         let spawn = median(spawn);
-        println!("bare spawn                  {:>8.0}", per_event(spawn, events));
-        for (name, times) in [("raise, then drain", drain), ("raise while draining", end_to_end)] {
+        println!(
+            "bare spawn                  {:>8.0}",
+            per_event(spawn, events)
+        );
+        for (name, times) in [
+            ("raise, then drain", drain),
+            ("raise while draining", end_to_end),
+        ] {
             let median = median(times);
             let ratio = median.as_secs_f64() / spawn.as_secs_f64();
-            println!("{name:<27} {:>8.0}   {ratio:.1} x spawn", per_event(median, events));
+            println!(
+                "{name:<27} {:>8.0}   {ratio:.1} x spawn",
+                per_event(median, events)
+            );
         }
     });
 }
@@ -96,8 +110,13 @@ fn scheduler(store: &MemoryStore, countdown: &Countdown) -> ConcurrentScheduler 
         countdown.count();
         async { Ok::<_, HandlerError>(()) }
     });
-    let config = ConfigMap::builder().handler(handler.on("*")).build().expect("a map");
-    ConcurrentScheduler::builder(Arc::new(store.clone()), config).build().expect("a scheduler")
+    let config = ConfigMap::builder()
+        .handler(handler.on("*"))
+        .build()
+        .expect("a map");
+    ConcurrentScheduler::builder(Arc::new(store.clone()), config)
+        .build()
+        .expect("a scheduler")
 }
 
 async fn raise(store: &MemoryStore, events: usize) {
@@ -106,9 +125,14 @@ async fn raise(store: &MemoryStore, events: usize) {
     while left > 0 {
         let batch = left.min(BATCH);
         left -= batch;
-        let events = (0..batch).map(|_| Event::from_data("order.placed", EventData::null())).collect();
+        let events = (0..batch)
+            .map(|_| Event::from_data("order.placed", EventData::null()))
+            .collect();
         let mut session: Box<dyn Session> = store.session().await.expect("a session");
-        raiser.raise_all(&mut *session, events).await.expect("raised");
+        raiser
+            .raise_all(&mut *session, events)
+            .await
+            .expect("raised");
     }
 }
 
@@ -117,7 +141,12 @@ async fn settled(store: &MemoryStore) {
     loop {
         let seen = settled.seen();
         let mut session = store.session().await.expect("a session");
-        if session.handler_requests().count_unexecuted().await.expect("a count") == 0
+        if session
+            .handler_requests()
+            .count_unexecuted()
+            .await
+            .expect("a count")
+            == 0
             && session.events().count_unprocessed().await.expect("a count") == 0
         {
             return;
@@ -134,14 +163,20 @@ async fn raise_then_drain(events: usize) -> Duration {
     let scheduler = scheduler(&store, &countdown);
     let begun = Instant::now();
     let raiser = store.clone();
-    tokio::spawn(async move { raise(&raiser, events).await }).await.expect("raised");
+    tokio::spawn(async move { raise(&raiser, events).await })
+        .await
+        .expect("raised");
     let raised = begun.elapsed();
     scheduler.start().await.expect("started");
     countdown.ended().await;
     settled(&store).await;
     let took = begun.elapsed();
     if std::env::var_os("DETAILS").is_some() {
-        println!("  raise {:.0} ns, drain {:.0} ns", per_event(raised, events), per_event(took - raised, events));
+        println!(
+            "  raise {:.0} ns, drain {:.0} ns",
+            per_event(raised, events),
+            per_event(took - raised, events)
+        );
     }
     scheduler.shutdown(Duration::from_secs(5)).await;
     took
@@ -155,7 +190,9 @@ async fn raise_while_draining(events: usize) -> Duration {
     scheduler.start().await.expect("started");
     let begun = Instant::now();
     let raiser = store.clone();
-    tokio::spawn(async move { raise(&raiser, events).await }).await.expect("raised");
+    tokio::spawn(async move { raise(&raiser, events).await })
+        .await
+        .expect("raised");
     countdown.ended().await;
     settled(&store).await;
     let took = begun.elapsed();

@@ -58,12 +58,17 @@ async fn handle(
     screen: &Screen,
     progress: &Progress,
 ) -> Result<Imported, Failure> {
-    let imported = import(session, reading, screen, |imported| progress.raised(imported)).await?;
+    let imported = import(session, reading, screen, |imported| {
+        progress.raised(imported)
+    })
+    .await?;
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        let status = Status::read(&*session.store).await.map_err(Failure::store("counting what is left"))?;
+        let status = Status::read(&*session.store)
+            .await
+            .map_err(Failure::store("counting what is left"))?;
         progress.handled(&status);
         if status.unprocessed == 0 && status.unexecuted == 0 {
             return Ok(imported);
@@ -79,8 +84,11 @@ struct Progress {
 impl Progress {
     fn new(screen: &Screen, events: Option<u64>) -> Self {
         let bar = events.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        let style = ProgressStyle::with_template("{msg:>10} {wide_bar} {human_pos}/{human_len}  {elapsed}");
-        let bar = screen.bars().add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
+        let style =
+            ProgressStyle::with_template("{msg:>10} {wide_bar} {human_pos}/{human_len}  {elapsed}");
+        let bar = screen
+            .bars()
+            .add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
         bar.set_message("raising");
         Self { bar }
     }

@@ -4,7 +4,9 @@ use std::{error::Error, fmt, io};
 
 use tidings::{BuildError, ConfigError, SchedulerError, StoreError};
 
-use crate::{input::InputError, logging::BadFilter, shutdown::StopCause, telemetry::TelemetryError};
+use crate::{
+    input::InputError, logging::BadFilter, shutdown::StopCause, telemetry::TelemetryError,
+};
 
 /// Anything that ends the demo early. Its [`report`](Self::report) is for people.
 #[derive(Debug, thiserror::Error)]

@@ -27,7 +27,11 @@ pub(crate) struct Imported {
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { raised, repeated, skipped } = self;
+        let Self {
+            raised,
+            repeated,
+            skipped,
+        } = self;
         write!(f, "{raised} events raised")?;
         if *repeated > 0 {
             write!(f, ", {repeated} more were raised already")?;
@@ -67,10 +71,18 @@ pub(crate) async fn import(
 }
 
 /// Raises a batch, all or none of it.
-async fn raise(session: &Session, events: Vec<Event>, imported: &mut Imported) -> Result<(), Failure> {
+async fn raise(
+    session: &Session,
+    events: Vec<Event>,
+    imported: &mut Imported,
+) -> Result<(), Failure> {
     let failed = Failure::store("raising events");
     let mut connection = session.store.session().await.map_err(&failed)?;
-    let answers = session.raiser.raise_all(&mut *connection, events).await.map_err(&failed)?;
+    let answers = session
+        .raiser
+        .raise_all(&mut *connection, events)
+        .await
+        .map_err(&failed)?;
     session.raiser.wake();
     for answer in answers {
         match answer {

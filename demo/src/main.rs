@@ -42,7 +42,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::System)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::System)?;
     let ended = runtime.block_on(run::run(arguments));
     // A handler that blocks its thread must not keep the process.
     runtime.shutdown_background();

@@ -14,7 +14,11 @@ use crate::{
 /// Runs until everything is done, or until it is told to stop.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let stop = Stop::on_signals().map_err(Failure::System)?;
-    let screen = if arguments.drain { Screen::stderr() } else { Screen::stdout() };
+    let screen = if arguments.drain {
+        Screen::stderr()
+    } else {
+        Screen::stdout()
+    };
     logging::start(&screen)?;
     // Before anything else begins: a bad line ends the demo with nothing raised.
     let reading = tokio::select! {
@@ -27,7 +31,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let session = Session::start(&arguments).await?;
     match reading {
         Some(reading) if arguments.drain => {
-            drain::run(session, reading, arguments.skip_bad_lines, arguments.format, &screen, &stop).await
+            drain::run(
+                session,
+                reading,
+                arguments.skip_bad_lines,
+                arguments.format,
+                &screen,
+                &stop,
+            )
+            .await
         }
         reading => {
             let greeting = greeting(&arguments, &session);
@@ -35,12 +47,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     }
     // Whoever closes standard output has read enough.
-    .or_else(|failure| if failure.is_closed_output() { Ok(()) } else { Err(failure) })
+    .or_else(|failure| {
+        if failure.is_closed_output() {
+            Ok(())
+        } else {
+            Err(failure)
+        }
+    })
 }
 
 async fn check_input(arguments: &Arguments) -> Result<Option<Reading>, Failure> {
-    let Some(input) = arguments.input.clone() else { return Ok(None) };
-    let on_bad_line = if arguments.skip_bad_lines { OnBadLine::Skip } else { OnBadLine::Stop };
+    let Some(input) = arguments.input.clone() else {
+        return Ok(None);
+    };
+    let on_bad_line = if arguments.skip_bad_lines {
+        OnBadLine::Skip
+    } else {
+        OnBadLine::Stop
+    };
     Ok(Some(input::check(input, on_bad_line).await?))
 }
 
@@ -54,5 +78,7 @@ fn greeting(arguments: &Arguments, session: &Session) -> String {
         |exports| format!("metrics and traces in {}", exports.directory().display()),
     );
     let workers = arguments.workers;
-    format!("tidings demo: in memory, {scheduler} scheduler, {workers} workers, {telemetry}. Ctrl-C stops.")
+    format!(
+        "tidings demo: in memory, {scheduler} scheduler, {workers} workers, {telemetry}. Ctrl-C stops."
+    )
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidings::{ConcurrentScheduler, CooperativeScheduler, MemoryStore, Raiser, Scheduler, Telemetry, store::Storer};
+use tidings::{
+    ConcurrentScheduler, CooperativeScheduler, MemoryStore, Raiser, Scheduler, Telemetry,
+    store::Storer,
+};
 
 use crate::{
     arguments::{Arguments, SchedulerKind},
@@ -31,7 +34,9 @@ impl Session {
     /// Opens the store and starts the scheduler.
     pub(crate) async fn start(arguments: &Arguments) -> Result<Self, Failure> {
         let exports = Exports::open(arguments)?;
-        let telemetry = exports.as_ref().map_or_else(Telemetry::default, Exports::telemetry);
+        let telemetry = exports
+            .as_ref()
+            .map_or_else(Telemetry::default, Exports::telemetry);
         let store = MemoryStore::new();
         let raiser = store.raiser();
         let store: Arc<dyn Storer> = Arc::new(store);
@@ -55,7 +60,14 @@ impl Session {
             ),
         };
         scheduler.start().await?;
-        Ok(Self { store, raiser, tallies, happenings, scheduler, exports })
+        Ok(Self {
+            store,
+            raiser,
+            tallies,
+            happenings,
+            scheduler,
+            exports,
+        })
     }
 
     /// Where telemetry goes, if anywhere.

@@ -1,8 +1,17 @@
 //! When to stop: on Ctrl-C or SIGTERM. A second signal ends the process at once.
+//!
+//! Some that stop others signal the process and then its whole group, so what comes right after the
+//! first signal is taken as the same one.
 
-use std::{io, process};
+use std::{
+    io, process,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
+
+/// Signals that come so close after the first are the same: nobody presses Ctrl-C twice so fast.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Why the demo stops before it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +43,14 @@ impl Stop {
         let stop = Self(watch::Sender::new(None));
         let sender = stop.clone();
         tokio::spawn(async move {
-            let mut has_signalled = false;
+            sender.stop(signals.next().await);
+            let first = Instant::now();
             loop {
                 let cause = signals.next().await;
-                if has_signalled {
+                if first.elapsed() > SAME_SIGNAL {
                     // Asked twice: whatever hangs must not hang any longer.
                     process::exit(cause.exit_code().into());
                 }
-                has_signalled = true;
-                sender.stop(cause);
             }
         });
         Ok(stop)

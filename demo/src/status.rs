@@ -32,19 +32,34 @@ impl Status {
         let dead = session.handler_requests().count_dead().await?;
         let backing_off = count_in(&mut *session, RequestState::BackingOff).await?;
         let completed = count_in(&mut *session, RequestState::Completed).await?;
-        Ok(Self { unprocessed, unexecuted, backing_off, completed, dead })
+        Ok(Self {
+            unprocessed,
+            unexecuted,
+            backing_off,
+            completed,
+            dead,
+        })
     }
 }
 
 /// How many requests are in a state.
 pub(crate) async fn count_in(session: &mut dyn Session, state: RequestState) -> Result<u64> {
-    let filter = RequestFilter { states: vec![state], ..RequestFilter::default() };
+    let filter = RequestFilter {
+        states: vec![state],
+        ..RequestFilter::default()
+    };
     session.handler_requests().count(&filter).await
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { unprocessed, unexecuted, backing_off, completed, dead } = self;
+        let Self {
+            unprocessed,
+            unexecuted,
+            backing_off,
+            completed,
+            dead,
+        } = self;
         write!(f, "{unprocessed} unprocessed · {unexecuted} unexecuted")?;
         if *backing_off > 0 {
             write!(f, " ({backing_off} backing off)")?;

@@ -8,7 +8,8 @@ use tidings::{
 };
 
 use crate::{
-    arguments::Format, failure::Failure, import::Imported, screen::Screen, status::count_in, tallies::Counts,
+    arguments::Format, failure::Failure, import::Imported, screen::Screen, status::count_in,
+    tallies::Counts,
 };
 
 /// Events that are looked at together.
@@ -38,7 +39,10 @@ impl Summary {
         let mut session = store.session().await?;
         let events = session.events().count(&EventFilter::default()).await?;
         let events_without_handlers = count_without_handlers(&mut *session).await?;
-        let handler_requests = session.handler_requests().count(&RequestFilter::default()).await?;
+        let handler_requests = session
+            .handler_requests()
+            .count(&RequestFilter::default())
+            .await?;
         let completed = count_in(&mut *session, RequestState::Completed).await?;
         let dead = count_in(&mut *session, RequestState::Dead).await?;
         let canceled = count_in(&mut *session, RequestState::Canceled).await?;
@@ -61,10 +65,17 @@ impl Summary {
     }
 
     /// Prints the summary on standard output.
-    pub(crate) fn print(&self, format: Format, imported: &Imported, screen: &Screen) -> Result<(), Failure> {
+    pub(crate) fn print(
+        &self,
+        format: Format,
+        imported: &Imported,
+        screen: &Screen,
+    ) -> Result<(), Failure> {
         let text = match format {
             Format::Text => self.text(imported),
-            Format::Json => serde_json::to_string(self).map_err(|error| Failure::Output(error.into()))?,
+            Format::Json => {
+                serde_json::to_string(self).map_err(|error| Failure::Output(error.into()))?
+            }
         };
         screen.print(&text).map_err(Failure::Output)
     }
@@ -89,19 +100,28 @@ impl Summary {
             ("untriaged issues", self.untriaged_issues.to_string()),
             ("seconds", format!("{:.3}", self.seconds)),
         ];
-        rows.map(|(name, value)| format!("{name:<18}{value}")).join("\n")
+        rows.map(|(name, value)| format!("{name:<18}{value}"))
+            .join("\n")
     }
 }
 
 /// How many processed events have got no request.
 async fn count_without_handlers(session: &mut dyn Session) -> Result<u64> {
-    let filter = EventFilter { processed: Some(true), ..EventFilter::default() };
+    let filter = EventFilter {
+        processed: Some(true),
+        ..EventFilter::default()
+    };
     let mut page = Page::first(PAGE);
     let mut count = 0;
     loop {
         let events = session.events().list(&filter, &page).await?;
         for stored in &events {
-            if session.handler_requests().of_event(stored.event.id).await?.is_empty() {
+            if session
+                .handler_requests()
+                .of_event(stored.event.id)
+                .await?
+                .is_empty()
+            {
                 count += 1;
             }
         }
@@ -116,5 +136,8 @@ async fn count_without_handlers(session: &mut dyn Session) -> Result<u64> {
 async fn count_executions(session: &mut dyn Session) -> Result<u64> {
     let mut requests = session.handler_requests();
     let all = requests.stream(&RequestFilter::default());
-    all.try_fold(0, async |sum, request| Ok(sum + u64::from(request.executions))).await
+    all.try_fold(0, async |sum, request| {
+        Ok(sum + u64::from(request.executions))
+    })
+    .await
 }

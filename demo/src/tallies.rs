@@ -72,9 +72,18 @@ impl Tallies {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { commits, stars, activity, notifications, untriaged_issues } = self;
+        let Self {
+            commits,
+            stars,
+            activity,
+            notifications,
+            untriaged_issues,
+        } = self;
         write!(f, "{commits} commits, {stars} stars, {activity} activity, ")?;
-        write!(f, "{notifications} notifications, {untriaged_issues} untriaged issues")
+        write!(
+            f,
+            "{notifications} notifications, {untriaged_issues} untriaged issues"
+        )
     }
 }
 

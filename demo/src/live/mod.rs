@@ -12,21 +12,16 @@ use tokio::{
 
 use self::view::{Shown, View};
 use crate::{
-    failure::Failure,
-    import::import,
-    input::Reading,
-    screen::Screen,
-    session::Session,
-    shutdown::Stop,
-    status::Status,
+    failure::Failure, import::import, input::Reading, screen::Screen, session::Session,
+    shutdown::Stop, status::Status,
 };
 
 /// How often the status is shown where it updates in place.
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a line of status is written elsewhere.
 const PIPE_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the last status may take: whoever does not read holds up the end no longer than that.
-const LAST_STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the end waits for somebody to read what is shown.
+const SHOW_TIMEOUT: Duration = Duration::from_millis(500);
 /// When it is shown first: when there is something to see.
 const FIRST_STATUS: Duration = Duration::from_millis(500);
 
@@ -45,11 +40,11 @@ pub(crate) async fn run(
         failure = watch(&session, greeting, &view) => Err(failure),
         cause = stop.requested() => Ok(cause),
     };
+    drop(timeout(SHOW_TIMEOUT, write(&view, View::stopping)).await);
     let stopped = session.stop().await;
-    let shown = match timeout(LAST_STATUS_TIMEOUT, show(&session, &view, View::last)).await {
-        Ok(shown) => shown,
-        Err(_) => Ok(()),
-    };
+    let shown = timeout(SHOW_TIMEOUT, show(&session, &view, View::last))
+        .await
+        .unwrap_or(Ok(()));
     ended.map(|_| ()).and(stopped).and(shown)
 }
 
@@ -58,7 +53,9 @@ async fn import_beside(session: &Session, reading: Option<Reading>, screen: &Scr
     if let Some(reading) = reading {
         let name = reading.name().to_owned();
         match import(session, reading, screen, |_| {}).await {
-            Ok(imported) => session.happenings.tell(format!("{name} is read: {imported}")),
+            Ok(imported) => session
+                .happenings
+                .tell(format!("{name} is read: {imported}")),
             Err(failure) => return failure,
         }
     }
@@ -69,7 +66,11 @@ async fn import_beside(session: &Session, reading: Option<Reading>, screen: &Scr
 async fn watch(session: &Session, greeting: String, view: &Arc<View>) -> Failure {
     let failed: Result<Infallible, Failure> = async {
         write(view, move |view| view.greet(&greeting)).await?;
-        let period = if view.is_terminal() { TERMINAL_INTERVAL } else { PIPE_INTERVAL };
+        let period = if view.is_terminal() {
+            TERMINAL_INTERVAL
+        } else {
+            PIPE_INTERVAL
+        };
         let mut ticks = interval_at(Instant::now() + FIRST_STATUS, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -90,15 +91,26 @@ async fn show(
     view: &Arc<View>,
     how: impl FnOnce(&View, &Shown) -> io::Result<()> + Send + 'static,
 ) -> Result<(), Failure> {
-    let status = Status::read(&*session.store).await.map_err(Failure::store("asking for the status"))?;
-    let shown = Shown { status, tallies: session.tallies.read(), happenings: session.happenings.last() };
+    let status = Status::read(&*session.store)
+        .await
+        .map_err(Failure::store("asking for the status"))?;
+    let shown = Shown {
+        status,
+        tallies: session.tallies.read(),
+        happenings: session.happenings.last(),
+    };
     write(view, move |view| how(view, &shown)).await
 }
 
 /// Writes beside the runtime's threads: a terminal or a pipe that takes no more holds up nothing
 /// else, not even the end.
-async fn write(view: &Arc<View>, how: impl FnOnce(&View) -> io::Result<()> + Send + 'static) -> Result<(), Failure> {
+async fn write(
+    view: &Arc<View>,
+    how: impl FnOnce(&View) -> io::Result<()> + Send + 'static,
+) -> Result<(), Failure> {
     let view = Arc::clone(view);
     let written = spawn_blocking(move || how(&view)).await;
-    written.unwrap_or_else(|error| Err(error.into())).map_err(Failure::Output)
+    written
+        .unwrap_or_else(|error| Err(error.into()))
+        .map_err(Failure::Output)
 }

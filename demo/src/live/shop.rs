@@ -31,8 +31,13 @@ pub(super) async fn raise_for_ever(session: &Session) -> Infallible {
 /// Raises both events in one transaction, as a service does together with its own changes.
 async fn raise(session: &Session, order: u64) -> Result<()> {
     let raiser = session.raiser.clone();
-    let placed = OrderPlaced { order, total_cents: 990 + order * 317 % 9000 };
-    let counted = StockCounted { pieces: PIECES - order % PIECES };
+    let placed = OrderPlaced {
+        order,
+        total_cents: 990 + order * 317 % 9000,
+    };
+    let counted = StockCounted {
+        pieces: PIECES - order % PIECES,
+    };
     session
         .store
         .transaction(|tx| {

@@ -34,8 +34,11 @@ impl View {
     /// Shows nothing yet.
     pub(super) fn new(screen: Screen, has_tallies: bool) -> Self {
         let line = |template| {
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
-            screen.bars().add(ProgressBar::no_length().with_style(style))
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            screen
+                .bars()
+                .add(ProgressBar::no_length().with_style(style))
         };
         let mut lines = Vec::new();
         if screen.is_terminal() {
@@ -44,7 +47,12 @@ impl View {
             lines.push(counts);
             lines.extend((0..KEPT).map(|_| line("{wide_msg:.dim}")));
         }
-        Self { screen, since: Instant::now(), has_tallies, lines }
+        Self {
+            screen,
+            since: Instant::now(),
+            has_tallies,
+            lines,
+        }
     }
 
     /// Whether it updates in place.
@@ -62,25 +70,45 @@ impl View {
         let counts = self.counts(shown);
         if self.is_terminal() {
             let texts = [counts].into_iter().chain(shown.happenings.iter().cloned());
-            self.lines.iter().zip(texts).for_each(|(line, text)| line.set_message(text));
+            self.lines
+                .iter()
+                .zip(texts)
+                .for_each(|(line, text)| line.set_message(text));
             return Ok(());
         }
         match shown.happenings.last() {
-            Some(last) => self.screen.print(&format!("{counts} · last: {}", last.trim_start())),
+            Some(last) => self
+                .screen
+                .print(&format!("{counts} · last: {}", last.trim_start())),
             None => self.screen.print(&counts),
         }
+    }
+
+    /// Says that the end has begun, where that does not stay.
+    pub(super) fn stopping(&self) -> io::Result<()> {
+        let text = "stopping: running handlers may end, within seconds; Ctrl-C again stops at once";
+        self.lines
+            .iter()
+            .take(1)
+            .for_each(|counts| counts.set_message(text));
+        Ok(())
     }
 
     /// Shows how it is at the end, which stays.
     pub(super) fn last(&self, shown: &Shown) -> io::Result<()> {
         self.lines.iter().for_each(ProgressBar::finish_and_clear);
         self.screen.clear();
-        self.screen.print(&format!("Stopped: {}", self.counts(shown)))
+        self.screen
+            .print(&format!("Stopped: {}", self.counts(shown)))
     }
 
     fn counts(&self, shown: &Shown) -> String {
         let seconds = self.since.elapsed().as_secs();
-        let tallies = if self.has_tallies { format!(" · {}", shown.tallies) } else { String::new() };
+        let tallies = if self.has_tallies {
+            format!(" · {}", shown.tallies)
+        } else {
+            String::new()
+        };
         format!("{seconds} s · {}{tallies}", shown.status)
     }
 }

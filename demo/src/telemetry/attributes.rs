@@ -17,7 +17,9 @@ pub(super) fn member(pair: &KeyValue) -> (&str, serde_json::Value) {
         Value::Array(Array::Bool(values)) => json!(values),
         Value::Array(Array::I64(values)) => json!(values),
         Value::Array(Array::F64(values)) => json!(values),
-        Value::Array(Array::String(values)) => values.iter().map(|value| json!(value.as_str())).collect(),
+        Value::Array(Array::String(values)) => {
+            values.iter().map(|value| json!(value.as_str())).collect()
+        }
         other => json!(other.as_str()),
     };
     (pair.key.as_str(), value)

@@ -30,8 +30,18 @@ impl JsonLines {
     /// Begins an empty file, and keeps other processes from doing the same while this one lives.
     /// `None` if another process has it.
     pub(super) fn create(path: PathBuf, max_len: u64) -> io::Result<Option<Self>> {
-        let Some(file) = create(&path)? else { return Ok(None) };
-        Ok(Some(Self { path, max_len, state: Mutex::new(State { file, len: 0, error: None }) }))
+        let Some(file) = create(&path)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            path,
+            max_len,
+            state: Mutex::new(State {
+                file,
+                len: 0,
+                error: None,
+            }),
+        }))
     }
 
     /// Writes `value` as a line. An error is kept for [`finish`](Self::finish), which tells the
@@ -46,7 +56,10 @@ impl JsonLines {
     /// Answers whether every line was written.
     pub(super) fn finish(&self) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.error.take().map_or_else(|| state.file.sync_all(), Err)
+        state
+            .error
+            .take()
+            .map_or_else(|| state.file.sync_all(), Err)
     }
 
     /// Where the lines are.
@@ -89,7 +102,11 @@ mod tests {
     use super::*;
 
     fn lines(path: &Path) -> Vec<u64> {
-        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        fs::read_to_string(path)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     #[test]
@@ -99,7 +116,10 @@ mod tests {
         let file = JsonLines::create(path.clone(), 10).unwrap().unwrap();
         (0..13_u64).for_each(|number| file.write(&number));
         file.finish().unwrap();
-        assert_eq!(lines(&directory.path().join("numbers.1.jsonl")), [5, 6, 7, 8, 9]);
+        assert_eq!(
+            lines(&directory.path().join("numbers.1.jsonl")),
+            [5, 6, 7, 8, 9]
+        );
         assert_eq!(lines(&path), [10, 11, 12]);
     }
 

@@ -67,8 +67,16 @@ struct MetricLine<'a, T> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Value<T> {
-    Number { value: T },
-    Distribution { count: u64, sum: T, min: Option<T>, max: Option<T>, buckets: Vec<Bucket> },
+    Number {
+        value: T,
+    },
+    Distribution {
+        count: u64,
+        sum: T,
+        min: Option<T>,
+        max: Option<T>,
+        buckets: Vec<Bucket>,
+    },
 }
 
 /// How many values were at most `up_to`, and above the bucket before; the last has no bound.
@@ -82,16 +90,42 @@ impl MetricLines {
     fn write<T: Serialize + Copy>(&self, metric: &Metric, data: &MetricData<T>) {
         match data {
             MetricData::Gauge(gauge) => gauge.data_points().for_each(|point| {
-                self.line(metric, "gauge", gauge.time(), point.attributes(), Value::Number { value: point.value() });
+                self.line(
+                    metric,
+                    "gauge",
+                    gauge.time(),
+                    point.attributes(),
+                    Value::Number {
+                        value: point.value(),
+                    },
+                );
             }),
             MetricData::Sum(sum) => {
-                let kind = if sum.is_monotonic() { "counter" } else { "up-down counter" };
+                let kind = if sum.is_monotonic() {
+                    "counter"
+                } else {
+                    "up-down counter"
+                };
                 sum.data_points().for_each(|point| {
-                    self.line(metric, kind, sum.time(), point.attributes(), Value::Number { value: point.value() });
+                    self.line(
+                        metric,
+                        kind,
+                        sum.time(),
+                        point.attributes(),
+                        Value::Number {
+                            value: point.value(),
+                        },
+                    );
                 });
             }
             MetricData::Histogram(histogram) => histogram.data_points().for_each(|point| {
-                self.line(metric, "histogram", histogram.time(), point.attributes(), distribution(point));
+                self.line(
+                    metric,
+                    "histogram",
+                    histogram.time(),
+                    point.attributes(),
+                    distribution(point),
+                );
             }),
             // Nobody makes them unless a view asks for them, and the demo has no views.
             MetricData::ExponentialHistogram(_) => {}
@@ -124,6 +158,9 @@ fn distribution<T: Copy>(point: &HistogramDataPoint<T>) -> Value<T> {
         sum: point.sum(),
         min: point.min(),
         max: point.max(),
-        buckets: bounds.zip(point.bucket_counts()).map(|(up_to, count)| Bucket { up_to, count }).collect(),
+        buckets: bounds
+            .zip(point.bucket_counts())
+            .map(|(up_to, count)| Bucket { up_to, count })
+            .collect(),
     }
 }

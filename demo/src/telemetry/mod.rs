@@ -39,13 +39,17 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why telemetry is missing or not complete.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TelemetryError {
-    #[error("cannot write telemetry to {path:?}; choose a directory with --telemetry, or --no-telemetry")]
+    #[error(
+        "cannot write telemetry to {path:?}; choose a directory with --telemetry, or --no-telemetry"
+    )]
     Write {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("another demo writes its telemetry to {directory:?}; choose another directory with --telemetry")]
+    #[error(
+        "another demo writes its telemetry to {directory:?}; choose another directory with --telemetry"
+    )]
     Taken { directory: PathBuf },
     #[error("the last metrics and spans could not be written within {} s", FINISH_TIMEOUT.as_secs())]
     TimedOut,
@@ -64,7 +68,9 @@ impl Exports {
     /// Opens the files that the arguments ask for; `None` if they ask for none.
     pub(crate) fn open(arguments: &Arguments) -> Result<Option<Self>, TelemetryError> {
         if let Some(directory) = &arguments.telemetry {
-            let taken = || TelemetryError::Taken { directory: directory.clone() };
+            let taken = || TelemetryError::Taken {
+                directory: directory.clone(),
+            };
             return Self::open_in(directory)?.ok_or_else(taken).map(Some);
         }
         if arguments.no_telemetry || arguments.drain {
@@ -79,25 +85,43 @@ impl Exports {
                 return Ok(Some(exports));
             }
         }
-        Err(TelemetryError::Taken { directory: DEFAULT_DIRECTORY.into() })
+        Err(TelemetryError::Taken {
+            directory: DEFAULT_DIRECTORY.into(),
+        })
     }
 
     fn open_in(directory: &Path) -> Result<Option<Self>, TelemetryError> {
-        let failed = |source| TelemetryError::Write { path: directory.to_owned(), source };
+        let failed = |source| TelemetryError::Write {
+            path: directory.to_owned(),
+            source,
+        };
         std::fs::create_dir_all(directory).map_err(failed)?;
         let open = |name| JsonLines::create(directory.join(name), MAX_FILE_LEN).map_err(failed);
-        let (Some(traces), Some(metrics)) = (open("traces.jsonl")?, open("metrics.jsonl")?) else { return Ok(None) };
+        let (Some(traces), Some(metrics)) = (open("traces.jsonl")?, open("metrics.jsonl")?) else {
+            return Ok(None);
+        };
         let (traces, metrics) = (Arc::new(traces), Arc::new(metrics));
-        let resource = Resource::builder().with_service_name("tidings-demo").build();
+        let resource = Resource::builder()
+            .with_service_name("tidings-demo")
+            .build();
         // Spans are written one by one when they end: the queue of a batch would drop some of them
         // in a burst.
         let tracers = SdkTracerProvider::builder()
             .with_simple_exporter(SpanLines(Arc::clone(&traces)))
             .with_resource(resource.clone())
             .build();
-        let reader = PeriodicReader::builder(MetricLines(Arc::clone(&metrics))).with_interval(METRICS_INTERVAL);
-        let meters = SdkMeterProvider::builder().with_reader(reader.build()).with_resource(resource).build();
-        Ok(Some(Self { directory: directory.to_owned(), files: [traces, metrics], tracers, meters }))
+        let reader = PeriodicReader::builder(MetricLines(Arc::clone(&metrics)))
+            .with_interval(METRICS_INTERVAL);
+        let meters = SdkMeterProvider::builder()
+            .with_reader(reader.build())
+            .with_resource(resource)
+            .build();
+        Ok(Some(Self {
+            directory: directory.to_owned(),
+            files: [traces, metrics],
+            tracers,
+            meters,
+        }))
     }
 
     /// What a scheduler takes.
@@ -114,10 +138,15 @@ impl Exports {
     pub(crate) async fn finish(self) -> Result<(), TelemetryError> {
         let (answer, answered) = oneshot::channel();
         // A thread that nobody waits for: the file system may hang.
-        let writing = thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
-            drop(answer.send(self.finish_blocking()));
-        });
-        writing.map_err(|source| TelemetryError::Write { path: PathBuf::new(), source })?;
+        let writing = thread::Builder::new()
+            .name("telemetry".to_owned())
+            .spawn(move || {
+                drop(answer.send(self.finish_blocking()));
+            });
+        writing.map_err(|source| TelemetryError::Write {
+            path: PathBuf::new(),
+            source,
+        })?;
         match timeout(FINISH_TIMEOUT, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(TelemetryError::TimedOut),
@@ -131,7 +160,8 @@ impl Exports {
         drop(self.meters.shutdown());
         for file in &self.files {
             let path = file.path().to_owned();
-            file.finish().map_err(|source| TelemetryError::Write { path, source })?;
+            file.finish()
+                .map_err(|source| TelemetryError::Write { path, source })?;
         }
         Ok(())
     }

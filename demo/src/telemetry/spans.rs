@@ -24,7 +24,9 @@ pub(super) struct SpanLines(pub(super) Arc<JsonLines>);
 
 impl SpanExporter for SpanLines {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        batch.iter().for_each(|span| self.0.write(&SpanLine::of(span)));
+        batch
+            .iter()
+            .for_each(|span| self.0.write(&SpanLine::of(span)));
         Ok(())
     }
 }
@@ -74,7 +76,8 @@ impl<'a> SpanLine<'a> {
             name: &span.name,
             trace_id: trace_id(span.span_context.trace_id()),
             span_id: span_id(span.span_context.span_id()),
-            parent_span_id: (span.parent_span_id != SpanId::INVALID).then(|| span_id(span.parent_span_id)),
+            parent_span_id: (span.parent_span_id != SpanId::INVALID)
+                .then(|| span_id(span.parent_span_id)),
             kind: match span.span_kind {
                 SpanKind::Client => "client",
                 SpanKind::Server => "server",

@@ -1,0 +1,12 @@
+//! Tests of the demo as people run it: the real binary, its output, its files and its exit codes.
+
+mod bad_lines;
+mod expected;
+mod inputs;
+mod numbers;
+mod output;
+mod program;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod terminal;

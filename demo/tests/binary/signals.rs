@@ -1,0 +1,237 @@
+//! Stopping: in time, with exit code 0 and with all telemetry; and at once if it is asked twice.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Child,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use crate::program::{demo, errors, finish, webhooks};
+
+/// A stop takes no longer.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Sends a signal.
+pub(crate) fn send(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+/// Runs the live demo until a line of its status shows what is waited for, stops it, and gives
+/// back its last line.
+fn stop_live(arguments: &[&str], until: &str, signal: Signal) -> String {
+    let mut child = demo(arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let seen = lines.find(|line| line.contains(until));
+    assert!(seen.is_some(), "it ended by itself");
+    let reading = thread::spawn(move || lines.last());
+    send(&child, signal);
+    let output = finish(child, STOP_LIMIT);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    assert_eq!(errors(&output), "");
+    reading.join().unwrap().unwrap()
+}
+
+/// The number before a word of the last line.
+fn number(line: &str, word: &str) -> u64 {
+    let before = line.split(word).next().unwrap().trim_end();
+    before
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap_or_else(|_| panic!("no number of {word} in {line:?}"))
+}
+
+/// All lines of a file, each a JSON object.
+fn objects(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(
+        text.is_empty() || text.ends_with('\n'),
+        "the last line is cut"
+    );
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+/// The last value of a metric, summed over its attributes.
+fn metric(metrics: &[Value], name: &str) -> f64 {
+    let of_name = metrics.iter().filter(|line| line["name"] == name);
+    let last: BTreeMap<String, f64> = of_name
+        .map(|line| {
+            (
+                line["attributes"].to_string(),
+                line["value"].as_f64().unwrap(),
+            )
+        })
+        .collect();
+    last.values().sum()
+}
+
+/// Telemetry is complete when it agrees with the last status: every completed request has its span
+/// and is counted.
+fn check_telemetry(signal: Signal) {
+    let directory = tempfile::tempdir().unwrap();
+    // The sixth second: retries have run and requests are dead.
+    let last = stop_live(
+        &["--telemetry", directory.path().to_str().unwrap()],
+        "5 s · ",
+        signal,
+    );
+    assert!(last.starts_with("Stopped: "), "{last}");
+    let (completed, dead) = (number(&last, " completed"), number(&last, " dead"));
+    assert!(completed >= 10 && dead >= 1, "{last}");
+
+    let spans = objects(&directory.path().join("traces.jsonl"));
+    let named = |name: &str| spans.iter().filter(|span| span["name"] == name).count() as u64;
+    let handled = named("demo.confirm_order handler") + named("demo.publish_stock handler");
+    assert_eq!(handled, completed, "{last}");
+    assert!(named("demo.reach_warehouse handler") >= 3 * dead, "{last}");
+
+    let metrics = objects(&directory.path().join("metrics.jsonl"));
+    let count = |name| metric(&metrics, name);
+    assert_eq!(count("demo.requests.executed.successes"), completed as f64);
+    assert_eq!(
+        count("demo.events.processed.successes"),
+        named_events(&spans) as f64
+    );
+    assert!(
+        metrics
+            .iter()
+            .any(|line| line["kind"] == "histogram" && line["buckets"].is_array())
+    );
+}
+
+/// The events that were processed, by their spans.
+fn named_events(spans: &[Value]) -> usize {
+    let is_event = |name: &str| name.starts_with("demo.process ") && name.ends_with(" event");
+    spans
+        .iter()
+        .filter(|span| is_event(span["name"].as_str().unwrap()))
+        .count()
+}
+
+#[test]
+fn sigterm_stops_the_live_demo_in_time_and_loses_no_telemetry() {
+    check_telemetry(Signal::SIGTERM);
+}
+
+#[test]
+fn ctrl_c_stops_the_live_demo_in_time_and_loses_no_telemetry() {
+    check_telemetry(Signal::SIGINT);
+}
+
+#[test]
+fn the_live_demo_with_an_input_goes_on_after_it_and_stops_when_asked() {
+    let last = stop_live(
+        &[
+            "--input",
+            webhooks().to_str().unwrap(),
+            "--no-telemetry",
+            "--scheduler",
+            "cooperative",
+        ],
+        " 71 activity, 10 notifications",
+        Signal::SIGTERM,
+    );
+    assert!(
+        last.contains("2 commits, 1 stars, 71 activity, 10 notifications, 0 untriaged issues"),
+        "{last}"
+    );
+}
+
+/// Some that stop a process signal it and then its whole group.
+#[test]
+fn the_same_signal_twice_in_a_row_is_one_wish() {
+    let mut child = demo(["--no-telemetry"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("tidings demo"));
+    // Stopped meanwhile, so that it finds both when it goes on.
+    send(&child, Signal::SIGSTOP);
+    send(&child, Signal::SIGINT);
+    send(&child, Signal::SIGTERM);
+    send(&child, Signal::SIGCONT);
+    let reading = thread::spawn(move || lines.last());
+    let output = finish(child, STOP_LIMIT);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    assert!(reading.join().unwrap().unwrap().starts_with("Stopped: "));
+}
+
+/// A demo that hangs: where its spans should go is a pipe that nobody reads.
+#[test]
+fn a_second_signal_ends_a_demo_that_hangs() {
+    let directory = tempfile::tempdir().unwrap();
+    nix::unistd::mkfifo(
+        &directory.path().join("traces.jsonl"),
+        nix::sys::stat::Mode::S_IRWXU,
+    )
+    .unwrap();
+    let child = demo(["--telemetry", directory.path().to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (ended, end) = mpsc::channel();
+    let waiting =
+        thread::spawn(move || ended.send(finish(child, Duration::from_secs(60))).unwrap());
+    // It listens for signals from some moment on; until then the first one kills it.
+    assert_eq!(
+        end.recv_timeout(Duration::from_secs(2)).unwrap_err(),
+        RecvTimeoutError::Timeout
+    );
+    kill(id, Signal::SIGINT).unwrap();
+    let after_one = end.recv_timeout(Duration::from_millis(500));
+    assert_eq!(
+        after_one.unwrap_err(),
+        RecvTimeoutError::Timeout,
+        "one signal asks, and does not break off"
+    );
+    kill(id, Signal::SIGINT).unwrap();
+    let output = end.recv_timeout(STOP_LIMIT).unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    waiting.join().unwrap();
+}
+
+/// A pipe that stays silent: the events never come.
+#[test]
+fn a_signal_while_the_input_is_awaited_ends_a_drain_with_the_code_of_a_broken_off_process() {
+    let arguments = ["--input", "-", "--drain", "--format", "json"];
+    let mut child = demo(arguments)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin = child.stdin.take().unwrap();
+    let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (ended, end) = mpsc::channel();
+    let waiting =
+        thread::spawn(move || ended.send(finish(child, Duration::from_secs(60))).unwrap());
+    assert_eq!(
+        end.recv_timeout(Duration::from_secs(1)).unwrap_err(),
+        RecvTimeoutError::Timeout
+    );
+    kill(id, Signal::SIGTERM).unwrap();
+    let output = end.recv_timeout(STOP_LIMIT).unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", errors(&output));
+    assert!(
+        errors(&output).contains("nothing was raised"),
+        "{}",
+        errors(&output)
+    );
+    assert!(output.stdout.is_empty());
+    waiting.join().unwrap();
+    drop(stdin);
+}
