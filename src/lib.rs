@@ -5,6 +5,7 @@ mod error;
 mod executor;
 mod handler;
 mod id;
+mod instrumented;
 mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
@@ -31,6 +32,7 @@ pub use crate::{
         ReportKind, TransactionalFn, WithState,
     },
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
+    instrumented::InstrumentedStorer,
     memory::{MemoryConnection, MemoryStore},
     model::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
@@ -45,6 +47,6 @@ pub use crate::{
     },
     settings::BuildError,
     signal::{Signal, Signals},
-    telemetry::Telemetry,
+    telemetry::{Telemetry, TelemetryBuilder},
     text::Name,
 };

@@ -16,7 +16,6 @@ use crate::{
     model::Backoff,
     settings::Settings,
     store::Storer,
-    telemetry::Telemetry,
 };
 
 /// Whether the store's last call failed, and how.
@@ -54,7 +53,6 @@ impl StoreHealth {
 pub(crate) struct StoreCalls {
     store: Arc<dyn Storer>,
     limit: Duration,
-    telemetry: Telemetry,
     health: Arc<StoreHealth>,
 }
 
@@ -63,7 +61,6 @@ impl StoreCalls {
         Self {
             store,
             limit: settings.call_timeout,
-            telemetry: settings.telemetry.clone(),
             health: Arc::new(StoreHealth::default()),
         }
     }
@@ -84,9 +81,6 @@ impl StoreCalls {
             Err(_) => Err(StoreError::TimedOut { operation, limit }),
         };
         self.health.note(operation, &result);
-        if result.is_err() {
-            self.telemetry.store_failed(operation);
-        }
         result
     }
 

@@ -50,6 +50,7 @@ impl Claimer {
             limit: reservation.total(),
             handlers: reservation.rooms(),
         };
+        let round = executor.telemetry().execute_round();
         let sent = Instant::now();
         let batch = executor
             .call("claim handler requests", executor.claim(&claim))
@@ -59,8 +60,7 @@ impl Claimer {
         let next_due = batch.next_due;
         executor.note_backlog(more);
         if claimed > 0 {
-            executor.telemetry().batch("claim", claimed, sent.elapsed());
-            let round = executor.telemetry().execute_round();
+            round.claimed(claimed);
             executor.settle_unreadable(batch.unreadable).await;
             executor.accept(batch.requests, &round.link(), sent);
         }
@@ -93,6 +93,7 @@ impl Claimer {
                 .map(|handler| crate::store::HandlerRoom { handler, room: 1 })
                 .collect(),
         };
+        let round = executor.telemetry().execute_round();
         let sent = Instant::now();
         let call = async {
             executor
@@ -105,7 +106,7 @@ impl Claimer {
         };
         match executor.call("claim a request under suspicion", call).await {
             Ok(Some(suspect)) => {
-                let round = executor.telemetry().execute_round();
+                round.claimed(1);
                 executor.accept(vec![suspect], &round.link(), sent);
                 Ok(1)
             }

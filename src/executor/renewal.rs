@@ -100,7 +100,6 @@ impl Executor {
         for claims in claims.chunks(MAX_BATCH) {
             if let Err(error) = self.renew(renewer, claims).await {
                 tracing::warn!(error = %Chain(&error), requests = claims.len(), "leases could not be renewed");
-                self.telemetry().store_failed("renew leases");
                 // A connection in an unknown state is not used again.
                 *renewer = None;
                 return false;

@@ -70,7 +70,7 @@ impl Executor {
         span: &ExecutionSpan,
     ) -> Guarded {
         if self.settings().before_execute.is_empty() {
-            return match caught(|| handler.call(context.clone())) {
+            return match caught(|| span.enter(|| handler.call(context.clone()))) {
                 Ok(running) => {
                     self.guard(running, |result| (result, true), deadline, span)
                         .await

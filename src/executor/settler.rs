@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::Utc;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::{
     Executor,
@@ -217,7 +216,6 @@ impl Executor {
     async fn settle(&self, mut batch: Batch) -> Vec<Batch> {
         let mut backoff = LoopBackoff::default();
         loop {
-            let begun = Instant::now();
             match self
                 .call(
                     "settle handler requests",
@@ -226,8 +224,6 @@ impl Executor {
                 .await
             {
                 Ok(results) => {
-                    self.telemetry()
-                        .batch("settle", batch.settlements.len(), begun.elapsed());
                     self.settled(&batch, results).await;
                     return Vec::new();
                 }

@@ -65,7 +65,7 @@ impl Executor {
         if ran {
             self.telemetry().handler_ran(request, took, error);
         }
-        span.finish(error, took);
+        span.finish(error);
         drop(slot);
         if suspect {
             self.end_suspect();

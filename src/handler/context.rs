@@ -17,6 +17,7 @@ use crate::{
     id::{CorrelationId, HandlerRequestId},
     model::{DomainEvent, Event, Priority},
     store::ClaimedRequest,
+    telemetry::propagation,
 };
 
 /// The context of one execution. Cheap to clone.
@@ -139,7 +140,9 @@ impl Context {
     /// Raises an event as a consequence of the handled one. It is stored together with the
     /// settlement of this request, and only if the handler returns `Ok` and still holds its lease.
     pub fn raise(&self, event: Event) {
-        self.0.raised.lock().push(event.caused_by(self.event()));
+        let mut event = event.caused_by(self.event());
+        propagation::inject_current(std::slice::from_mut(&mut event));
+        self.0.raised.lock().push(event);
     }
 
     /// As [`raise`](Self::raise), for a typed event.

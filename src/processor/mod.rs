@@ -18,7 +18,7 @@ use crate::{
         Selection,
     },
     store_calls::StoreCalls,
-    telemetry::Telemetry,
+    telemetry::{Round, Telemetry},
 };
 
 /// Fans out events. Clones share everything.
@@ -78,18 +78,19 @@ impl Processor {
             .as_ref()
             .map_or(batch, |offer| offer.most_events.clamp(1, batch));
         let offer = offer.map(|offer| offer.lease_offer);
+        let round = self.telemetry().process_round();
         if self.settings.before_process.is_empty() {
             return self
-                .fan_out(Selection::Due { limit: most }, offer, most)
+                .fan_out(Selection::Due { limit: most }, offer, most, &round)
                 .await;
         }
         let claimed = self.claim(batch).await?;
         let events = claimed.len();
         let (passed, vetoed) = self.run_hooks(claimed).await;
-        self.let_back_off(vetoed).await?;
+        self.let_back_off(vetoed, &round).await?;
         // Even with nothing to fan out the store is asked, as it knows when the next event is due.
         let processed = self
-            .fan_out(Selection::Claimed(passed), offer, batch)
+            .fan_out(Selection::Claimed(passed), offer, batch, &round)
             .await?;
         Ok(Processed {
             more: events >= batch,
@@ -115,7 +116,11 @@ impl Processor {
         self.calls.call("claim events", call).await
     }
 
-    async fn let_back_off(&self, vetoed: Vec<(Arc<Event>, EventFailure)>) -> Result<()> {
+    async fn let_back_off(
+        &self,
+        vetoed: Vec<(Arc<Event>, EventFailure)>,
+        round: &Round,
+    ) -> Result<()> {
         if vetoed.is_empty() {
             return Ok(());
         }
@@ -130,9 +135,8 @@ impl Processor {
                 .await
         };
         self.calls.call("let events back off", call).await?;
-        let round = self.telemetry().process_round();
         for (event, failure) in events.iter().zip(&failures) {
-            self.telemetry().event_failed(&round, event, &failure.error);
+            self.telemetry().event_failed(round, event, &failure.error);
         }
         Ok(())
     }
@@ -143,6 +147,7 @@ impl Processor {
         selection: Selection,
         offer: Option<LeaseOffer>,
         most: usize,
+        round: &Round,
     ) -> Result<Processed> {
         let fan_out = FanOut { selection, offer };
         let sent = Instant::now();
@@ -157,7 +162,7 @@ impl Processor {
         };
         let fanned_out = self.calls.call("fan events out", call).await?;
         if !fanned_out.processed.is_empty() {
-            self.note(&fanned_out, sent.elapsed());
+            self.note(&fanned_out, round);
         }
         let events = fanned_out.processed.len();
         Ok(Processed {
@@ -168,13 +173,11 @@ impl Processor {
         })
     }
 
-    fn note(&self, fanned_out: &FannedOut, took: Duration) {
+    fn note(&self, fanned_out: &FannedOut, round: &Round) {
         let telemetry = self.telemetry();
-        let round = telemetry.process_round();
-        telemetry.batch("fan out", fanned_out.processed.len(), took);
         let now: DateTime<Utc> = Utc::now();
         for event in &fanned_out.processed {
-            telemetry.event_processed(&round, event, now);
+            telemetry.event_processed(round, event, now);
             if event.requests == 0 {
                 tracing::warn!(event = %event.id, name = %event.name, "no registration wants this event");
             }

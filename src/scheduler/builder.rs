@@ -7,6 +7,7 @@ use crate::{
     config_map::ConfigMap,
     executor::Executor,
     handler::{BeforeExecute, BeforeProcess, ErrorReporter},
+    instrumented::InstrumentedStorer,
     settings::{BuildError, Settings},
     store::Storer,
     store_calls::StoreCalls,
@@ -123,7 +124,13 @@ impl<S> SchedulerBuilder<S> {
     pub fn build(self) -> Result<S, BuildError> {
         self.settings.check()?;
         self.config.check_connection(self.store.connection_type())?;
-        let calls = StoreCalls::new(self.store, &self.settings);
+        let telemetry = &self.settings.telemetry;
+        let store = if telemetry.is_enabled() {
+            Arc::new(InstrumentedStorer::new(self.store, telemetry.clone()))
+        } else {
+            self.store
+        };
+        let calls = StoreCalls::new(store, &self.settings);
         let executor = Executor::new(calls.clone(), self.config, self.settings);
         Ok((self.make)(Engine::new(calls, executor, self.plan)))
     }

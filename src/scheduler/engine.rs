@@ -63,6 +63,9 @@ impl std::fmt::Debug for Inner {
 impl Engine {
     pub(super) fn new(calls: StoreCalls, executor: Executor, plan: Plan) -> Self {
         let settings = executor.settings().clone();
+        settings
+            .telemetry
+            .scheduler_state(None, Some(SchedulerState::Created));
         let processor = Processor::new(calls.clone(), settings, executor.owner());
         Self(Arc::new(Inner {
             calls,
@@ -165,6 +168,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.0.stop();
+        let telemetry = self.0.executor.telemetry();
+        telemetry.scheduler_state(Some(SchedulerState::Stopped), None);
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Ar
         // Failures are noted where calls are made; the next round tries again.
         drop(refresh(&calls, &executor, &gauges).await);
         if Instant::now() >= heartbeat_at {
-            drop(heartbeat(&calls, &executor).await);
+            drop(heartbeat(&calls, &executor, &gauges).await);
             heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
         }
         tokio::select! {
@@ -67,7 +67,7 @@ async fn refresh(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Re
     Ok(())
 }
 
-async fn heartbeat(calls: &StoreCalls, executor: &Executor) -> Result<()> {
+async fn heartbeat(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Result<()> {
     let handlers = executor.config().handler_names();
     let call = async {
         let mut session = calls.store().session().await?;
@@ -88,6 +88,6 @@ async fn heartbeat(calls: &StoreCalls, executor: &Executor) -> Result<()> {
         .into_iter()
         .map(|absent| (absent.handler, absent.open_requests))
         .collect();
-    executor.telemetry().handlers_absent(&counts);
+    gauges.set_absent(&counts);
     Ok(())
 }

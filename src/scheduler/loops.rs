@@ -157,6 +157,7 @@ async fn process_once(inner: &Inner, processor: &Processor) -> Result<Found> {
     let processed = processor.round(offer).await?;
     if !processed.born_leased.is_empty() {
         let round = executor.telemetry().execute_round();
+        round.claimed(processed.born_leased.len());
         executor.accept(processed.born_leased, &round.link(), processed.sent);
     }
     Ok(Found {

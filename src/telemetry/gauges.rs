@@ -1,15 +1,26 @@
 //! Values that a scheduler refreshes now and then and that scrapes read without any query.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use crate::text::Name;
 
 /// The latest counts and ages. Ages are in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
+    /// Whether the values below have been set: zeros that nobody has counted would look healthy.
+    known: AtomicBool,
     unprocessed: AtomicU64,
     unprocessed_max_age: AtomicU64,
     unexecuted: AtomicU64,
     unexecuted_max_age: AtomicU64,
     dead: AtomicU64,
+    /// Handlers that no process has, with their open requests; shared with scrapes under way.
+    absent: Mutex<Option<Arc<[(Name, u64)]>>>,
 }
 
 /// One reading of all gauges.
@@ -33,16 +44,27 @@ impl Gauges {
         self.unexecuted_max_age
             .store(reading.unexecuted_max_age_ms, Ordering::Relaxed);
         self.dead.store(reading.dead, Ordering::Relaxed);
+        self.known.store(true, Ordering::Release);
     }
 
-    /// The values.
-    pub(crate) fn get(&self) -> Reading {
-        Reading {
+    /// The values; none before the first have been set.
+    pub(crate) fn get(&self) -> Option<Reading> {
+        self.known.load(Ordering::Acquire).then(|| Reading {
             unprocessed: self.unprocessed.load(Ordering::Relaxed),
             unprocessed_max_age_ms: self.unprocessed_max_age.load(Ordering::Relaxed),
             unexecuted: self.unexecuted.load(Ordering::Relaxed),
             unexecuted_max_age_ms: self.unexecuted_max_age.load(Ordering::Relaxed),
             dead: self.dead.load(Ordering::Relaxed),
-        }
+        })
+    }
+
+    /// Replaces the handlers that no process has, and the number of their open requests.
+    pub(crate) fn set_absent(&self, handlers: &[(Name, u64)]) {
+        *self.absent.lock() = (!handlers.is_empty()).then(|| handlers.into());
+    }
+
+    /// The handlers that no process has.
+    pub(crate) fn absent(&self) -> Option<Arc<[(Name, u64)]>> {
+        self.absent.lock().clone()
     }
 }

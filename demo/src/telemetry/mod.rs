@@ -126,7 +126,11 @@ impl Exports {
 
     /// What a scheduler takes.
     pub(crate) fn telemetry(&self) -> Telemetry {
-        Telemetry::default()
+        Telemetry::builder()
+            .prefix("demo")
+            .meter_provider(self.meters.clone())
+            .tracer_provider(self.tracers.clone())
+            .build()
     }
 
     /// Where the files are.
