@@ -1,11 +1,16 @@
 //! A bad line ends the demo before anything is raised, with its number and a reason.
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::{Output, Stdio},
+};
 
 use serde_json::{Value, json};
 
 use crate::program::{
-    DRAIN_STDIN, drain, errors, event, file, run, run_with_stdin, star, stars, summary, text,
+    DRAIN_STDIN, drain, errors, event, file, finish_with_stdin, run, run_with_stdin, star, stars,
+    summary, text,
 };
 
 /// Every kind of bad line, and what its reason says.
@@ -72,7 +77,7 @@ fn with_bad_line(bad: &[u8]) -> Vec<u8> {
     [stars(600).as_bytes(), bad, b"\n", star("last").as_bytes()].concat()
 }
 
-fn assert_refused(output: &std::process::Output, name: &str, reason: &str) {
+fn assert_refused(output: &Output, name: &str, reason: &str) {
     let errors = errors(output);
     assert_eq!(output.status.code(), Some(2), "{reason}: {errors}");
     assert!(
@@ -217,4 +222,29 @@ fn an_event_at_the_limit_of_its_size_is_raised() {
     let data = json!("x".repeat((1 << 20) - 2));
     let output = run_with_stdin(DRAIN_STDIN, event("1", "large", &data).as_bytes());
     assert_eq!(summary(&output)["events"], 1);
+}
+
+/// A line of 256 MiB, with half of that as memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_line_that_never_seems_to_end_does_not_fill_the_memory() {
+    let limited = r#"ulimit -d 131072; exec "$0" "$@""#;
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", limited, env!("CARGO_BIN_EXE_demo")])
+        .args(DRAIN_STDIN);
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = [stars(1).as_bytes(), &vec![b'x'; 256 << 20]].concat();
+    let output = finish_with_stdin(child, &line);
+    assert_eq!(output.status.code(), Some(2), "{}", errors(&output));
+    assert!(
+        errors(&output).contains("line 2 of standard input is bad: it is longer"),
+        "{}",
+        errors(&output)
+    );
 }

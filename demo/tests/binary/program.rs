@@ -38,16 +38,22 @@ pub(crate) fn run_with_stdin<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
     input: &[u8],
 ) -> Output {
-    let mut child = demo(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    finish_with_stdin(
+        demo(arguments).stdin(Stdio::piped()).spawn().unwrap(),
+        input,
+    )
+}
+
+/// Writes a text to its standard input and waits for its end.
+pub(crate) fn finish_with_stdin(mut child: Child, input: &[u8]) -> Output {
     let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_vec();
-    let writing = thread::spawn(move || {
-        // The demo may end at a bad line, before it has read everything.
-        drop(stdin.write_all(&input));
-    });
-    let output = finish(child, LIMIT);
-    writing.join().unwrap();
-    output
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            // The demo may end at a bad line, before it has read everything.
+            drop(stdin.write_all(input));
+        });
+        finish(child, LIMIT)
+    })
 }
 
 /// Waits for its end and takes its output; fails, and ends it, when that takes longer.

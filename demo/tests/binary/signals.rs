@@ -3,9 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::Child,
+    process::{Child, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
@@ -17,7 +17,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::program::{demo, errors, finish, webhooks};
+use crate::program::{demo, errors, finish, stars, webhooks};
 
 /// A stop takes no longer.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -106,7 +106,7 @@ fn check_telemetry(signal: Signal) {
     assert_eq!(count("demo.requests.executed.successes"), completed as f64);
     assert_eq!(
         count("demo.events.processed.successes"),
-        named_events(&spans) as f64
+        processed(&spans) as f64
     );
     assert!(
         metrics
@@ -116,7 +116,7 @@ fn check_telemetry(signal: Signal) {
 }
 
 /// The events that were processed, by their spans.
-fn named_events(spans: &[Value]) -> usize {
+fn processed(spans: &[Value]) -> usize {
     let is_event = |name: &str| name.starts_with("demo.process ") && name.ends_with(" event");
     spans
         .iter()
@@ -210,10 +210,7 @@ fn a_second_signal_ends_a_demo_that_hangs() {
 #[test]
 fn a_signal_while_the_input_is_awaited_ends_a_drain_with_the_code_of_a_broken_off_process() {
     let arguments = ["--input", "-", "--drain", "--format", "json"];
-    let mut child = demo(arguments)
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = demo(arguments).stdin(Stdio::piped()).spawn().unwrap();
     let stdin = child.stdin.take().unwrap();
     let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let (ended, end) = mpsc::channel();
@@ -233,5 +230,50 @@ fn a_signal_while_the_input_is_awaited_ends_a_drain_with_the_code_of_a_broken_of
     );
     assert!(output.stdout.is_empty());
     waiting.join().unwrap();
+    drop(stdin);
+}
+
+/// Lines that come and are handled, but never end.
+#[test]
+fn a_signal_during_a_drain_tells_what_is_left_and_prints_no_numbers() {
+    let directory = tempfile::tempdir().unwrap();
+    let telemetry = directory.path().to_str().unwrap();
+    let arguments = [
+        "--input",
+        "-",
+        "--drain",
+        "--skip-bad-lines",
+        "--telemetry",
+        telemetry,
+    ];
+    let mut child = demo(arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin
+        .write_all(format!("{}bad\n", stars(3)).as_bytes())
+        .unwrap();
+    // It complains about the bad line when it has come to it.
+    let mut complaints = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(
+        complaints
+            .next()
+            .unwrap()
+            .contains("line 4 of standard input is left out")
+    );
+    send(&child, Signal::SIGINT);
+    let rest = thread::spawn(move || complaints.collect::<Vec<_>>());
+    let output = finish(child, STOP_LIMIT);
+    let complaints = rest.join().unwrap().join("\n");
+    assert_eq!(output.status.code(), Some(130), "{complaints}");
+    assert!(
+        complaints.contains("stopped before everything was handled"),
+        "{complaints}"
+    );
+    assert!(output.stdout.is_empty());
+    assert!(
+        !objects(&directory.path().join("metrics.jsonl")).is_empty(),
+        "its telemetry was lost"
+    );
     drop(stdin);
 }
