@@ -50,7 +50,7 @@ pub(crate) struct Reading {
     lines: Lines<BufReader<Box<dyn Source>>>,
     events: Option<u64>,
     on_bad_line: OnBadLine,
-    as_it_comes: bool,
+    eager: bool,
 }
 
 impl fmt::Debug for Reading {
@@ -74,13 +74,13 @@ impl Reading {
             lines: Lines::new(reader, MAX_LINE_LEN),
             events,
             on_bad_line,
-            as_it_comes: false,
+            eager: false,
         }
     }
 
     /// Whether to give events away before a read that may wait for long.
-    pub(super) fn as_it_comes(mut self, as_it_comes: bool) -> Self {
-        self.as_it_comes = as_it_comes;
+    pub(super) fn eager(mut self, eager: bool) -> Self {
+        self.eager = eager;
         self
     }
 
@@ -121,7 +121,7 @@ impl Reading {
     ) -> Result<Option<Part>, InputError> {
         let mut batch = Batch::default();
         loop {
-            if batch.is_full() || (self.as_it_comes && self.lines.reader().buffer().is_empty()) {
+            if batch.is_full() || (self.eager && self.lines.reader().buffer().is_empty()) {
                 let events = batch.take();
                 if !events.is_empty() && parts.blocking_send(Ok(Part::Events(events))).is_err() {
                     return Ok(None);

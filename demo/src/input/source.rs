@@ -73,7 +73,7 @@ fn check_blocking(input: &Input, on_bad_line: OnBadLine) -> Result<Reading, Inpu
         None,
         on_bad_line,
     )
-    .as_it_comes(!is_regular))
+    .eager(!is_regular))
 }
 
 /// What can be read from, without its type.

@@ -101,7 +101,7 @@ fn an_option_that_would_do_nothing_is_refused() {
 #[cfg(unix)]
 #[test]
 fn a_pipe_with_a_name_is_read_as_standard_input_is() {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, thread};
+    use std::{io::Write as _, thread};
 
     let directory = tempfile::tempdir().unwrap();
     let pipe = directory.path().join("pipe");
@@ -111,7 +111,6 @@ fn a_pipe_with_a_name_is_read_as_standard_input_is() {
         move || {
             fs::OpenOptions::new()
                 .write(true)
-                .mode(0)
                 .open(pipe)
                 .unwrap()
                 .write_all(stars(700).as_bytes())
@@ -138,12 +137,13 @@ fn events_of_a_pipe_that_stays_open_are_raised_when_they_come() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(stars(3).as_bytes()).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let seen = lines
+    let mut statuses = lines
         .by_ref()
         .map(Result::unwrap)
-        .find(|line| line.contains(" 3 stars"));
+        .take(crate::signals::STATUS_LINES);
+    let seen = statuses.any(|line| line.contains(" 3 stars"));
     assert!(
-        seen.is_some(),
+        seen,
         "the stars were not counted before the pipe was closed"
     );
     crate::signals::send(&child, nix::sys::signal::Signal::SIGTERM);

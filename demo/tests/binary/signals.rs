@@ -22,6 +22,9 @@ use crate::program::{demo, errors, finish, stars, webhooks};
 /// A stop takes no longer.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Lines of status in which what is waited for must come: half a minute.
+pub(crate) const STATUS_LINES: usize = 6;
+
 /// Sends a signal.
 pub(crate) fn send(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
@@ -34,8 +37,11 @@ fn stop_live(arguments: &[&str], until: &str, signal: Signal) -> String {
     let mut lines = BufReader::new(child.stdout.take().unwrap())
         .lines()
         .map(Result::unwrap);
-    let seen = lines.find(|line| line.contains(until));
-    assert!(seen.is_some(), "it ended by itself");
+    let seen = lines
+        .by_ref()
+        .take(STATUS_LINES)
+        .any(|line| line.contains(until));
+    assert!(seen, "{until:?} did not come");
     let reading = thread::spawn(move || lines.last());
     send(&child, signal);
     let output = finish(child, STOP_LIMIT);
@@ -108,6 +114,9 @@ fn check_telemetry(signal: Signal) {
         count("demo.events.processed.successes"),
         processed(&spans) as f64
     );
+    // Written after the scheduler's end, or it would not know of it.
+    let stopped = |line: &&Value| line["attributes"]["events.scheduler.state"] == "stopped";
+    assert_eq!(metrics.iter().rfind(stopped).unwrap()["value"], 1);
     assert!(
         metrics
             .iter()
