@@ -52,6 +52,52 @@ pub(crate) fn between(from: DateTime<Utc>, until: DateTime<Utc>) -> std::time::D
 
 #[cfg(feature = "test-util")]
 pub use manual::ManualClock;
+#[cfg(feature = "test-util")]
+pub use runtime::RuntimeClock;
+
+#[cfg(feature = "test-util")]
+mod runtime {
+    use chrono::{DateTime, Utc};
+    use tokio::time::Instant;
+
+    use super::{Clock, SystemClock, later};
+
+    /// A clock that goes with the timers of the tokio runtime: in a test whose time is paused,
+    /// backoffs, leases and polls all pass without waiting.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidings::{Clock, RuntimeClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let clock = RuntimeClock::default();
+    /// let start = clock.now();
+    /// tokio::time::sleep(Duration::from_secs(3600)).await;
+    /// assert_eq!((clock.now() - start).num_hours(), 1);
+    /// # }
+    /// ```
+    #[derive(Clone, Copy, Debug)]
+    pub struct RuntimeClock {
+        origin: Instant,
+        start: DateTime<Utc>,
+    }
+
+    impl Default for RuntimeClock {
+        fn default() -> Self {
+            Self {
+                origin: Instant::now(),
+                start: SystemClock.now(),
+            }
+        }
+    }
+
+    impl Clock for RuntimeClock {
+        fn now(&self) -> DateTime<Utc> {
+            later(self.start, self.origin.elapsed())
+        }
+    }
+}
 
 #[cfg(feature = "test-util")]
 mod manual {

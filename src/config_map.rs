@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     handler::{Handler, HandlerKind},
+    id::HandlerHash,
     model::{EventPattern, PatternError, Priority, PriorityError, Registration},
     store::ConnectionType,
     text::Name,
@@ -143,6 +144,7 @@ impl ConfigMapBuilder {
                 return Err(ConfigError::DuplicateHandler { handler: name });
             }
         }
+        check_hashes(handlers.keys())?;
         for name in &self.retired {
             check_name(name)?;
             if handlers.contains_key(name) {
@@ -185,6 +187,18 @@ fn check_name(name: &Name) -> Result<(), ConfigError> {
         }),
         None => Ok(()),
     }
+}
+
+/// Two handlers whose names hash alike would share the ids of their requests.
+fn check_hashes<'a>(names: impl Iterator<Item = &'a Name>) -> Result<(), ConfigError> {
+    let mut hashes = BTreeMap::new();
+    for name in names {
+        if let Some(other) = hashes.insert(HandlerHash::of(name), name) {
+            let (handler, other) = (name.clone(), other.clone());
+            return Err(ConfigError::SameHash { handler, other });
+        }
+    }
+    Ok(())
 }
 
 /// Checks a handler's terms and adds its registrations.
@@ -267,6 +281,15 @@ pub enum ConfigError {
     DuplicateHandler {
         /// The name.
         handler: Name,
+    },
+    /// Two names that hash alike, so that their requests would share ids; one pair of names in four
+    /// thousand million does.
+    #[error("the handler names {handler:?} and {other:?} hash alike; rename one of them")]
+    SameHash {
+        /// One.
+        handler: Name,
+        /// The other.
+        other: Name,
     },
     /// A pattern that cannot be one.
     #[error("handler {handler:?} has a bad event pattern")]

@@ -21,7 +21,7 @@ mod telemetry;
 mod text;
 
 #[cfg(feature = "test-util")]
-pub use crate::clock::ManualClock;
+pub use crate::clock::{ManualClock, RuntimeClock};
 pub use crate::{
     clock::{Clock, SystemClock},
     config_map::{ConfigError, ConfigMap, ConfigMapBuilder},

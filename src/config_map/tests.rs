@@ -72,7 +72,7 @@ macro_rules! variants {
 }
 
 variants! {
-    BadName DuplicateHandler BadPattern DuplicatePattern WrongEvent NoEvent PriorityOutOfRange Zero
+    BadName DuplicateHandler SameHash BadPattern DuplicatePattern WrongEvent NoEvent PriorityOutOfRange Zero
     RetiredButMapped RenamedTwice RenamedToUnknown WrongConnection
 }
 
@@ -104,6 +104,10 @@ fn every_mistake_is_refused_with_its_handler_and_the_remedy() {
         (
             build([handler("index"), handler("notify"), handler("index")]),
             r#"two handlers are named "index"; give each a name of its own"#.into(),
+        ),
+        (
+            build([handler("handler_33559"), handler("handler_158884")]),
+            r#"the handler names "handler_33559" and "handler_158884" hash alike; rename one of them"#.into(),
         ),
         (
             build([handler("index").on("com.*.opened")]),

@@ -233,17 +233,17 @@ impl LocalBuffer {
                 inner.heads.extend(new_head);
             }
         }
-        let wanted = inner
-            .queued
-            .min(self.max_workers)
-            .saturating_sub(inner.active_workers);
+        // The active ones may be busy for long. One too many finds nothing, and ends.
+        let idle = self.max_workers.saturating_sub(inner.active_workers);
+        let wanted = inner.queued.min(idle);
         inner.active_workers += wanted;
         wanted
     }
 
     /// The next request for a worker, in the order (priority, id) over the handlers that are not
-    /// at their limits; `None` tells the worker to end, and counts it as gone.
-    pub(super) fn next(&self) -> Option<Runnable> {
+    /// at their limits, and whether that woke somebody; `None` tells the worker to end, and counts
+    /// it as gone.
+    pub(super) fn next(&self) -> Option<(Runnable, bool)> {
         let mut inner = self.inner.lock();
         let Some(runnable) = inner.take_first() else {
             inner.active_workers = inner.active_workers.saturating_sub(1);
@@ -260,11 +260,12 @@ impl LocalBuffer {
         if room {
             self.room.raise();
         }
-        Some(runnable)
+        Some((runnable, room))
     }
 
-    /// A run of a handler ended after `took`; `None` when the handler did not run.
-    pub(super) fn finished(&self, handler: usize, took: Option<Duration>) {
+    /// A run of a handler ended after `took`; `None` when the handler did not run. Answers whether
+    /// that woke somebody.
+    pub(super) fn finished(&self, handler: usize, took: Option<Duration>) -> bool {
         let mut inner = self.inner.lock();
         inner.executing = inner.executing.saturating_sub(1);
         if let Some(queue) = inner.handlers.get_mut(handler) {
@@ -285,6 +286,7 @@ impl LocalBuffer {
         if room {
             self.room.raise();
         }
+        room
     }
 
     /// Empties the buffer, to hand everything back.

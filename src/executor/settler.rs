@@ -58,8 +58,8 @@ impl Settler {
         self.pending.lock().len() + self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Takes an end in, after waiting for space.
-    pub(super) async fn push(&self, ended: Ended) {
+    /// Takes an end in, after waiting for space; answers whether that woke the settling loop.
+    pub(super) async fn push(&self, ended: Ended) -> bool {
         let mut ended = Some(ended);
         loop {
             let written = self.written.seen();
@@ -69,10 +69,11 @@ impl Settler {
                     pending.extend(ended.take());
                     let len = pending.len();
                     drop(pending);
-                    if len == 1 || len == self.batch_size {
+                    let wake = len == 1 || len == self.batch_size;
+                    if wake {
                         self.work.raise();
                     }
-                    return;
+                    return wake;
                 }
             }
             self.written.changed_since(written).await;

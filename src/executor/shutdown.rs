@@ -15,7 +15,7 @@ impl Executor {
             .collect();
         if queued
             .iter()
-            .any(|held| held.context.rescues() >= crate::model::SUSPECT_FROM_RESCUES)
+            .any(|held| held.context.request().is_suspect())
         {
             self.end_suspect();
         }

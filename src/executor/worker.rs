@@ -1,6 +1,6 @@
 //! A worker: takes requests from the buffer one after the other, and ends when there are none.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
@@ -9,21 +9,27 @@ use super::{
     buffer::Runnable,
     ended::{Disposition, Ended, RunResult},
 };
+use crate::handler::HandlerKind;
 
 /// After so many runs a worker lets other tasks of its thread run, as handlers that never wait
 /// would otherwise keep it for a whole batch.
 const RUNS_PER_TURN: u32 = 64;
 
 impl Executor {
+    /// Runs requests while there are any.
+    ///
+    /// Between waking another task and running a handler it yields: a task that was woken last
+    /// stays with this thread, and a handler that blocks the thread would keep it from running.
     pub(super) async fn work(self) {
         self.telemetry().workers_busy(1);
         let mut runs = 0_u32;
-        while let Some(runnable) = self.0.buffer.next() {
-            self.execute(runnable).await;
+        let mut woke = false;
+        while let Some((runnable, made_room)) = self.0.buffer.next() {
             runs += 1;
-            if runs.is_multiple_of(RUNS_PER_TURN) {
+            if woke || made_room || runs.is_multiple_of(RUNS_PER_TURN) {
                 tokio::task::yield_now().await;
             }
+            woke = self.execute(runnable).await;
         }
         self.telemetry().workers_busy(-1);
         if self.0.buffer.is_idle() {
@@ -31,29 +37,32 @@ impl Executor {
         }
     }
 
-    async fn execute(&self, runnable: Runnable) {
+    /// Runs one request; answers whether that woke another task of ours.
+    async fn execute(&self, runnable: Runnable) -> bool {
+        let Runnable {
+            held,
+            handler: number,
+        } = runnable;
         // The slot is given back even if this future is dropped with the runtime.
         let mut slot = Slot {
             executor: self,
-            handler: runnable.handler,
+            handler: number,
             took: None,
+            ended: false,
         };
-        let Runnable { held, handler } = runnable;
-        let Some(handler) = self.0.handlers.get(handler) else {
-            return;
+        let Some(handler) = self.0.handlers.get(number) else {
+            return false;
         };
-        let context = held.context.clone();
-        let request = context.request();
-        let suspect = request.rescues >= crate::model::SUSPECT_FROM_RESCUES;
         if self.is_breaking_off() {
-            self.end(Ended {
+            let ended = Ended {
                 held,
                 disposition: Disposition::HandBack,
                 panicked: None,
-            })
-            .await;
-            return;
+            };
+            return self.0.settler.push(ended).await;
         }
+        let context = held.context.clone();
+        let request = context.request();
         let span = self.telemetry().execution(&held.round, request);
         let begun = Instant::now();
         let result = self.run(handler, &context, &span).await;
@@ -66,18 +75,14 @@ impl Executor {
             self.telemetry().handler_ran(request, took, error);
         }
         span.finish(error);
-        drop(slot);
-        if suspect {
+        let mut woke = slot.end() | matches!(handler.kind, HandlerKind::Transactional(..));
+        if request.is_suspect() {
             self.end_suspect();
             self.0.suspects_known.store(true, Ordering::Release);
             self.store().signals().ready.raise();
+            woke = true;
         }
-        self.end(ended).await;
-    }
-
-    /// Hands an end to the settler, after waiting for space.
-    async fn end(&self, ended: Ended) {
-        self.0.settler.push(ended).await;
+        self.0.settler.push(ended).await | woke
     }
 }
 
@@ -85,11 +90,20 @@ impl Executor {
 struct Slot<'a> {
     executor: &'a Executor,
     handler: usize,
-    took: Option<std::time::Duration>,
+    took: Option<Duration>,
+    ended: bool,
+}
+
+impl Slot<'_> {
+    /// Gives the slot back; answers whether that woke somebody.
+    fn end(&mut self) -> bool {
+        !std::mem::replace(&mut self.ended, true)
+            && self.executor.0.buffer.finished(self.handler, self.took)
+    }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.executor.0.buffer.finished(self.handler, self.took);
+        self.end();
     }
 }

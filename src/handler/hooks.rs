@@ -70,3 +70,17 @@ where
         self(context).await
     }
 }
+
+#[async_trait]
+impl BeforeProcess for Arc<dyn BeforeProcess> {
+    async fn before_process(&self, context: ProcessContext) -> Result<(), HandlerError> {
+        (**self).before_process(context).await
+    }
+}
+
+#[async_trait]
+impl BeforeExecute for Arc<dyn BeforeExecute> {
+    async fn before_execute(&self, context: Context) -> ControlFlow<HandlerResult> {
+        (**self).before_execute(context).await
+    }
+}

@@ -89,3 +89,10 @@ impl ErrorReporter for NoReporter {
         true
     }
 }
+
+#[async_trait]
+impl ErrorReporter for std::sync::Arc<dyn ErrorReporter> {
+    async fn report(&self, report: ErrorReport) -> bool {
+        (**self).report(report).await
+    }
+}

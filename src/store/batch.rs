@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     id::{CorrelationId, EventId, HandlerRequestId, LeaseOwner},
-    model::{Backoff, Entity, Event, Outcome, Priority, Rescue},
+    model::{Backoff, Entity, Event, Outcome, Priority, Rescue, SUSPECT_FROM_RESCUES},
     text::Name,
 };
 
@@ -166,6 +166,14 @@ pub struct ClaimedRequest {
     pub executions: u32,
     /// Rescues so far.
     pub rescues: u32,
+}
+
+impl ClaimedRequest {
+    /// Whether it was rescued so often that it may be what kills its processes.
+    #[must_use]
+    pub const fn is_suspect(&self) -> bool {
+        self.rescues >= SUSPECT_FROM_RESCUES
+    }
 }
 
 /// A claimed request whose event cannot be read.

@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 
 use crate::text::Name;
 
+/// Handlers that no process has, with their open requests.
+type AbsentHandlers = Arc<[(Name, u64)]>;
+
 /// The latest counts and ages. Ages are in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
@@ -19,8 +22,8 @@ pub(crate) struct Gauges {
     unexecuted: AtomicU64,
     unexecuted_max_age: AtomicU64,
     dead: AtomicU64,
-    /// Handlers that no process has, with their open requests; shared with scrapes under way.
-    absent: Mutex<Option<Arc<[(Name, u64)]>>>,
+    /// Shared with scrapes under way.
+    absent: Mutex<Option<AbsentHandlers>>,
 }
 
 /// One reading of all gauges.
@@ -48,6 +51,10 @@ impl Gauges {
     }
 
     /// The values; none before the first have been set.
+    #[cfg_attr(
+        not(feature = "telemetry"),
+        expect(dead_code, reason = "nobody looks at the values")
+    )]
     pub(crate) fn get(&self) -> Option<Reading> {
         self.known.load(Ordering::Acquire).then(|| Reading {
             unprocessed: self.unprocessed.load(Ordering::Relaxed),
@@ -64,7 +71,11 @@ impl Gauges {
     }
 
     /// The handlers that no process has.
-    pub(crate) fn absent(&self) -> Option<Arc<[(Name, u64)]>> {
+    #[cfg_attr(
+        not(feature = "telemetry"),
+        expect(dead_code, reason = "nobody looks at the values")
+    )]
+    pub(crate) fn absent(&self) -> Option<AbsentHandlers> {
         self.absent.lock().clone()
     }
 }

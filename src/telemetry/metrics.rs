@@ -168,10 +168,13 @@ impl Metrics {
 /// How long it is from `from` to `to` in seconds; clocks of two processes may disagree, but no
 /// time is negative.
 pub(super) fn seconds(from: DateTime<Utc>, to: DateTime<Utc>) -> f64 {
-    (to - from)
-        .to_std()
-        .as_ref()
-        .map_or(0.0, Duration::as_secs_f64)
+    // Several times as fast as subtracting the calendar's dates.
+    let microseconds = to
+        .timestamp_micros()
+        .saturating_sub(from.timestamp_micros());
+    #[expect(clippy::cast_precision_loss, reason = "exact for 285 years")]
+    let microseconds = microseconds.max(0) as f64;
+    microseconds / 1e6
 }
 
 /// Makes instruments.

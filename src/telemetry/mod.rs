@@ -45,5 +45,6 @@ pub(crate) use off::{ExecutionSpan, Round, RoundLink, propagation};
 #[cfg(not(feature = "telemetry"))]
 pub use off::{Telemetry, TelemetryBuilder};
 
-#[cfg(all(test, feature = "telemetry"))]
+#[cfg(test)]
+#[cfg(feature = "telemetry")]
 mod tests;

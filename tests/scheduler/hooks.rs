@@ -1,0 +1,177 @@
+//! Hooks compose, change the context, and veto.
+
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tidings::{
+    Context, Event, Handler, HandlerError, HandlerResult, ProcessContext, RequestState,
+    store::Storer,
+};
+
+use crate::rig::{KINDS, Rig, config};
+
+#[derive(Debug)]
+struct Tenant(&'static str);
+
+fn reads_tenant() -> Handler {
+    Handler::new(
+        "reads_tenant",
+        |_: Arc<Event>, context: Context| async move {
+            match context.extension::<Tenant>() {
+                Some(tenant) if tenant.0 == "second" => Ok(()),
+                other => Err(HandlerError::discard(format!("{other:?}"))),
+            }
+        },
+    )
+    .on("*")
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_execute_hooks_run_in_order_and_reach_the_handler() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let first = |context: Context| async move {
+            context.insert_extension(Tenant("first"));
+            ControlFlow::Continue(())
+        };
+        let second = |context: Context| async move {
+            assert_eq!(
+                context.extension::<Tenant>().map(|tenant| tenant.0),
+                Some("first")
+            );
+            context.insert_extension(Tenant("second"));
+            ControlFlow::Continue(())
+        };
+        let _scheduler = rig
+            .scheduler(config([reads_tenant()]))
+            .kind(kind)
+            .before_execute(first)
+            .before_execute(second)
+            .start()
+            .await;
+        rig.raise("thing.happened").await;
+        rig.until_only(RequestState::Completed).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_before_execute_veto_is_settled_as_the_handlers_result_without_an_execution() {
+    let results: [(fn() -> HandlerResult, RequestState, u32); 4] = [
+        (|| Ok(()), RequestState::Completed, 0),
+        (
+            || Err(HandlerError::cancel("not for us")),
+            RequestState::Canceled,
+            0,
+        ),
+        (
+            || Err(HandlerError::discard("never")),
+            RequestState::Dead,
+            1,
+        ),
+        (
+            || Err(HandlerError::snooze(Duration::from_secs(3600 * 1000))),
+            RequestState::BackingOff,
+            0,
+        ),
+    ];
+    for kind in KINDS {
+        for (result, state, errors) in results {
+            let rig = Rig::paused();
+            let veto = move |_: Context| async move { ControlFlow::Break(result()) };
+            let _scheduler = rig
+                .scheduler(config([reads_tenant()]))
+                .kind(kind)
+                .before_execute(veto)
+                .start()
+                .await;
+            rig.raise("thing.happened").await;
+            let request = rig.until_only(state).await;
+            assert_eq!((request.errors, request.executions), (errors, 0), "{state}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_or_hangs_is_an_error_of_the_request() {
+    let rig = Rig::paused();
+    let handler = |name: &'static str| {
+        Handler::new(name, |_: Arc<Event>, _: Context| async {
+            Ok::<_, HandlerError>(())
+        })
+        .on("*")
+        .max_errors(1)
+        .timeout(Duration::from_secs(2))
+    };
+    let hook = |context: Context| async move {
+        assert!(context.handler() != "panics", "in the hook");
+        if context.handler() == "hangs" {
+            std::future::pending::<()>().await;
+        }
+        ControlFlow::Continue(())
+    };
+    let _scheduler = rig
+        .scheduler(config([
+            handler("panics"),
+            handler("hangs"),
+            handler("good"),
+        ]))
+        .before_execute(hook)
+        .start()
+        .await;
+    rig.raise("thing.happened").await;
+    rig.until_all_ended().await;
+    let error = |handler: &'static str| {
+        let rig = rig.clone();
+        async move {
+            rig.requests_of(handler).await[0].last_errors[0]
+                .message
+                .clone()
+        }
+    };
+    assert!(error("panics").await.contains("in the hook"));
+    assert!(error("hangs").await.contains("timed out after 2s"));
+    assert_eq!(rig.count(RequestState::Completed).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_before_process_veto_backs_off_and_is_asked_again_without_a_maximum() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let asked = Arc::new(AtomicU32::new(0));
+        let counts = Arc::clone(&asked);
+        let veto = move |context: ProcessContext| {
+            let n = counts.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert_eq!(context.errors, n);
+                match n {
+                    0..8 => Err(HandlerError::new(format!("veto {n}"))),
+                    8 => panic!("a panic vetoes, too"),
+                    _ => Ok(()),
+                }
+            }
+        };
+        let handler = Handler::new("good", |_: Arc<Event>, _: Context| async {
+            Ok::<_, HandlerError>(())
+        });
+        let _scheduler = rig
+            .scheduler(config([handler.on("*")]))
+            .kind(kind)
+            .before_process(veto)
+            .start()
+            .await;
+        let id = rig.raise("thing.happened").await;
+        rig.until_completed(1).await;
+        assert_eq!(asked.load(Ordering::SeqCst), 10);
+        let mut session = rig.store.session().await.unwrap();
+        let stored = session.events().find(id).await.unwrap().unwrap();
+        assert_eq!(stored.errors, 9);
+        assert!(stored.processed_at.is_some());
+        assert!(stored.last_error.unwrap().contains("panicked"));
+    }
+}

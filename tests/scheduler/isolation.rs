@@ -1,0 +1,231 @@
+//! A row that is not running delays nobody, and a running one holds one slot.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tidings::{
+    Backoff, Context, Event, Handler, HandlerError, HandlerResult, ProcessContext, RequestState,
+    store::Storer,
+};
+use tokio::time::Instant;
+
+use crate::rig::{KINDS, Rig, config};
+
+const MANY: usize = 10_000;
+
+fn good() -> Handler {
+    Handler::new("good", |_: Arc<Event>, _: Context| async {
+        Ok::<_, HandlerError>(())
+    })
+    .on("good.*")
+    .priority(50)
+}
+
+/// How long one good event takes beside what stands before it.
+async fn latency(rig: &Rig) -> Duration {
+    let before = rig.count(RequestState::Completed).await;
+    let begun = Instant::now();
+    rig.raise("good.event").await;
+    rig.until_completed(before + 1).await;
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_poisonous_requests_delay_nobody() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let poison = Handler::new("poison", |_: Arc<Event>, _: Context| async {
+            Err::<(), _>(HandlerError::new("always"))
+        });
+        let poison = poison
+            .on("bad.*")
+            .priority(0)
+            .max_errors(100)
+            .backoff(Backoff::constant(Duration::from_secs(3600)));
+        rig.raise_many("bad.event", MANY).await;
+        let _scheduler = rig
+            .scheduler(config([poison, good()]))
+            .kind(kind)
+            .start()
+            .await;
+        rig.until("all have failed once", |rig| async move {
+            rig.count(RequestState::BackingOff).await == MANY as u64
+        })
+        .await;
+        let took = latency(&rig).await;
+        assert!(took < Duration::from_millis(50), "{kind:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_vetoed_events_delay_nobody() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        rig.raise_many("bad.event", MANY).await;
+        let veto = |context: ProcessContext| async move {
+            if context.event.name.starts_with("bad") {
+                Err(HandlerError::new("not yet"))
+            } else {
+                Ok(())
+            }
+        };
+        let _scheduler = rig
+            .scheduler(config([good()]))
+            .kind(kind)
+            .before_process(veto)
+            .start()
+            .await;
+        let took = latency(&rig).await;
+        assert!(took < Duration::from_secs(5), "{kind:?}: {took:?}");
+        let mut session = rig.store.session().await.unwrap();
+        assert_eq!(
+            session.events().count_unprocessed().await.unwrap(),
+            MANY as u64
+        );
+        assert_eq!(
+            rig.requests().await.len(),
+            1,
+            "a vetoed event has no requests"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_requests_of_a_handler_that_nobody_has_delay_nobody_and_count_no_error() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let unknown = Handler::new("unknown", |_: Arc<Event>, _: Context| async {
+            Ok::<_, HandlerError>(())
+        });
+        let other = rig
+            .scheduler(config([unknown.on("bad.*").priority(0)]))
+            .start()
+            .await;
+        other.shutdown(Duration::from_secs(1)).await;
+        rig.raise_many("bad.event", MANY).await;
+        let _scheduler = rig.scheduler(config([good()])).kind(kind).start().await;
+        rig.until("all have been fanned out", |rig| async move {
+            rig.count(RequestState::Pending).await == MANY as u64
+        })
+        .await;
+        let took = latency(&rig).await;
+        assert!(took < Duration::from_millis(50), "{kind:?}: {took:?}");
+        assert!(
+            rig.requests_of("unknown")
+                .await
+                .iter()
+                .all(|request| request.errors == 0 && request.attempt == 0)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_never_returns_leaves_a_quarter_of_the_pool_to_others() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let never = Handler::new("never", |_: Arc<Event>, _: Context| {
+            std::future::pending::<HandlerResult>()
+        });
+        let never = never
+            .on("bad.*")
+            .priority(0)
+            .timeout(Duration::from_secs(3600))
+            .max_errors(1);
+        let _scheduler = rig
+            .scheduler(config([never, good()]))
+            .kind(kind)
+            .workers(4)
+            .start()
+            .await;
+        rig.raise_many("bad.event", 1000).await;
+        rig.until("it holds its slots", |rig| async move {
+            rig.count(RequestState::Executing).await >= 3
+        })
+        .await;
+        for _ in 0..100 {
+            let took = latency(&rig).await;
+            assert!(took < Duration::from_millis(50), "{kind:?}: {took:?}");
+        }
+        assert_eq!(
+            rig.count(RequestState::Executing).await,
+            3,
+            "no more are held than can run"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_concurrency_limit_is_never_passed_and_always_reached() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
+        let handler = Handler::new("limited", move |_: Arc<Event>, _: Context| {
+            let (running, peak) = (Arc::clone(&running), Arc::clone(&peak));
+            async move {
+                peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok::<_, HandlerError>(())
+            }
+        });
+        let begun = Instant::now();
+        let _scheduler = rig
+            .scheduler(config([handler.on("*").concurrency(5)]))
+            .kind(kind)
+            .workers(16)
+            .start()
+            .await;
+        rig.raise_many("thing.happened", 50).await;
+        rig.until_completed(50).await;
+        assert_eq!(most.load(Ordering::SeqCst), 5, "{kind:?}");
+        let took = begun.elapsed();
+        assert!(
+            took < Duration::from_millis(10_500),
+            "ten turns of a second, not {took:?}, {kind:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_handler_holds_no_more_than_it_can_run() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let slow = Handler::new("slow", |_: Arc<Event>, _: Context| async {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            Ok::<_, HandlerError>(())
+        });
+        let scheduler = rig
+            .scheduler(config([slow.on("*")]))
+            .kind(kind)
+            .workers(16)
+            .start()
+            .await;
+        rig.raise_many("thing.happened", 500).await;
+        for _ in 0..10 {
+            rig.until("twelve run", |rig| async move {
+                rig.count(RequestState::Executing).await == 12
+            })
+            .await;
+            assert_eq!(scheduler.status().buffered, 0, "{kind:?}");
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_no_registration_wants_is_processed_and_in_nobodys_way() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let _scheduler = rig.scheduler(config([good()])).kind(kind).start().await;
+        rig.raise_many("strange.event", 5000).await;
+        rig.raise("good.event").await;
+        rig.until_all_ended().await;
+        assert_eq!(rig.requests().await.len(), 1);
+    }
+}
