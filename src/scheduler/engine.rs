@@ -356,17 +356,23 @@ impl Inner {
 
     /// Stops everything at once.
     fn stop(&self) {
-        let from = std::mem::replace(&mut *self.state.lock(), SchedulerState::Stopped);
-        if from == SchedulerState::Stopped {
-            return;
-        }
+        let tasks = {
+            let mut state = self.state.lock();
+            if *state == SchedulerState::Stopped {
+                return;
+            }
+            let tasks = std::mem::take(&mut *self.tasks.lock());
+            // Before anybody can see the end, and flush the last telemetry.
+            let telemetry = self.executor.telemetry();
+            telemetry.scheduler_state(Some(*state), Some(SchedulerState::Stopped));
+            if !tasks.is_empty() {
+                let workers = self.executor.settings().workers;
+                telemetry.workers(-i64::try_from(workers).unwrap_or(i64::MAX));
+            }
+            *state = SchedulerState::Stopped;
+            tasks
+        };
         self.executor.stop();
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        let telemetry = self.executor.telemetry();
-        telemetry.scheduler_state(Some(from), Some(SchedulerState::Stopped));
-        if !tasks.is_empty() {
-            telemetry.workers(-i64::try_from(self.executor.settings().workers).unwrap_or(i64::MAX));
-        }
         for task in tasks {
             task.abort();
         }
