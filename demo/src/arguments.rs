@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Format::Text, requires = "drain")]
     pub(crate) format: Format,
 
-    /// Leaves bad lines of the input out and counts them on standard error
+    /// Skips bad lines of the input, and counts them on standard error
     ///
     /// Without it, a bad line ends the demo with exit code 2 before anything is raised.
     #[arg(long, requires = "input")]

@@ -24,7 +24,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(25);
 pub(crate) async fn run(
     mut session: Session,
     reading: Reading,
-    skips_bad_lines: bool,
     format: Format,
     screen: &Screen,
     stop: &Stop,
@@ -42,14 +41,11 @@ pub(crate) async fn run(
     progress.bar.finish_and_clear();
     let stopped = session.stop().await;
     let imported = handled?;
-    stopped?;
-    if skips_bad_lines {
-        screen.complain(&format!("bad lines left out: {}", imported.skipped));
-    }
     let summary = Summary::read(&*session.store, session.tallies.read(), seconds)
         .await
         .map_err(Failure::store("counting what was done"))?;
-    summary.print(format, &imported, screen)
+    // Telemetry that is not complete is no reason to keep the numbers back.
+    summary.print(format, &imported, screen).and(stopped)
 }
 
 async fn handle(

@@ -21,7 +21,7 @@ pub(crate) struct Imported {
     pub(crate) raised: u64,
     /// Events that had been raised before.
     pub(crate) repeated: u64,
-    /// Bad lines that were left out.
+    /// Bad lines that were skipped.
     pub(crate) skipped: u64,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Imported {
             write!(f, ", {repeated} more were raised already")?;
         }
         if *skipped > 0 {
-            write!(f, ", {skipped} bad lines left out")?;
+            write!(f, ", {skipped} bad lines skipped")?;
         }
         Ok(())
     }
@@ -51,6 +51,7 @@ pub(crate) async fn import(
     progress: impl Fn(&Imported),
 ) -> Result<Imported, Failure> {
     let name = reading.name().to_owned();
+    let skips = reading.skips_bad_lines();
     let mut parts = reading.start()?;
     let mut imported = Imported::default();
     loop {
@@ -59,10 +60,15 @@ pub(crate) async fn import(
             Some(Ok(Part::Skipped { number, defect })) => {
                 imported.skipped += 1;
                 if imported.skipped <= BAD_LINES_TOLD {
-                    screen.complain(&format!("line {number} of {name} is left out: {defect}"));
+                    screen.complain(&format!("line {number} of {name} is skipped: {defect}"));
                 }
             }
-            Some(Ok(Part::End)) => return Ok(imported),
+            Some(Ok(Part::End)) => {
+                if skips {
+                    screen.complain(&format!("bad lines skipped: {}", imported.skipped));
+                }
+                return Ok(imported);
+            }
             Some(Err(error)) => return Err(error.into()),
             None => return Err(InputError::Ended { name }.into()),
         }

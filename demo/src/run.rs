@@ -31,15 +31,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let session = Session::start(&arguments).await?;
     match reading {
         Some(reading) if arguments.drain => {
-            drain::run(
-                session,
-                reading,
-                arguments.skip_bad_lines,
-                arguments.format,
-                &screen,
-                &stop,
-            )
-            .await
+            drain::run(session, reading, arguments.format, &screen, &stop).await
         }
         reading => {
             let greeting = greeting(&arguments, &session);

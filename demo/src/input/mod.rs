@@ -45,7 +45,7 @@ pub(crate) enum InputError {
         source: io::Error,
     },
     #[error(
-        "line {number} of {name} is bad: {defect}\nNothing was raised. Correct the line, or leave bad lines out with --skip-bad-lines."
+        "line {number} of {name} is bad: {defect}\nNothing was raised. Correct the line, or skip bad lines with --skip-bad-lines."
     )]
     BadLine {
         name: String,

@@ -24,7 +24,7 @@ const BATCHES_AHEAD: usize = 1;
 pub(crate) enum OnBadLine {
     /// End with an error.
     Stop,
-    /// Leave it out, and tell.
+    /// Skip it, and tell.
     Skip,
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum OnBadLine {
 pub(crate) enum Part {
     /// Events, in the order of their lines.
     Events(Vec<Event>),
-    /// A bad line was left out.
+    /// A bad line was skipped.
     Skipped {
         /// Its number.
         number: u64,
@@ -87,6 +87,11 @@ impl Reading {
     /// The input's name in messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether bad lines are skipped.
+    pub(crate) fn skips_bad_lines(&self) -> bool {
+        self.on_bad_line == OnBadLine::Skip
     }
 
     /// How many events there are, if that is known beforehand.

@@ -170,11 +170,11 @@ fn skipped_lines_are_told_with_number_and_reason_counted_and_the_others_raised()
         );
         let errors = errors(&output);
         assert!(
-            errors.contains(&format!("bad lines left out: {}", bad.len())),
+            errors.contains(&format!("bad lines skipped: {}", bad.len())),
             "{errors}"
         );
         assert!(
-            errors.contains("line 2 of") && errors.contains("is left out: it is not JSON"),
+            errors.contains("line 2 of") && errors.contains("is skipped: it is not JSON"),
             "{errors}"
         );
     }
@@ -192,7 +192,7 @@ fn a_flood_of_bad_lines_does_not_flood_standard_error() {
     );
     assert_eq!(summary(&output)["events"], 0);
     let errors = errors(&output);
-    assert!(errors.contains("bad lines left out: 5000"), "{errors}");
+    assert!(errors.contains("bad lines skipped: 5000"), "{errors}");
     assert!(errors.lines().count() < 20, "{errors}");
 }
 
@@ -204,7 +204,7 @@ fn skipping_says_zero_when_no_line_was_bad() {
     );
     assert_eq!(summary(&output)["events"], 3);
     assert!(
-        errors(&output).contains("bad lines left out: 0"),
+        errors(&output).contains("bad lines skipped: 0"),
         "{}",
         errors(&output)
     );

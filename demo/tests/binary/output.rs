@@ -120,3 +120,61 @@ fn telemetry_that_cannot_be_written_is_told_with_the_remedy() {
         errors(&output)
     );
 }
+
+/// Two demos that are started in one directory must not write into each other's files.
+#[test]
+fn each_of_two_demos_has_telemetry_of_its_own() {
+    use std::io::{BufRead as _, BufReader};
+
+    let directory = tempfile::tempdir().unwrap();
+    let demos = ["target/telemetry.", "target/telemetry-2."].map(|expected| {
+        let mut child = demo::<&str>([])
+            .current_dir(directory.path())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let greeting = lines.next().unwrap().unwrap();
+        assert!(
+            greeting.contains(&format!("metrics and traces in {expected}")),
+            "{greeting}"
+        );
+        child
+    });
+    let taken = directory.path().join("target/telemetry");
+    let output = run(["--telemetry", taken.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors(&output).contains("another demo writes its telemetry to"),
+        "{}",
+        errors(&output)
+    );
+    for child in demos {
+        // Nobody reads its output any more, so it ends.
+        assert_eq!(
+            finish(child, Duration::from_secs(60)).status.code(),
+            Some(0)
+        );
+    }
+    assert!(taken.join("traces.jsonl").exists());
+    assert!(
+        directory
+            .path()
+            .join("target/telemetry-2/metrics.jsonl")
+            .exists()
+    );
+}
+
+/// Whoever drains a file wants its numbers, and no files.
+#[test]
+fn a_drain_writes_telemetry_only_where_it_is_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let child = demo(drain(&webhooks()))
+        .current_dir(directory.path())
+        .spawn()
+        .unwrap();
+    assert_eq!(
+        finish(child, Duration::from_secs(60)).status.code(),
+        Some(0)
+    );
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}

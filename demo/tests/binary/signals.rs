@@ -270,7 +270,7 @@ fn a_signal_during_a_drain_tells_what_is_left_and_prints_no_numbers() {
         complaints
             .next()
             .unwrap()
-            .contains("line 4 of standard input is left out")
+            .contains("line 4 of standard input is skipped")
     );
     send(&child, Signal::SIGINT);
     let rest = thread::spawn(move || complaints.collect::<Vec<_>>());
