@@ -1,6 +1,9 @@
 //! Raises the events of an input, handles all of them and ends.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{MissedTickBehavior, interval};
@@ -13,12 +16,14 @@ use crate::{
     screen::Screen,
     session::Session,
     shutdown::Stop,
-    status::Status,
+    status::{self, Status},
     summary::Summary,
 };
 
 /// How often to look whether everything is handled: seldom enough to cost nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(25);
+/// How often the bar moves meanwhile: its numbers cost more than that look.
+const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Runs until everything is handled, or until it is told to stop.
 pub(crate) async fn run(
@@ -58,16 +63,19 @@ async fn handle(
         progress.raised(imported)
     })
     .await?;
+    let asking = Failure::store("counting what is left");
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        let status = Status::read(&*session.store)
+        if status::is_all_handled(&*session.store)
             .await
-            .map_err(Failure::store("counting what is left"))?;
-        progress.handled(&status);
-        if status.unprocessed == 0 && status.unexecuted == 0 {
+            .map_err(&asking)?
+        {
             return Ok(imported);
+        }
+        if progress.is_due() {
+            progress.handled(&Status::read(&*session.store).await.map_err(&asking)?);
         }
     }
 }
@@ -75,6 +83,7 @@ async fn handle(
 /// The bar: events as they are raised, then handler requests as they end.
 struct Progress {
     bar: ProgressBar,
+    shown_at: Cell<Instant>,
 }
 
 impl Progress {
@@ -86,14 +95,23 @@ impl Progress {
             .bars()
             .add(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())));
         bar.set_message("raising");
-        Self { bar }
+        Self {
+            bar,
+            shown_at: Cell::new(Instant::now()),
+        }
     }
 
     fn raised(&self, imported: &Imported) {
         self.bar.set_position(imported.raised + imported.repeated);
     }
 
+    /// Whether it is time to ask for numbers that somebody can see.
+    fn is_due(&self) -> bool {
+        !self.bar.is_hidden() && self.shown_at.get().elapsed() >= SHOW_INTERVAL
+    }
+
     fn handled(&self, status: &Status) {
+        self.shown_at.set(Instant::now());
         let ended = status.completed + status.dead;
         self.bar.set_message("handling");
         self.bar.set_length(ended + status.unexecuted);

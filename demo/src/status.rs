@@ -42,6 +42,14 @@ impl Status {
     }
 }
 
+/// Whether every event is fanned out and every request has ended.
+pub(crate) async fn is_all_handled(store: &dyn Storer) -> Result<bool> {
+    let mut session = store.session().await?;
+    // Events before requests, as above.
+    Ok(session.events().count_unprocessed().await? == 0
+        && session.handler_requests().count_unexecuted().await? == 0)
+}
+
 /// How many requests are in a state.
 pub(crate) async fn count_in(session: &mut dyn Session, state: RequestState) -> Result<u64> {
     let filter = RequestFilter {

@@ -44,6 +44,9 @@ pub(crate) enum Part {
     End,
 }
 
+/// Where the parts go.
+type Parts = mpsc::Sender<Result<Part, InputError>>;
+
 /// An input that is ready to be read.
 pub(crate) struct Reading {
     name: String,
@@ -111,7 +114,7 @@ impl Reading {
         Ok(received)
     }
 
-    fn run(mut self, parts: &mpsc::Sender<Result<Part, InputError>>) {
+    fn run(mut self, parts: &Parts) {
         let ended = self.read(parts).transpose();
         // Nobody listens any more when the demo was stopped meanwhile.
         if let Some(ended) = ended {
@@ -120,30 +123,22 @@ impl Reading {
     }
 
     /// Reads all; `None` when nobody listens any more.
-    fn read(
-        &mut self,
-        parts: &mpsc::Sender<Result<Part, InputError>>,
-    ) -> Result<Option<Part>, InputError> {
+    fn read(&mut self, parts: &Parts) -> Result<Option<Part>, InputError> {
         let mut batch = Batch::default();
         loop {
-            if batch.is_full() || (self.eager && self.lines.reader().buffer().is_empty()) {
-                let events = batch.take();
-                if !events.is_empty() && parts.blocking_send(Ok(Part::Events(events))).is_err() {
-                    return Ok(None);
-                }
+            let may_wait = self.eager && self.lines.reader().buffer().is_empty();
+            if (batch.is_full() || may_wait) && !batch.send(parts) {
+                return Ok(None);
             }
-            let next = self.lines.next().map_err(|source| InputError::Read {
-                name: self.name.clone(),
+            let name = &self.name;
+            let unreadable = |source| InputError::Read {
+                name: name.clone(),
                 source,
-            })?;
-            let Some((number, line)) = next else { break };
-            let parsed = match line {
-                Line::TooLong => Err(Defect::TooLong {
-                    limit: MAX_LINE_LEN,
-                }),
-                Line::Whole(line) => cloud_events::parse(line),
             };
-            match (parsed, self.on_bad_line) {
+            let Some((number, line)) = self.lines.next().map_err(unreadable)? else {
+                return Ok(batch.send(parts).then_some(Part::End));
+            };
+            match (parse(line), self.on_bad_line) {
                 (Ok(event), _) => batch.push(event),
                 (Err(defect), OnBadLine::Skip) => {
                     if parts
@@ -155,18 +150,22 @@ impl Reading {
                 }
                 (Err(defect), OnBadLine::Stop) => {
                     return Err(InputError::Changed {
-                        name: self.name.clone(),
+                        name: name.clone(),
                         number,
                         defect,
                     });
                 }
             }
         }
-        let events = batch.take();
-        if !events.is_empty() && parts.blocking_send(Ok(Part::Events(events))).is_err() {
-            return Ok(None);
-        }
-        Ok(Some(Part::End))
+    }
+}
+
+fn parse(line: Line<'_>) -> Result<Event, Defect> {
+    match line {
+        Line::Whole(line) => cloud_events::parse(line),
+        Line::TooLong => Err(Defect::TooLong {
+            limit: MAX_LINE_LEN,
+        }),
     }
 }
 
@@ -187,8 +186,10 @@ impl Batch {
         self.events.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
     }
 
-    fn take(&mut self) -> Vec<Event> {
+    /// Sends the events, if there are any; answers whether somebody listens.
+    fn send(&mut self, parts: &Parts) -> bool {
         self.bytes = 0;
-        std::mem::take(&mut self.events)
+        let events = std::mem::take(&mut self.events);
+        events.is_empty() || parts.blocking_send(Ok(Part::Events(events))).is_ok()
     }
 }
