@@ -159,7 +159,6 @@ impl HandlerHash {
         let hash = handler.bytes().fold(OFFSET, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(PRIME)
         });
-        #[expect(clippy::cast_possible_truncation, reason = "32 bits are left")]
         Self((avalanche(hash) >> 32) as u32)
     }
 }

@@ -1,8 +1,12 @@
 //! tidings.
 mod clock;
 mod config_map;
+#[cfg(feature = "test-util")]
+pub mod conformance;
 mod error;
 mod executor;
+#[cfg(feature = "test-util")]
+pub mod faulty;
 mod handler;
 mod id;
 mod instrumented;
@@ -18,6 +22,8 @@ mod signal;
 pub mod store;
 mod store_calls;
 mod telemetry;
+#[cfg(feature = "test-util")]
+pub mod testkit;
 mod text;
 
 #[cfg(feature = "test-util")]

@@ -25,8 +25,11 @@ type Rooms<'c> = BTreeMap<&'c Name, usize>;
 
 impl Scope<'_> {
     pub(super) fn claim_requests(&mut self, claim: &Claim) -> Statement<ClaimedBatch> {
-        let mut batch = ClaimedBatch::default();
-        batch.requests = self.claim_best(claim, claim.limit, false)?;
+        let requests = self.claim_best(claim, claim.limit, false)?;
+        let mut batch = ClaimedBatch {
+            requests,
+            ..ClaimedBatch::default()
+        };
         if batch.requests.len() < claim.limit {
             batch.next_due = self
                 .next_due_request(claim)
@@ -104,9 +107,10 @@ impl Scope<'_> {
                 &queue.ready
             }
             .iter()
-            .take(*room);
+            .take(*room)
+            .map(|(place, _)| place);
             if let Some(head) = waiting.next() {
-                heads.push(Reverse((*head, queues.len())));
+                heads.push(Reverse((head, queues.len())));
                 queues.push(waiting);
             }
         }
@@ -115,7 +119,7 @@ impl Scope<'_> {
         {
             best.push(head);
             if let Some(next) = queues.get_mut(index).and_then(Iterator::next) {
-                heads.push(Reverse((*next, index)));
+                heads.push(Reverse((next, index)));
             }
         }
         best

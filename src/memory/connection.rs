@@ -201,7 +201,7 @@ impl State {
     fn commit(&mut self, overlay: Overlay, now: chrono::DateTime<chrono::Utc>) -> Wake {
         let locks: Vec<LockKey> = overlay.locks().collect();
         for (id, record) in overlay.events {
-            match self.events.by_id.get(&id).copied() {
+            match self.events.by_id.get(&id) {
                 Some(key) => {
                     self.events.update(key, now, |row| {
                         row.record = record;
@@ -212,7 +212,7 @@ impl State {
             }
         }
         for (id, staged) in overlay.requests {
-            match self.requests.by_id.get(&id).copied() {
+            match self.requests.by_id.get(&id) {
                 Some(key) => {
                     self.requests.update(key, now, |row| {
                         row.request = staged.request;
@@ -230,12 +230,12 @@ impl State {
 
     fn roll_back(&mut self, overlay: &Overlay, now: chrono::DateTime<chrono::Utc>) -> Wake {
         for id in overlay.events.keys() {
-            if let Some(key) = self.events.by_id.get(id).copied() {
+            if let Some(key) = self.events.by_id.get(id) {
                 self.events.update(key, now, |row| row.locked = false);
             }
         }
         for id in overlay.requests.keys() {
-            if let Some(key) = self.requests.by_id.get(id).copied() {
+            if let Some(key) = self.requests.by_id.get(id) {
                 self.requests.update(key, now, |row| row.locked = false);
             }
         }
@@ -247,7 +247,7 @@ impl State {
         request: crate::model::HandlerRequest,
         now: chrono::DateTime<chrono::Utc>,
     ) {
-        let Some(event) = self.events.by_id.get(&request.event_id).copied() else {
+        let Some(event) = self.events.by_id.get(&request.event_id) else {
             return;
         };
         let Some(row) = self.events.rows.get_mut(event) else {

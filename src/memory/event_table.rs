@@ -1,14 +1,10 @@
 //! The committed events, and the indexes that make due ones cheap to find.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::slab::Slab;
+use super::{run_map::RunMap, slab::Slab};
 use crate::{
     clock::later,
     id::{EventId, LeaseOwner},
@@ -116,11 +112,11 @@ enum Place {
 /// All events.
 pub(super) struct EventTable {
     pub(super) rows: Slab<EventRow>,
-    pub(super) by_id: BTreeMap<EventId, usize>,
+    pub(super) by_id: RunMap<EventId>,
     /// Unprocessed ones that can be claimed now.
-    pub(super) due: BTreeMap<EventId, usize>,
+    pub(super) due: RunMap<EventId>,
     /// All other unprocessed ones.
-    pub(super) parked: BTreeMap<EventId, usize>,
+    pub(super) parked: RunMap<EventId>,
     backing_off: BTreeSet<(DateTime<Utc>, usize)>,
     claimed: BTreeSet<(DateTime<Utc>, usize)>,
 }
@@ -129,16 +125,16 @@ impl EventTable {
     pub(super) const fn new() -> Self {
         Self {
             rows: Slab::new(),
-            by_id: BTreeMap::new(),
-            due: BTreeMap::new(),
-            parked: BTreeMap::new(),
+            by_id: RunMap::new(),
+            due: RunMap::new(),
+            parked: RunMap::new(),
             backing_off: BTreeSet::new(),
             claimed: BTreeSet::new(),
         }
     }
 
     pub(super) fn find(&self, id: EventId) -> Option<&EventRow> {
-        self.rows.get(*self.by_id.get(&id)?)
+        self.rows.get(self.by_id.get(&id)?)
     }
 
     /// Stores an event; `None` when its id exists.
@@ -148,17 +144,15 @@ impl EventTable {
         record: impl FnOnce() -> EventRecord,
         now: DateTime<Utc>,
     ) -> Option<usize> {
-        let Entry::Vacant(vacant) = self.by_id.entry(id) else {
+        if !self.by_id.insert(id, self.rows.len()) {
             return None;
-        };
-        let row = EventRow {
+        }
+        let key = self.rows.push(EventRow {
             record: record(),
             first_request: None,
             locked: false,
             place: Place::Processed,
-        };
-        let key = self.rows.push(row);
-        vacant.insert(key);
+        });
         self.enter(key, now);
         Some(key)
     }
@@ -203,7 +197,7 @@ impl EventTable {
         let id = row.record.event.id;
         match std::mem::replace(&mut row.place, Place::Processed) {
             Place::Processed => {}
-            Place::Due => drop(self.due.remove(&id)),
+            Place::Due => self.due.remove(&id),
             Place::BackingOff(until) => {
                 self.parked.remove(&id);
                 self.backing_off.remove(&(until, key));
@@ -212,7 +206,7 @@ impl EventTable {
                 self.parked.remove(&id);
                 self.claimed.remove(&(until, key));
             }
-            Place::Locked => drop(self.parked.remove(&id)),
+            Place::Locked => self.parked.remove(&id),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
+    event_table::EventRecord,
     merge::merge,
     registration_table::Match,
     scope::{Scope, Statement},
@@ -18,19 +19,34 @@ use crate::{
     text::Name,
 };
 
+/// An event that is to be fanned out.
+#[derive(Clone, Copy)]
+struct Selected {
+    id: EventId,
+    /// The key of its row, if that is written directly.
+    key: Option<usize>,
+}
+
+/// An event that is being fanned out, and who wants it.
+struct Parent {
+    event: Arc<Event>,
+    key: Option<usize>,
+    matches: Arc<[Match]>,
+}
+
 /// A request that is about to be made.
 struct Birth {
     priority: Priority,
     id: HandlerRequestId,
-    event: Arc<Event>,
-    matches: Arc<[Match]>,
-    /// Which of the matches.
+    /// Which of the parents.
+    parent: usize,
+    /// Which of its matches.
     index: usize,
 }
 
 /// What is left of an offer.
-struct Offer<'o> {
-    offer: &'o LeaseOffer,
+struct Offer {
+    lease: Lease,
     left: usize,
     /// The room of queues, by their keys.
     rooms: HashMap<usize, usize>,
@@ -38,7 +54,7 @@ struct Offer<'o> {
     backlog: Option<Priority>,
 }
 
-impl Offer<'_> {
+impl Offer {
     /// Whether a request of this queue is born leased.
     fn take(&mut self, priority: Priority, queue: usize) -> bool {
         if self.left == 0 || self.backlog.is_some_and(|waiting| waiting <= priority) {
@@ -58,7 +74,7 @@ impl Offer<'_> {
 impl Scope<'_> {
     pub(super) fn claim_events(&mut self, claim: &EventClaim) -> Statement<Vec<ClaimedEvent>> {
         let mut claimed = Vec::new();
-        for id in self.due_events(claim.limit) {
+        for Selected { id, .. } in self.due_events(claim.limit) {
             if !self.lock_event(id, LockMode::SkipLocked)? {
                 continue;
             }
@@ -92,63 +108,73 @@ impl Scope<'_> {
 
     pub(super) fn fan_out(&mut self, fan_out: &FanOut) -> Statement<FannedOut> {
         self.share_names()?;
-        let ids = self.select(&fan_out.selection)?;
-        let mut births = Vec::with_capacity(ids.len());
+        let selected = self.select(&fan_out.selection)?;
+        let mut parents = Vec::with_capacity(selected.len());
+        let mut births = Vec::with_capacity(selected.len());
         let mut fanned_out = FannedOut::default();
-        fanned_out.processed.reserve(ids.len());
-        for id in ids {
-            let now = self.now;
-            let Some(event) = self.update_event(id, |record| {
-                record.process(now);
-                Arc::clone(&record.event)
-            }) else {
+        fanned_out.processed.reserve(selected.len());
+        for Selected { id, key } in selected {
+            let Some(event) = self.process_event(id, key) else {
                 continue;
             };
             let matches = self.matches(&event.name);
             fanned_out.processed.push(processed(&event, matches.len()));
-            self.expect_births(&event, &matches, &mut births);
+            let parent = Parent {
+                event,
+                key,
+                matches,
+            };
+            self.expect_births(&parent, parents.len(), &mut births);
+            parents.push(parent);
         }
-        fanned_out.born_leased = self.give_birth(births, fan_out.offer.as_ref());
+        births.sort_unstable_by_key(|birth| (birth.priority, birth.id));
+        fanned_out.born_leased = self.give_birth(&parents, births, fan_out.offer.as_ref());
         fanned_out.next_due = self.next_due_event();
         Ok(fanned_out)
     }
 
     /// The due events, oldest first.
-    fn due_events(&mut self, limit: usize) -> Vec<EventId> {
+    fn due_events(&mut self, limit: usize) -> Vec<Selected> {
         let now = self.now;
         self.state.events.promote(now);
-        let committed = self.state.events.due.keys().copied();
+        let committed = self.state.events.due.iter();
         match &self.overlay {
-            None => committed.take(limit).collect(),
+            None => committed
+                .take(limit)
+                .map(|(id, key)| Selected { id, key: Some(key) })
+                .collect(),
             Some(overlay) => {
+                let committed = committed.map(|(id, _)| id);
                 let staged = overlay
                     .events
                     .iter()
                     .filter(|(_, record)| record.is_due(now))
                     .map(|(id, _)| *id);
-                merge(committed, staged, |id| *id).take(limit).collect()
+                let both = merge(committed, staged, |id| *id);
+                both.take(limit)
+                    .map(|id| Selected { id, key: None })
+                    .collect()
             }
         }
     }
 
     /// Locks the events that are to be fanned out.
-    fn select(&mut self, selection: &Selection) -> Statement<Vec<EventId>> {
+    fn select(&mut self, selection: &Selection) -> Statement<Vec<Selected>> {
         match selection {
             Selection::Due { limit } => {
-                let mut ids = self.due_events(*limit);
+                let due = self.due_events(*limit);
                 if self.overlay.is_some() {
-                    for id in &ids {
-                        self.lock_event(*id, LockMode::SkipLocked)?;
+                    for selected in &due {
+                        self.lock_event(selected.id, LockMode::SkipLocked)?;
                     }
                 }
-                ids.dedup();
-                Ok(ids)
+                Ok(due)
             }
             Selection::Claimed(claimed) => {
                 for (id, _) in claimed {
                     self.lock_event(*id, LockMode::Wait)?;
                 }
-                let mut ids: Vec<_> = claimed
+                let mut held: Vec<_> = claimed
                     .iter()
                     .filter(|(id, attempt)| {
                         self.event(*id)
@@ -156,26 +182,54 @@ impl Scope<'_> {
                     })
                     .map(|(id, _)| *id)
                     .collect();
-                ids.sort_unstable();
-                ids.dedup();
-                Ok(ids)
+                held.sort_unstable();
+                held.dedup();
+                let is_direct = self.overlay.is_none();
+                let key = |id| self.state.events.by_id.get(id).filter(|_| is_direct);
+                Ok(held
+                    .iter()
+                    .map(|id| Selected {
+                        id: *id,
+                        key: key(id),
+                    })
+                    .collect())
             }
         }
     }
 
-    fn expect_births(&self, event: &Arc<Event>, matches: &Arc<[Match]>, births: &mut Vec<Birth>) {
-        let existing = self.requests_of_event(event.id);
-        for (index, wanted) in matches.iter().enumerate() {
+    /// Marks an event as processed.
+    fn process_event(&mut self, id: EventId, key: Option<usize>) -> Option<Arc<Event>> {
+        let now = self.now;
+        let process = |record: &mut EventRecord| {
+            record.process(now);
+            Arc::clone(&record.event)
+        };
+        match key {
+            Some(key) => self
+                .state
+                .events
+                .update(key, now, |row| process(&mut row.record)),
+            None => self.update_event(id, process),
+        }
+    }
+
+    fn expect_births(&self, parent: &Parent, number: usize, births: &mut Vec<Birth>) {
+        let row = parent.key.and_then(|key| self.state.events.rows.get(key));
+        let existing = match row {
+            Some(row) if row.first_request.is_none() => Vec::new(),
+            _ => self.requests_of_event(parent.event.id),
+        };
+        for (index, wanted) in parent.matches.iter().enumerate() {
             let has_handler = |id: &HandlerRequestId| {
                 self.request(*id)
                     .is_some_and(|request| request.handler == wanted.handler)
             };
             if !existing.iter().any(has_handler) {
+                let id = HandlerRequestId::combine(parent.event.id, wanted.hash);
                 births.push(Birth {
                     priority: wanted.priority,
-                    id: HandlerRequestId::combine(event.id, wanted.hash),
-                    event: Arc::clone(event),
-                    matches: Arc::clone(matches),
+                    id,
+                    parent: number,
                     index,
                 });
             }
@@ -185,20 +239,27 @@ impl Scope<'_> {
     /// Stores new requests, the most urgent first, and answers those that were born leased.
     fn give_birth(
         &mut self,
-        mut births: Vec<Birth>,
+        parents: &[Parent],
+        births: Vec<Birth>,
         offer: Option<&LeaseOffer>,
     ) -> Vec<ClaimedRequest> {
-        births.sort_unstable_by_key(|birth| (birth.priority, birth.id));
         let mut offer = offer.map(|offer| self.open_offer(offer));
         let mut leased = Vec::with_capacity(if offer.is_some() { births.len() } else { 0 });
         for Birth {
             priority,
             id,
-            event,
-            matches,
+            parent,
             index,
         } in births
         {
+            let Some(Parent {
+                event,
+                key,
+                matches,
+            }) = parents.get(parent)
+            else {
+                continue;
+            };
             let Some(wanted) = matches.get(index) else {
                 continue;
             };
@@ -216,18 +277,15 @@ impl Scope<'_> {
                 && offer.take(priority, wanted.queue)
             {
                 request.attempt += 1;
-                request.lease = Some(Lease {
-                    owner: offer.offer.owner,
-                    until: later(self.now, offer.offer.lease),
-                });
-                leased.push(claimed_request(&request, Arc::clone(&event)));
+                request.lease = Some(offer.lease);
+                leased.push(claimed_request(&request, Arc::clone(event)));
             }
-            self.insert_request(wanted.queue, request, &event);
+            self.insert_request(wanted.queue, request, event, *key);
         }
         leased
     }
 
-    fn open_offer<'o>(&mut self, offer: &'o LeaseOffer) -> Offer<'o> {
+    fn open_offer(&mut self, offer: &LeaseOffer) -> Offer {
         let mut rooms = HashMap::with_capacity(offer.handlers.len());
         let mut backlog = None;
         for handler in offer.handlers.iter().filter(|handler| handler.room > 0) {
@@ -236,8 +294,12 @@ impl Scope<'_> {
             let best = self.best_ready(&handler.handler);
             backlog = backlog.into_iter().chain(best).min();
         }
+        let lease = Lease {
+            owner: offer.owner,
+            until: later(self.now, offer.lease),
+        };
         Offer {
-            offer,
+            lease,
             left: offer.limit,
             rooms,
             backlog,
@@ -264,7 +326,7 @@ impl Scope<'_> {
             })
             .map(|request| request.priority);
         committed
-            .map(|(priority, _)| *priority)
+            .map(|((priority, _), _)| priority)
             .into_iter()
             .chain(staged)
             .min()

@@ -3,7 +3,7 @@
 //!
 //! How it is built, from the bottom up:
 //!
-//! - [`slab`], [`merge`] — plain containers.
+//! - [`slab`], [`run_map`], [`merge`] — plain containers.
 //! - [`event_table`], [`request_table`], [`registration_table`] — the committed rows with their
 //!   indexes. Rows that a transaction has locked are in no index that claims read, so they cost
 //!   claims nothing.
@@ -35,6 +35,7 @@ mod registration_repository;
 mod registration_table;
 mod request_repository;
 mod request_table;
+mod run_map;
 mod scope;
 mod settle;
 mod slab;

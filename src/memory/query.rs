@@ -5,7 +5,9 @@ use std::{
     ops::Bound,
 };
 
-use super::{event_table::EventRecord, merge::merge, overlay::StagedRequest, scope::Scope};
+use super::{
+    event_table::EventRecord, merge::merge, overlay::StagedRequest, run_map::RunMap, scope::Scope,
+};
 use crate::{
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest, RequestState},
@@ -29,7 +31,7 @@ impl<'a> From<&'a StagedRequest> for RequestView<'a> {
     }
 }
 
-type RequestIndex = BTreeMap<HandlerRequestId, usize>;
+type RequestIndex = RunMap<HandlerRequestId>;
 
 impl Scope<'_> {
     pub(super) fn count_unprocessed(&self) -> u64 {
@@ -101,7 +103,7 @@ impl Scope<'_> {
 
     fn committed_events<'a>(
         &'a self,
-        index: &'a BTreeMap<EventId, usize>,
+        index: &'a RunMap<EventId>,
         after: Option<EventId>,
     ) -> impl Iterator<Item = &'a EventRecord> {
         let staged = self
@@ -110,12 +112,9 @@ impl Scope<'_> {
             .map(|overlay| &overlay.events)
             .filter(|events| !events.is_empty());
         index
-            .range((
-                after.map_or(Bound::Unbounded, Bound::Excluded),
-                Bound::Unbounded,
-            ))
-            .filter(move |(id, _)| staged.is_none_or(|events| !events.contains_key(*id)))
-            .filter_map(|(_, key)| self.state.events.rows.get(*key))
+            .after(after)
+            .filter(move |(id, _)| staged.is_none_or(|events| !events.contains_key(id)))
+            .filter_map(|(_, key)| self.state.events.rows.get(key))
             .map(|row| &row.record)
     }
 
@@ -314,10 +313,10 @@ impl Scope<'_> {
             .map(|overlay| &overlay.requests)
             .filter(|requests| !requests.is_empty());
         let committed = index
-            .range(range)
-            .filter(move |(id, _)| own.is_none_or(|requests| !requests.contains_key(*id)))
+            .after(after)
+            .filter(move |(id, _)| own.is_none_or(|requests| !requests.contains_key(id)))
             .filter_map(|(_, key)| {
-                let row = self.state.requests.rows.get(*key)?;
+                let row = self.state.requests.rows.get(key)?;
                 let event = self.state.events.rows.get(row.event)?;
                 Some(RequestView {
                     request: &row.request,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use super::slab::Slab;
+use super::{run_map::RunMap, slab::Slab};
 use crate::{
     id::HandlerRequestId,
     model::{HandlerRequest, Priority},
@@ -71,9 +71,9 @@ pub(super) struct Queue {
     /// How many requests have not ended, in whosever hands.
     pub(super) open: u64,
     /// Claimable in this order.
-    pub(super) ready: BTreeSet<(Priority, HandlerRequestId)>,
+    pub(super) ready: RunMap<(Priority, HandlerRequestId)>,
     /// Under suspicion, claimable one by one in this order.
-    pub(super) suspects: BTreeSet<(Priority, HandlerRequestId)>,
+    pub(super) suspects: RunMap<(Priority, HandlerRequestId)>,
     backing_off: BTreeSet<(DateTime<Utc>, usize)>,
 }
 
@@ -92,12 +92,12 @@ pub(super) struct Counts {
 /// All handler requests.
 pub(super) struct RequestTable {
     pub(super) rows: Slab<RequestRow>,
-    pub(super) by_id: BTreeMap<HandlerRequestId, usize>,
-    pub(super) open: BTreeMap<HandlerRequestId, usize>,
-    pub(super) dead: BTreeMap<HandlerRequestId, usize>,
+    pub(super) by_id: RunMap<HandlerRequestId>,
+    pub(super) open: RunMap<HandlerRequestId>,
+    pub(super) dead: RunMap<HandlerRequestId>,
     pub(super) dead_by_event_name: BTreeMap<Name, u64>,
     pub(super) dead_by_handler: BTreeMap<Name, u64>,
-    pub(super) leased: BTreeSet<(DateTime<Utc>, usize)>,
+    pub(super) leased: RunMap<(DateTime<Utc>, usize)>,
     pub(super) counts: Counts,
     queues: Vec<Queue>,
     queue_by_handler: HashMap<Name, usize>,
@@ -107,12 +107,12 @@ impl RequestTable {
     pub(super) fn new() -> Self {
         Self {
             rows: Slab::new(),
-            by_id: BTreeMap::new(),
-            open: BTreeMap::new(),
-            dead: BTreeMap::new(),
+            by_id: RunMap::new(),
+            open: RunMap::new(),
+            dead: RunMap::new(),
             dead_by_event_name: BTreeMap::new(),
             dead_by_handler: BTreeMap::new(),
-            leased: BTreeSet::new(),
+            leased: RunMap::new(),
             counts: Counts::default(),
             queues: Vec::new(),
             queue_by_handler: HashMap::new(),
@@ -120,7 +120,7 @@ impl RequestTable {
     }
 
     pub(super) fn find(&self, id: HandlerRequestId) -> Option<&RequestRow> {
-        self.rows.get(*self.by_id.get(&id)?)
+        self.rows.get(self.by_id.get(&id)?)
     }
 
     /// The key of a handler's queue, which is made if there is none.
@@ -132,8 +132,8 @@ impl RequestTable {
         self.queues.push(Queue {
             handler: handler.clone(),
             open: 0,
-            ready: BTreeSet::new(),
-            suspects: BTreeSet::new(),
+            ready: RunMap::new(),
+            suspects: RunMap::new(),
             backing_off: BTreeSet::new(),
         });
         self.queue_by_handler.insert(handler.clone(), key);
@@ -167,20 +167,17 @@ impl RequestTable {
         next_of_event: Option<usize>,
         now: DateTime<Utc>,
     ) -> Option<usize> {
-        let std::collections::btree_map::Entry::Vacant(vacant) = self.by_id.entry(request.id)
-        else {
+        if !self.by_id.insert(request.id, self.rows.len()) {
             return None;
-        };
-        let row = RequestRow {
+        }
+        let key = self.rows.push(RequestRow {
             request,
             event,
             next_of_event,
             locked: false,
             queue,
             place: Place::Nowhere,
-        };
-        let key = self.rows.push(row);
-        vacant.insert(key);
+        });
         self.begin(key, false);
         self.enter(key, now);
         Some(key)
@@ -256,13 +253,13 @@ impl RequestTable {
         let id = row.request.id;
         match std::mem::replace(&mut row.place, Place::Nowhere) {
             Place::Nowhere => {}
-            Place::Ready(priority) => drop(queue.ready.remove(&(priority, id))),
-            Place::Suspect(priority) => drop(queue.suspects.remove(&(priority, id))),
+            Place::Ready(priority) => queue.ready.remove(&(priority, id)),
+            Place::Suspect(priority) => queue.suspects.remove(&(priority, id)),
             Place::BackingOff(until) => {
                 queue.backing_off.remove(&(until, key));
                 self.counts.backing_off -= 1;
             }
-            Place::Leased(until) => drop(self.leased.remove(&(until, key))),
+            Place::Leased(until) => self.leased.remove(&(until, key)),
         }
     }
 
@@ -286,13 +283,13 @@ impl RequestTable {
         };
         match row.place {
             Place::Nowhere => {}
-            Place::Ready(priority) => drop(queue.ready.insert((priority, request.id))),
-            Place::Suspect(priority) => drop(queue.suspects.insert((priority, request.id))),
+            Place::Ready(priority) => drop(queue.ready.insert((priority, request.id), key)),
+            Place::Suspect(priority) => drop(queue.suspects.insert((priority, request.id), key)),
             Place::BackingOff(until) => {
                 queue.backing_off.insert((until, key));
                 self.counts.backing_off += 1;
             }
-            Place::Leased(until) => drop(self.leased.insert((until, key))),
+            Place::Leased(until) => drop(self.leased.insert((until, key), key)),
         }
     }
 

@@ -48,7 +48,7 @@ pub(super) enum Stop {
 }
 
 /// What a statement answers.
-pub(super) type Statement<T> = std::result::Result<T, Stop>;
+pub(super) type Statement<T> = Result<T, Stop>;
 
 /// One statement's view.
 pub(super) struct Scope<'s> {
@@ -110,7 +110,7 @@ impl Scope<'_> {
         {
             return Ok(true);
         }
-        let Some(key) = self.state.events.by_id.get(&id).copied() else {
+        let Some(key) = self.state.events.by_id.get(&id) else {
             return Ok(false);
         };
         let Some(row) = self.state.events.rows.get(key) else {
@@ -136,7 +136,7 @@ impl Scope<'_> {
 
     /// Locks an event's id before it is raised, if there is no such event.
     pub(super) fn reserve_event(&mut self, id: EventId) -> Statement<()> {
-        if self.state.events.by_id.contains_key(&id) {
+        if self.state.events.by_id.get(&id).is_some() {
             return Ok(());
         }
         let transaction = self.overlay.as_ref().map(|overlay| overlay.transaction);
@@ -163,7 +163,7 @@ impl Scope<'_> {
         {
             return Ok(true);
         }
-        let Some(key) = self.state.requests.by_id.get(&id).copied() else {
+        let Some(key) = self.state.requests.by_id.get(&id) else {
             return Ok(false);
         };
         let Some(row) = self.state.requests.rows.get(key) else {
@@ -258,7 +258,7 @@ impl Scope<'_> {
         if let Some(overlay) = self.overlay.as_mut() {
             return overlay.events.get_mut(&id).map(change);
         }
-        let key = self.state.events.by_id.get(&id).copied()?;
+        let key = self.state.events.by_id.get(&id)?;
         self.state
             .events
             .update(key, self.now, |row| change(&mut row.record))
@@ -279,7 +279,7 @@ impl Scope<'_> {
         let (answer, is_ready) = match self.overlay.as_mut() {
             Some(overlay) => transition(&mut overlay.requests.get_mut(&id)?.request),
             None => {
-                let key = self.state.requests.by_id.get(&id).copied()?;
+                let key = self.state.requests.by_id.get(&id)?;
                 self.state
                     .requests
                     .update(key, now, |row| transition(&mut row.request))?
@@ -300,7 +300,7 @@ impl Scope<'_> {
                 .is_some(),
             Some(overlay) => {
                 let is_new = !overlay.events.contains_key(&event.id)
-                    && !self.state.events.by_id.contains_key(&event.id);
+                    && self.state.events.by_id.get(&event.id).is_none();
                 if is_new {
                     overlay.events.insert(event.id, record());
                 }
@@ -315,45 +315,37 @@ impl Scope<'_> {
         }
     }
 
-    /// Stores a request of an event that is locked, or that this transaction has raised.
+    /// Stores a request of an event that is locked, or that this transaction has raised; `key` is
+    /// that of the event's row, if the request is written directly.
     pub(super) fn insert_request(
         &mut self,
         queue: usize,
         request: HandlerRequest,
         event: &Arc<Event>,
+        key: Option<usize>,
     ) {
         self.effects.ready |= request.lease.is_none();
-        match self.overlay.as_mut() {
-            Some(overlay) => {
-                overlay
-                    .made
-                    .entry(request.event_id)
-                    .or_default()
-                    .push(request.id);
-                overlay.requests.insert(
-                    request.id,
-                    StagedRequest {
-                        request,
-                        event: Arc::clone(event),
-                    },
-                );
-            }
-            None => {
-                let Some(event) = self.state.events.by_id.get(&request.event_id).copied() else {
-                    return;
-                };
-                let Some(row) = self.state.events.rows.get_mut(event) else {
-                    return;
-                };
-                let inserted = self.state.requests.insert_into(
-                    queue,
+        if let Some(overlay) = self.overlay.as_mut() {
+            overlay
+                .made
+                .entry(request.event_id)
+                .or_default()
+                .push(request.id);
+            overlay.requests.insert(
+                request.id,
+                StagedRequest {
                     request,
-                    event,
-                    row.first_request,
-                    self.now,
-                );
-                row.first_request = inserted.or(row.first_request);
-            }
+                    event: Arc::clone(event),
+                },
+            );
+        } else if let Some(key) = key
+            && let Some(row) = self.state.events.rows.get_mut(key)
+        {
+            let inserted =
+                self.state
+                    .requests
+                    .insert_into(queue, request, key, row.first_request, self.now);
+            row.first_request = inserted.or(row.first_request);
         }
     }
 

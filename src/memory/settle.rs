@@ -131,14 +131,15 @@ impl Scope<'_> {
             .requests
             .leased
             .iter()
+            .map(|(lease, _)| lease)
             .take_while(|(until, _)| *until <= now);
         let committed = committed
             .filter_map(|(until, key)| {
                 self.state
                     .requests
                     .rows
-                    .get(*key)
-                    .map(|row| (*until, row.request.id))
+                    .get(key)
+                    .map(|row| (until, row.request.id))
             })
             .take(limit);
         let staged = self

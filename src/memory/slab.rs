@@ -13,21 +13,24 @@ impl<T> Slab<T> {
         Self { chunks: Vec::new() }
     }
 
+    /// How many rows there are: the key of the next one.
+    pub(super) fn len(&self) -> usize {
+        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        self.chunks.last().map_or(0, |last| full + last.len())
+    }
+
     /// Appends a row and answers its key.
     pub(super) fn push(&mut self, row: T) -> usize {
-        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        let key = self.len();
         match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => {
-                chunk.push(row);
-                full + chunk.len() - 1
-            }
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(row),
             _ => {
                 let mut chunk = Vec::with_capacity(CHUNK);
                 chunk.push(row);
                 self.chunks.push(chunk);
-                (self.chunks.len() - 1) * CHUNK
             }
         }
+        key
     }
 
     pub(super) fn get(&self, key: usize) -> Option<&T> {

@@ -1,0 +1,307 @@
+//! Leases: renewed, handed back, and taken back when they ran out.
+
+use std::time::Duration;
+
+use super::{
+    Target,
+    kit::{ALL, BACKOFF, Kit, LEASE},
+};
+use crate::{
+    id::{HandlerRequestId, LeaseOwner},
+    model::{Backoff, Outcome, RequestState, Rescue},
+    store::{ClaimedRequest, Renewal, RescueLost, Settled},
+};
+
+/// A lease that is renewed does not run out.
+pub async fn a_renewed_lease_lives_on(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let request = kit.executing("h").await;
+    for _ in 0..5 {
+        kit.pass(LEASE * 2 / 3).await;
+        assert_eq!(renew(&kit, &[fence(&request)]).await, []);
+        assert_eq!(kit.rescue().await, []);
+    }
+    let after = kit.find(request.id).await;
+    assert_eq!(
+        (after.attempt, after.lease.unwrap().owner),
+        (request.attempt, kit.owner)
+    );
+    assert_eq!(kit.lose_all().await.len(), 1);
+}
+
+/// A renewal begins from now, also when it shortens the lease.
+pub async fn a_renewal_counts_from_now(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let request = kit.executing("h").await;
+    let renewal = Renewal {
+        owner: kit.owner,
+        lease: Duration::from_secs(60),
+        requests: vec![fence(&request)],
+    };
+    let mut renewer = kit.store.lease_renewer().await.unwrap();
+    assert_eq!(renewer.renew(&renewal).await.unwrap(), []);
+    kit.pass(Duration::from_secs(61)).await;
+    assert_eq!(kit.rescue().await.len(), 1);
+}
+
+/// An expired lease that nobody took is renewed.
+pub async fn an_expired_lease_that_nobody_took_is_renewed(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let request = kit.executing("h").await;
+    kit.pass(LEASE * 2).await;
+    assert_eq!(renew(&kit, &[fence(&request)]).await, []);
+    assert_eq!(kit.rescue().await, []);
+}
+
+/// What was settled, canceled, rescued, handed back or is somebody else's is told as lost.
+pub async fn lost_leases_are_told(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let [held, settled, canceled, handed_back, wrong] = {
+        kit.pending("h", 5).await;
+        <[ClaimedRequest; 5]>::try_from(kit.claim(&["h"], ALL).await).unwrap()
+    };
+    kit.settle(&settled, Outcome::Completed).await;
+    kit.cancel(canceled.id).await;
+    let mut session = kit.session().await;
+    session
+        .handler_requests()
+        .hand_back(kit.owner, &[fence(&handed_back)])
+        .await
+        .unwrap();
+    let unknown = HandlerRequestId::from_uuid(uuid::Uuid::from_u128(9));
+    let fences = [
+        fence(&held),
+        fence(&settled),
+        fence(&canceled),
+        fence(&handed_back),
+        (wrong.id, wrong.attempt + 1),
+        (unknown, 1),
+    ];
+    let mut expected = [settled.id, canceled.id, handed_back.id, wrong.id, unknown];
+    let mut lost = renew(&kit, &fences).await;
+    expected.sort_unstable();
+    lost.sort_unstable();
+    assert_eq!(lost, expected);
+    let stranger = Renewal {
+        owner: LeaseOwner::new(),
+        lease: LEASE * 9,
+        requests: vec![fence(&held)],
+    };
+    let mut renewer = kit.store.lease_renewer().await.unwrap();
+    assert_eq!(renewer.renew(&stranger).await.unwrap(), [held.id]);
+    assert_eq!(
+        kit.lose_all().await.len(),
+        2,
+        "nobody's lease was made longer"
+    );
+    assert_eq!(renew(&kit, &[fence(&held)]).await, [held.id]);
+}
+
+/// A lease that runs is nobody's to take; one that ran out is, and counts no error.
+pub async fn only_lost_requests_are_rescued(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let request = kit.executing("h").await;
+    assert_eq!(kit.rescue().await, []);
+    kit.pass(LEASE - Duration::from_secs(60)).await;
+    assert_eq!(kit.rescue().await, []);
+    kit.pass(Duration::from_secs(60)).await;
+    let rescued = kit.rescue().await;
+    let [rescued] = &rescued[..] else {
+        panic!("one request is lost")
+    };
+    assert_eq!(
+        (rescued.id, rescued.owner, rescued.event_id),
+        (request.id, kit.owner, request.event.id)
+    );
+    assert_eq!(
+        (&*rescued.handler, &rescued.event_name),
+        ("h", &request.event.name)
+    );
+    assert_eq!(
+        (rescued.errors, rescued.rescues, rescued.rescue),
+        (0, 1, Rescue::Ready)
+    );
+    let after = kit.find(request.id).await;
+    assert_eq!(
+        (after.attempt, after.rescues, after.errors),
+        (request.attempt + 1, 1, 0)
+    );
+    assert_eq!((after.lease, after.last_errors.len()), (None, 0));
+    assert_eq!(kit.state(after.id).await, RequestState::Pending);
+    assert_eq!(kit.rescue().await, []);
+    assert_eq!(kit.claim_one("h").await.rescues, 1);
+}
+
+/// The limit bounds a rescue; the rest comes with the next.
+pub async fn a_limit_bounds_a_rescue(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.pending("h", 5).await;
+    kit.claim(&["h"], ALL).await;
+    kit.pass(LEASE * 2).await;
+    let mut session = kit.session().await;
+    let mut ids = Vec::new();
+    for expected in [2, 2, 1, 0] {
+        let rescue = RescueLost {
+            limit: 2,
+            backoff: Backoff::default(),
+        };
+        let rescued = session.handler_requests().rescue(&rescue).await.unwrap();
+        assert_eq!(rescued.len(), expected);
+        ids.extend(rescued.into_iter().map(|request| request.id));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 5);
+}
+
+/// A request under suspicion counts an error at each rescue, backs off, and dies in the end.
+pub async fn a_suspect_counts_errors_and_dies(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let id = kit.suspect("h").await;
+    for errors in 1..=5 {
+        let mut session = kit.session().await;
+        let claim = kit.claim_of(&["h"], 1);
+        let suspect = session
+            .handler_requests()
+            .claim_suspect(&claim)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((suspect.id, suspect.errors), (id, errors - 1));
+        let rescued = kit.lose_all().await;
+        let expected = if errors == 5 {
+            Rescue::Dead
+        } else {
+            Rescue::BackedOff
+        };
+        assert_eq!((rescued[0].errors, rescued[0].rescue), (errors, expected));
+        let after = kit.find(id).await;
+        assert_eq!(
+            (after.errors, after.rescues, after.executions),
+            (errors, errors + 3, errors)
+        );
+        assert!(
+            after
+                .last_errors
+                .last()
+                .unwrap()
+                .message
+                .starts_with("worker lost")
+        );
+        if errors < 5 {
+            assert_eq!(kit.state(id).await, RequestState::BackingOff);
+            let early = session
+                .handler_requests()
+                .claim_suspect(&claim)
+                .await
+                .unwrap();
+            assert_eq!(early, None);
+            kit.pass(BACKOFF).await;
+        }
+    }
+    assert_eq!(kit.state(id).await, RequestState::Dead);
+    kit.reexecute(id).await;
+    let after = kit.find(id).await;
+    assert_eq!(
+        (after.errors, after.rescues),
+        (0, 8),
+        "it stays under suspicion"
+    );
+}
+
+/// A request that is handed back can be claimed at once, and has lost nothing.
+pub async fn a_hand_back_costs_nothing(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let request = kit.executing("h").await;
+    let mut session = kit.session().await;
+    let fences = [fence(&request), fence(&request), (request.id, 0)];
+    let answers = session
+        .handler_requests()
+        .hand_back(kit.owner, &fences)
+        .await
+        .unwrap();
+    assert_eq!(
+        answers,
+        [Settled::Applied, Settled::Fenced, Settled::Fenced]
+    );
+    let after = kit.find(request.id).await;
+    assert_eq!(
+        (after.attempt, after.errors, after.executions),
+        (request.attempt + 1, 0, 0)
+    );
+    assert_eq!(
+        (after.lease, after.backoff_until, after.rescues),
+        (None, None, 0)
+    );
+    assert_eq!(kit.claim_one("h").await.id, request.id);
+}
+
+/// Nobody hands back what is somebody else's, or has ended.
+pub async fn a_hand_back_is_fenced(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.pending("h", 2).await;
+    let claimed = kit.claim(&["h"], ALL).await;
+    kit.settle(&claimed[1], Outcome::Completed).await;
+    let mut session = kit.session().await;
+    let stranger = LeaseOwner::new();
+    let answers = session
+        .handler_requests()
+        .hand_back(stranger, &[fence(&claimed[0])])
+        .await;
+    assert_eq!(answers.unwrap(), [Settled::Fenced]);
+    let answers = session
+        .handler_requests()
+        .hand_back(kit.owner, &[fence(&claimed[1])])
+        .await;
+    assert_eq!(answers.unwrap(), [Settled::Fenced]);
+    assert_eq!(kit.state(claimed[0].id).await, RequestState::Executing);
+    assert_eq!(kit.state(claimed[1].id).await, RequestState::Completed);
+}
+
+/// Concurrent rescuers take each lost request once.
+pub async fn concurrent_rescuers_take_each_request_once(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.pending("h", 100).await;
+    kit.claim(&["h"], ALL).await;
+    kit.pass(LEASE * 2).await;
+    let rescuers: Vec<_> = (0..6)
+        .map(|_| {
+            let store = kit.target.store();
+            tokio::spawn(async move {
+                let rescue = RescueLost {
+                    limit: 7,
+                    backoff: Backoff::default(),
+                };
+                let mut session = store.session().await.unwrap();
+                let mut count = 0;
+                loop {
+                    let rescued = session.handler_requests().rescue(&rescue).await.unwrap();
+                    if rescued.is_empty() {
+                        return count;
+                    }
+                    assert!(rescued.iter().all(|request| request.rescues == 1));
+                    count += rescued.len();
+                }
+            })
+        })
+        .collect();
+    let mut count = 0;
+    for rescuer in rescuers {
+        count += rescuer.await.unwrap();
+    }
+    assert_eq!(count, 100);
+}
+
+fn fence(request: &ClaimedRequest) -> (HandlerRequestId, u64) {
+    (request.id, request.attempt)
+}
+
+async fn renew(kit: &Kit<'_>, requests: &[(HandlerRequestId, u64)]) -> Vec<HandlerRequestId> {
+    let renewal = Renewal {
+        owner: kit.owner,
+        lease: LEASE,
+        requests: requests.to_vec(),
+    };
+    let mut renewer = kit.store.lease_renewer().await.unwrap();
+    renewer.renew(&renewal).await.unwrap()
+}

@@ -1,0 +1,275 @@
+//! The conformance suite: what every store must do, as public async functions over
+//! [`Storer`], one per case.
+//!
+//! Whoever writes a store makes it a [`Target`] and expands the suite in a test file with
+//! [`conformance_tests!`](crate::conformance_tests), which makes one named test per case:
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use tidings::{ManualClock, MemoryStore, conformance::Target, store::Storer};
+//!
+//! struct Memory { store: MemoryStore, clock: ManualClock }
+//!
+//! #[async_trait::async_trait]
+//! impl Target for Memory {
+//!     fn store(&self) -> Arc<dyn Storer> {
+//!         Arc::new(self.store.clone())
+//!     }
+//!
+//!     async fn pass_time(&self, time: Duration) {
+//!         self.clock.advance(time);
+//!     }
+//! }
+//!
+//! async fn memory() -> Memory {
+//!     let clock = ManualClock::default();
+//!     Memory { store: MemoryStore::with_clock(clock.clone()), clock }
+//! }
+//!
+//! tidings::conformance_tests!(memory().await);
+//! # fn main() {}
+//! ```
+//!
+//! The tests are named by module and case, run on a runtime with several threads, and need `tokio`
+//! with its macros. What stores may differ in is in their
+//! [`Capabilities`](crate::store::Capabilities); no case is left out for any store.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a case fails by panicking, as tests do"
+)]
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use crate::store::Storer;
+
+pub mod claims;
+pub mod events;
+pub mod fan_outs;
+mod kit;
+pub mod leases;
+pub mod operations;
+pub mod queries;
+pub mod registrations;
+pub mod settlements;
+pub mod signals;
+pub mod transactions;
+
+/// A store under test, fresh and empty, with no other user.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// The store; always the same one.
+    fn store(&self) -> Arc<dyn Storer>;
+
+    /// Lets at least this much time pass for the store: moves its clock on or, where that is the
+    /// database's, moves every stored time back. Cases call it only while no transaction is open,
+    /// and compare no time from before a call with one from after it.
+    async fn pass_time(&self, time: Duration);
+}
+
+/// Makes a test of every case of the [conformance suite](crate::conformance). The argument is an
+/// expression that makes a fresh [`Target`](crate::conformance::Target); it may await.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($target:expr) => {
+        $crate::conformance::conformance_cases! { expand $target; }
+    };
+    (expand $target:expr; $($module:ident { $($case:ident)* })*) => {
+        $(
+            mod $module {
+                #[allow(unused_imports, reason = "the target may need nothing from outside")]
+                use super::*;
+
+                $(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $case() {
+                        let target = $target;
+                        $crate::conformance::$module::$case(&target).await;
+                    }
+                )*
+            }
+        )*
+    };
+}
+
+/// The list of all cases; calls [`conformance_tests!`](crate::conformance_tests).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_cases {
+    (expand $target:expr;) => {
+        $crate::conformance::conformance_tests! { expand $target;
+            claims {
+                requests_come_by_priority_then_id
+                a_claimed_request_tells_what_an_executor_needs
+                limit_and_room_bound_a_claim
+                requests_of_unknown_handlers_are_left_alone
+                only_pending_requests_are_claimed
+                the_next_due_request_is_told
+                rows_that_cannot_run_delay_no_other
+                concurrent_claimers_never_get_the_same_request
+                a_rolled_back_claim_never_happened
+                claims_skip_locked_requests
+                suspects_are_claimed_alone
+                a_claim_of_suspects_takes_no_other
+                a_transaction_claims_what_it_has_made
+            }
+            events {
+                an_event_is_read_back_as_it_was_raised
+                extremes_are_read_back
+                nothing_is_found_in_an_empty_store
+                raising_an_id_again_changes_nothing
+                unprocessed_events_are_counted_and_the_oldest_is_found
+                a_claimed_event_is_nobody_elses
+                only_held_claims_are_fanned_out
+                a_claim_that_ran_out_is_void_once_somebody_else_has_it
+                events_of_a_lost_process_are_due_again
+                a_failed_event_backs_off
+                the_error_of_an_event_is_cut
+                vetoed_and_claimed_events_delay_no_other
+                concurrent_claimers_share_events
+            }
+            fan_outs {
+                an_event_gets_one_request_for_each_handler
+                the_most_specific_pattern_decides
+                names_are_compared_bytewise
+                an_event_that_nobody_wants_is_processed
+                a_limit_leaves_the_rest_for_the_next
+                concurrent_fan_outs_never_double
+                requests_are_born_leased_to_who_offers
+                room_and_limit_bound_what_is_born_leased
+                nothing_is_born_leased_in_front_of_a_backlog
+                a_backlog_that_cannot_run_holds_nothing_up
+                a_large_batch_is_one_call
+            }
+            leases {
+                a_renewed_lease_lives_on
+                a_renewal_counts_from_now
+                an_expired_lease_that_nobody_took_is_renewed
+                lost_leases_are_told
+                only_lost_requests_are_rescued
+                a_limit_bounds_a_rescue
+                a_suspect_counts_errors_and_dies
+                a_hand_back_costs_nothing
+                a_hand_back_is_fenced
+                concurrent_rescuers_take_each_request_once
+            }
+            operations {
+                open_and_dead_requests_can_be_canceled
+                ended_requests_can_be_reexecuted
+                a_backoff_can_be_cleared
+                a_request_that_does_not_exist_is_refused
+                a_canceled_execution_cannot_complete
+                matching_dead_requests_are_reexecuted
+            }
+            queries {
+                events_are_filtered
+                events_are_paged
+                requests_are_filtered
+                only_the_last_error_is_searched
+                requests_are_counted_by_state
+                the_oldest_unexecuted_request_is_found
+                the_dead_are_listed
+                requests_are_paged
+                streams_go_over_everything
+                requests_of_an_event_come_by_handler
+            }
+            registrations {
+                registering_inserts_and_updates
+                fan_out_uses_the_union_of_all_processes
+                new_terms_hold_for_new_requests
+                a_retired_handler_gets_nothing_new
+                absent_handlers_are_found
+                a_rename_takes_open_and_dead_requests_along
+                an_execution_survives_a_rename
+                a_rename_moves_patterns
+                registering_a_renamed_handler_changes_nothing
+                a_rename_cancels_what_would_be_double
+                renames_form_chains
+                a_rename_can_be_undone
+                an_unknown_handler_is_renamed_to_no_effect
+                registrations_are_rolled_back
+            }
+            settlements {
+                success_completes
+                an_error_backs_off
+                the_last_error_kills
+                a_discarded_request_is_dead
+                a_snoozed_request_waits_without_an_error
+                a_handler_cancels_its_request
+                a_veto_counts_no_execution
+                an_endless_backoff_is_no_error
+                kept_errors_are_bounded
+                a_batch_answers_in_its_order
+                the_fence_refuses_strangers_and_repetition
+                a_failure_is_settled_once
+                a_zombie_is_refused_after_a_rescue
+                a_zombie_is_refused_after_a_hand_back
+                a_zombie_is_refused_after_cancel_and_reexecute
+                an_expired_lease_that_nobody_took_settles
+                raised_events_are_stored_with_the_settlement
+                raised_events_of_a_refused_settlement_are_not_stored
+                a_raised_event_that_exists_is_no_error
+                a_rolled_back_settlement_never_happened
+                one_of_two_concurrent_settlements_is_refused
+            }
+            signals {
+                raised_events_are_told_at_the_commit
+                events_raised_with_a_settlement_are_told
+                ready_requests_are_told
+                settled_requests_are_told
+                who_wakes_sees_the_work
+            }
+            transactions {
+                what_is_not_committed_is_seen_inside_only
+                a_transaction_sees_its_own_changes
+                a_dropped_transaction_is_rolled_back
+                the_closure_commits_or_rolls_back
+                a_raiser_raises_in_the_callers_transaction
+                a_raise_waits_for_one_in_flight
+                a_second_writer_waits_and_reads_again
+                a_row_found_for_update_is_locked
+                locked_rows_can_be_skipped
+                a_deadlock_is_a_conflict_for_one
+                concurrent_transactions_lose_no_update
+                a_rename_leaves_no_request_of_the_old_name
+            }
+        }
+    };
+}
+
+// The macros name each other by this module, where they belong.
+#[doc(hidden)]
+pub use {conformance_cases, conformance_tests};
+
+#[cfg(test)]
+mod tests {
+    /// A case that is missing from the list would never run.
+    #[test]
+    fn every_case_is_in_the_list() {
+        let list = include_str!("mod.rs");
+        let modules = [
+            ("claims", include_str!("claims.rs")),
+            ("events", include_str!("events.rs")),
+            ("fan_outs", include_str!("fan_outs.rs")),
+            ("leases", include_str!("leases.rs")),
+            ("operations", include_str!("operations.rs")),
+            ("queries", include_str!("queries.rs")),
+            ("registrations", include_str!("registrations.rs")),
+            ("settlements", include_str!("settlements.rs")),
+            ("signals", include_str!("signals.rs")),
+            ("transactions", include_str!("transactions.rs")),
+        ];
+        for (module, source) in modules {
+            let listed = list.split(&format!("            {module} {{")).nth(1);
+            let listed = listed.and_then(|rest| rest.split('}').next()).unwrap();
+            let listed: Vec<_> = listed.split_whitespace().collect();
+            let cases = source.split("\npub async fn ").skip(1);
+            let cases: Vec<_> = cases.filter_map(|case| case.split('(').next()).collect();
+            assert_eq!(listed, cases, "{module}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! Registrations: their union, their ends, and new names for handlers.
+
+use std::time::Duration;
+
+use super::{
+    Target,
+    kit::{ALL, Kit, failed, registration},
+};
+use crate::{
+    id::HandlerRequestId,
+    model::{Outcome, RegistrationState, RequestState},
+    store::{Renamed, Settled},
+    text::Name,
+};
+
+/// Registering inserts and updates, by pattern and handler.
+pub async fn registering_inserts_and_updates(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("b.*", "h", 1, 1), ("a", "h", 2, 2), ("a", "g", 3, 3)])
+        .await;
+    kit.register(&[("a", "h", 4, 4), ("ä.日本", "g", 5, u32::MAX)])
+        .await;
+    assert_eq!(
+        all(&kit).await,
+        [
+            ("g", "a", 3, 3, RegistrationState::Active),
+            ("g", "ä.日本", 5, u32::MAX, RegistrationState::Active),
+            ("h", "a", 4, 4, RegistrationState::Active),
+            ("h", "b.*", 1, 1, RegistrationState::Active),
+        ]
+        .map(owned)
+    );
+    kit.register(&[]).await;
+}
+
+/// Registrations of different processes add up.
+pub async fn fan_out_uses_the_union_of_all_processes(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("a", "old", 50, 5)]).await;
+    kit.register(&[("a", "new", 50, 5)]).await;
+    kit.raise(&["a"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 2);
+    kit.register(&[("b", "new", 50, 5)]).await;
+    kit.raise(&["a", "b"]).await;
+    let requests: Vec<_> = kit
+        .fan_out()
+        .await
+        .processed
+        .iter()
+        .map(|event| event.requests)
+        .collect();
+    assert_eq!(
+        requests,
+        [2, 1],
+        "what a process does not register again stays"
+    );
+}
+
+/// A change of terms holds for requests that are made from then on.
+pub async fn new_terms_hold_for_new_requests(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let old = kit.pending("h", 1).await[0];
+    kit.register(&[("for.h", "h", 7, 9)]).await;
+    let event = kit.raise(&["for.h"]).await.remove(0);
+    kit.fan_out().await;
+    let new = kit.find(HandlerRequestId::derive(event.id, "h")).await;
+    assert_eq!((new.priority.get(), new.max_errors), (7, 9));
+    let old = kit.find(old).await;
+    assert_eq!((old.priority.get(), old.max_errors), (50, 5));
+}
+
+/// A retired handler gets no new requests and keeps the old ones; registering revives it.
+pub async fn a_retired_handler_gets_nothing_new(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.pending("h", 1).await;
+    kit.register(&[("*", "h", 50, 5), ("*", "i", 50, 5)]).await;
+    let mut session = kit.session().await;
+    assert_eq!(
+        session.registrations().retire(&"h".into()).await.unwrap(),
+        2
+    );
+    assert_eq!(
+        session.registrations().retire(&"h".into()).await.unwrap(),
+        0
+    );
+    assert_eq!(
+        session
+            .registrations()
+            .retire(&"unknown".into())
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(all(&kit).await[0].4, RegistrationState::Retired);
+    kit.raise(&["for.h"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 1);
+    assert_eq!(
+        kit.claim(&["h"], ALL).await.len(),
+        1,
+        "old requests are executed"
+    );
+    kit.register(&[("for.h", "h", 50, 5)]).await;
+    kit.raise(&["for.h", "other"]).await;
+    let requests: Vec<_> = kit
+        .fan_out()
+        .await
+        .processed
+        .iter()
+        .map(|event| event.requests)
+        .collect();
+    assert_eq!(
+        requests,
+        [2, 1],
+        "only what was registered again is active again"
+    );
+}
+
+/// A handler that no process has had for long, and that has work, is absent.
+pub async fn absent_handlers_are_found(target: &dyn Target) {
+    let kit = Kit::new(target);
+    for handler in ["idle", "busy", "alive", "gone", "renewed"] {
+        kit.pending(handler, 2).await;
+    }
+    let claimed = kit.claim(&["idle"], ALL).await;
+    for request in &claimed {
+        kit.settle(request, Outcome::Completed).await;
+    }
+    let request = kit.claim_one("busy").await;
+    kit.settle(&request, Outcome::Completed).await;
+    let hour = Duration::from_secs(3600);
+    kit.pass(hour * 2).await;
+    let mut session = kit.session().await;
+    session
+        .registrations()
+        .retire(&"gone".into())
+        .await
+        .unwrap();
+    session
+        .registrations()
+        .touch(&["alive".into(), "unknown".into()])
+        .await
+        .unwrap();
+    kit.register(&[("for.renewed", "renewed", 50, 5)]).await;
+    let absent = session.registrations().absent(hour).await.unwrap();
+    let [busy] = &absent[..] else {
+        panic!("one handler is absent, not {absent:?}")
+    };
+    assert_eq!((&*busy.handler, busy.open_requests), ("busy", 1));
+    let registered = session.registrations().all().await.unwrap();
+    let its = registered
+        .iter()
+        .find(|registration| registration.handler == "busy")
+        .unwrap();
+    assert_eq!(busy.last_seen_at, its.last_seen_at);
+    assert_eq!(session.registrations().absent(hour * 3).await.unwrap(), []);
+    kit.pass(hour).await;
+    let absent = session.registrations().absent(hour).await.unwrap();
+    let names: Vec<_> = absent.iter().map(|absent| &*absent.handler).collect();
+    assert_eq!(names, ["alive", "busy", "renewed"]);
+}
+
+/// Open and dead requests go by the new name, ended ones stay; nothing is claimed by the old one.
+pub async fn a_rename_takes_open_and_dead_requests_along(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let ids = kit.pending("old", 5).await;
+    let claimed = kit.claim(&["old"], 4).await;
+    kit.settle(&claimed[0], Outcome::Completed).await;
+    kit.settle(
+        &claimed[1],
+        Outcome::Discarded {
+            reason: "no".into(),
+        },
+    )
+    .await;
+    kit.settle(&claimed[2], failed("no")).await;
+    let renamed = rename(&kit, "old", "new").await;
+    assert_eq!((renamed.requests, renamed.superseded), (4, 0));
+    for (index, handler) in ["old", "new", "new", "new", "new"].into_iter().enumerate() {
+        let request = kit.find(ids[index]).await;
+        assert_eq!(request.handler, handler);
+        assert_eq!(
+            request.attempt,
+            u64::from(index < 4),
+            "a rename is no attempt"
+        );
+    }
+    assert_eq!(kit.claim(&["old"], ALL).await, []);
+    assert_eq!(kit.claim(&["new"], ALL).await[0].id, ids[4]);
+    let mut session = kit.session().await;
+    assert_eq!(
+        session
+            .handler_requests()
+            .dead_handler_names()
+            .await
+            .unwrap(),
+        ["new"]
+    );
+    assert_eq!(
+        rename(&kit, "old", "new").await,
+        Renamed::default(),
+        "again changes nothing"
+    );
+}
+
+/// An execution that runs under the old name settles as if nothing had happened.
+pub async fn an_execution_survives_a_rename(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let request = kit.executing("old").await;
+    rename(&kit, "old", "new").await;
+    let stored = kit.find(request.id).await;
+    assert_eq!((&*stored.handler, stored.attempt), ("new", request.attempt));
+    assert_eq!(
+        kit.settle(&request, Outcome::Completed).await,
+        Settled::Applied
+    );
+    assert_eq!(kit.state(request.id).await, RequestState::Completed);
+}
+
+/// The patterns move, unless the new name has them; the old name leads to the new one.
+pub async fn a_rename_moves_patterns(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("a", "old", 1, 1), ("b", "old", 2, 2), ("b", "new", 3, 3)])
+        .await;
+    rename(&kit, "old", "new").await;
+    let renamed = RegistrationState::RenamedTo("new".into());
+    assert_eq!(
+        all(&kit).await,
+        [
+            ("new", "a", 1, 1, RegistrationState::Active),
+            ("new", "b", 3, 3, RegistrationState::Active),
+            ("old", "a", 1, 1, renamed.clone()),
+            ("old", "b", 2, 2, renamed),
+        ]
+        .map(owned)
+    );
+    kit.raise(&["a"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 1);
+    assert_eq!(kit.claim(&["new"], ALL).await.len(), 1);
+}
+
+/// A process of the old version that registers the old name changes nothing, and hears of it.
+pub async fn registering_a_renamed_handler_changes_nothing(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("a", "old", 1, 1)]).await;
+    rename(&kit, "old", "new").await;
+    let before = all(&kit).await;
+    let registrations = [("a", "old", 5, 5), ("z", "old", 5, 5), ("y", "other", 5, 5)]
+        .map(|terms| registration(&terms));
+    let mut session = kit.session().await;
+    let registered = session
+        .registrations()
+        .register(&registrations)
+        .await
+        .unwrap();
+    assert_eq!(registered.renamed, [("old".into(), "new".into())]);
+    let mut after = all(&kit).await;
+    after.retain(|registration| registration.0 != "other");
+    assert_eq!(after, before);
+    kit.raise(&["z", "y"]).await;
+    let requests: Vec<_> = kit
+        .fan_out()
+        .await
+        .processed
+        .iter()
+        .map(|event| event.requests)
+        .collect();
+    assert_eq!(requests, [0, 1]);
+}
+
+/// Where the event has a request of the new name already, the old one is canceled if it is open,
+/// and left if it is dead.
+pub async fn a_rename_cancels_what_would_be_double(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("a", "old", 50, 5), ("a", "new", 50, 5)])
+        .await;
+    let events = kit.raise(&["a", "a"]).await;
+    kit.fan_out().await;
+    let [open, dead] = [0, 1].map(|index: usize| HandlerRequestId::derive(events[index].id, "old"));
+    let claimed = kit.claim(&["old"], ALL).await;
+    for request in &claimed {
+        if request.id == dead {
+            kit.settle(
+                request,
+                Outcome::Discarded {
+                    reason: "no".into(),
+                },
+            )
+            .await;
+        }
+    }
+    let renamed = rename(&kit, "old", "new").await;
+    assert_eq!((renamed.requests, renamed.superseded), (0, 1));
+    let canceled = kit.find(open).await;
+    assert_eq!(&*canceled.handler, "old");
+    assert!(
+        canceled
+            .last_errors
+            .last()
+            .unwrap()
+            .message
+            .contains("superseded")
+    );
+    assert_eq!(kit.state(open).await, RequestState::Canceled);
+    assert_eq!(kit.state(dead).await, RequestState::Dead);
+    assert_eq!(&*kit.find(dead).await.handler, "old");
+    let open_request = claimed.iter().find(|request| request.id == open).unwrap();
+    assert_eq!(
+        kit.settle(open_request, Outcome::Completed).await,
+        Settled::Fenced
+    );
+    assert_eq!(kit.claim(&["new"], ALL).await.len(), 2);
+}
+
+/// Renames follow each other, and the oldest name leads to the newest.
+pub async fn renames_form_chains(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let id = kit.pending("a", 1).await[0];
+    rename(&kit, "a", "b").await;
+    assert_eq!(rename(&kit, "b", "c").await.requests, 1);
+    assert_eq!(&*kit.find(id).await.handler, "c");
+    let mut session = kit.session().await;
+    let registrations =
+        [("for.a", "a", 5, 5), ("for.a", "b", 5, 5)].map(|terms| registration(&terms));
+    let registered = session
+        .registrations()
+        .register(&registrations)
+        .await
+        .unwrap();
+    assert_eq!(
+        registered.renamed,
+        [("a".into(), "c".into()), ("b".into(), "c".into())]
+    );
+    kit.raise(&["for.a"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 1);
+    assert_eq!(kit.claim(&["a", "b"], ALL).await, []);
+    assert_eq!(kit.claim(&["c"], ALL).await.len(), 2);
+}
+
+/// A handler can get its old name back.
+pub async fn a_rename_can_be_undone(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let id = kit.pending("a", 1).await[0];
+    rename(&kit, "a", "b").await;
+    assert_eq!(rename(&kit, "b", "a").await.requests, 1);
+    assert_eq!(&*kit.find(id).await.handler, "a");
+    kit.register(&[("for.a", "a", 50, 5)]).await;
+    kit.raise(&["for.a"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 1);
+    assert_eq!(kit.claim(&["a"], ALL).await.len(), 2);
+    assert_eq!(rename(&kit, "a", "a").await, Renamed::default());
+}
+
+/// A rename of what does not exist changes nothing.
+pub async fn an_unknown_handler_is_renamed_to_no_effect(target: &dyn Target) {
+    let kit = Kit::new(target);
+    assert_eq!(rename(&kit, "unknown", "new").await, Renamed::default());
+    assert_eq!(all(&kit).await, []);
+}
+
+/// Registrations are part of a transaction.
+pub async fn registrations_are_rolled_back(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let id = kit.pending("h", 1).await[0];
+    let before = all(&kit).await;
+    let mut tx = kit.begin().await;
+    let mut registrations = tx.registrations();
+    registrations
+        .register(&[registration(&("*", "i", 5, 5))])
+        .await
+        .unwrap();
+    registrations
+        .rename(&"h".into(), &"j".into())
+        .await
+        .unwrap();
+    registrations.retire(&"i".into()).await.unwrap();
+    assert_eq!(registrations.all().await.unwrap().len(), 3);
+    drop(registrations);
+    tx.rollback().await.unwrap();
+    assert_eq!(all(&kit).await, before);
+    assert_eq!(&*kit.find(id).await.handler, "h");
+    kit.raise(&["for.h"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 1);
+}
+
+type Row = (Name, String, i16, u32, RegistrationState);
+
+fn owned(
+    (handler, pattern, priority, max_errors, state): (&str, &str, i16, u32, RegistrationState),
+) -> Row {
+    (
+        handler.into(),
+        pattern.to_owned(),
+        priority,
+        max_errors,
+        state,
+    )
+}
+
+async fn all(kit: &Kit<'_>) -> Vec<Row> {
+    let mut session = kit.session().await;
+    let all = session.registrations().all().await.unwrap();
+    all.into_iter()
+        .map(|row| {
+            (
+                row.handler,
+                row.pattern.to_string(),
+                row.priority.get(),
+                row.max_errors,
+                row.state,
+            )
+        })
+        .collect()
+}
+
+async fn rename(kit: &Kit<'_>, from: &str, to: &str) -> Renamed {
+    let mut session = kit.session().await;
+    session
+        .registrations()
+        .rename(&from.into(), &to.into())
+        .await
+        .unwrap()
+}
