@@ -356,22 +356,23 @@ impl Inner {
 
     /// Stops everything at once.
     fn stop(&self) {
-        let tasks = {
+        let tasks;
+        {
             let mut state = self.state.lock();
-            if *state == SchedulerState::Stopped {
+            let from = std::mem::replace(&mut *state, SchedulerState::Stopped);
+            if from == SchedulerState::Stopped {
                 return;
             }
-            let tasks = std::mem::take(&mut *self.tasks.lock());
-            // Before anybody can see the end, and flush the last telemetry.
+            tasks = std::mem::take(&mut *self.tasks.lock());
+            // Whoever sees the new state finds it in the metrics, too.
             let telemetry = self.executor.telemetry();
-            telemetry.scheduler_state(Some(*state), Some(SchedulerState::Stopped));
+            telemetry.scheduler_state(Some(from), Some(SchedulerState::Stopped));
+            self.gauges.end();
             if !tasks.is_empty() {
                 let workers = self.executor.settings().workers;
                 telemetry.workers(-i64::try_from(workers).unwrap_or(i64::MAX));
             }
-            *state = SchedulerState::Stopped;
-            tasks
-        };
+        }
         self.executor.stop();
         for task in tasks {
             task.abort();
