@@ -2,10 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, OpenOptions},
     io::{BufRead as _, BufReader, Write as _},
-    path::Path,
-    process::{Child, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Output, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
@@ -17,7 +17,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::program::{demo, errors, finish, stars, webhooks};
+use crate::program::{demo, drain, errors, finish, stars, webhooks};
 
 /// A stop takes no longer.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -187,52 +187,53 @@ fn the_same_signal_twice_in_a_row_is_one_wish() {
 #[test]
 fn a_second_signal_ends_a_demo_that_hangs() {
     let directory = tempfile::tempdir().unwrap();
-    nix::unistd::mkfifo(
-        &directory.path().join("traces.jsonl"),
-        nix::sys::stat::Mode::S_IRWXU,
-    )
+    let input = named_pipe(&directory.path().join("input"));
+    named_pipe(&directory.path().join("traces.jsonl"));
+    let (input, telemetry) = (input.to_str().unwrap(), directory.path().to_str().unwrap());
+    let child = demo([
+        "--input",
+        input,
+        "--skip-bad-lines",
+        "--telemetry",
+        telemetry,
+    ])
+    .spawn()
     .unwrap();
-    let child = demo(["--telemetry", directory.path().to_str().unwrap()])
-        .spawn()
-        .unwrap();
+    // The demo opens its input when it listens for signals, and its telemetry right after.
+    let _input = OpenOptions::new().write(true).open(input).unwrap();
     let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let (ended, end) = mpsc::channel();
     let waiting =
         thread::spawn(move || ended.send(finish(child, Duration::from_secs(60))).unwrap());
-    // It listens for signals from some moment on; until then the first one kills it.
-    assert_eq!(
-        end.recv_timeout(Duration::from_secs(2)).unwrap_err(),
-        RecvTimeoutError::Timeout
-    );
+    assert_hangs(&end);
     kill(id, Signal::SIGINT).unwrap();
-    let after_one = end.recv_timeout(Duration::from_millis(500));
-    assert_eq!(
-        after_one.unwrap_err(),
-        RecvTimeoutError::Timeout,
-        "one signal asks, and does not break off"
-    );
+    assert_hangs(&end);
     kill(id, Signal::SIGINT).unwrap();
     let output = end.recv_timeout(STOP_LIMIT).unwrap();
     assert_eq!(output.status.code(), Some(130));
     waiting.join().unwrap();
 }
 
+fn assert_hangs(end: &mpsc::Receiver<Output>) {
+    let ended = end.recv_timeout(Duration::from_millis(700));
+    assert_eq!(ended.unwrap_err(), RecvTimeoutError::Timeout);
+}
+
+fn named_pipe(path: &Path) -> PathBuf {
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    path.to_owned()
+}
+
 /// A pipe that stays silent: the events never come.
 #[test]
 fn a_signal_while_the_input_is_awaited_ends_a_drain_with_the_code_of_a_broken_off_process() {
-    let arguments = ["--input", "-", "--drain", "--format", "json"];
-    let mut child = demo(arguments).stdin(Stdio::piped()).spawn().unwrap();
-    let stdin = child.stdin.take().unwrap();
-    let id = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let (ended, end) = mpsc::channel();
-    let waiting =
-        thread::spawn(move || ended.send(finish(child, Duration::from_secs(60))).unwrap());
-    assert_eq!(
-        end.recv_timeout(Duration::from_secs(1)).unwrap_err(),
-        RecvTimeoutError::Timeout
-    );
-    kill(id, Signal::SIGTERM).unwrap();
-    let output = end.recv_timeout(STOP_LIMIT).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let input = named_pipe(&directory.path().join("input"));
+    let child = demo(drain(&input)).spawn().unwrap();
+    // The demo opens its input when it listens for signals.
+    let silent = OpenOptions::new().write(true).open(input).unwrap();
+    send(&child, Signal::SIGTERM);
+    let output = finish(child, STOP_LIMIT);
     assert_eq!(output.status.code(), Some(143), "{}", errors(&output));
     assert!(
         errors(&output).contains("nothing was raised"),
@@ -240,8 +241,7 @@ fn a_signal_while_the_input_is_awaited_ends_a_drain_with_the_code_of_a_broken_of
         errors(&output)
     );
     assert!(output.stdout.is_empty());
-    waiting.join().unwrap();
-    drop(stdin);
+    drop(silent);
 }
 
 /// Lines that come and are handled, but never end.

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::Read as _,
     process::{Command, Stdio},
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -30,17 +31,26 @@ fn terminal() -> (Stdio, File) {
     (ends.slave.into(), File::from(ends.master))
 }
 
-/// Everything that a person would see until the program's end.
-fn read(mut screen: File) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut seen = Vec::new();
+/// Everything that a person would see until the program's end; tells when that has `awaited` in it.
+fn read(
+    mut screen: File,
+    awaited: &'static str,
+) -> (mpsc::Receiver<()>, thread::JoinHandle<String>) {
+    let (tell, told) = mpsc::channel();
+    let reading = thread::spawn(move || {
+        let mut seen = String::new();
         let mut chunk = [0; 4096];
         // The end of a terminal is an error on Linux.
         while let Ok(count @ 1..) = screen.read(&mut chunk) {
-            seen.extend_from_slice(&chunk[..count]);
+            seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
+            if seen.contains(awaited) {
+                // Heard the first time; nobody listens after that.
+                let _ = tell.send(());
+            }
         }
-        String::from_utf8_lossy(&seen).into_owned()
-    })
+        seen
+    });
+    (told, reading)
 }
 
 fn on_terminal(command: &mut Command) -> &mut Command {
@@ -53,7 +63,7 @@ fn a_drain_shows_a_bar_on_the_terminal_and_the_numbers_alone_in_the_pipe() {
     let mut command = demo(drain(&webhooks()));
     let child = on_terminal(command.stderr(stderr)).spawn().unwrap();
     drop(command);
-    let seen = read(screen);
+    let (_, seen) = read(screen, "raising");
     let output = finish(child, Duration::from_secs(60));
     let seen = seen.join().unwrap();
     assert!(
@@ -70,9 +80,8 @@ fn the_live_status_updates_in_place_and_the_last_one_stays() {
     let mut command = demo(["--no-telemetry"]);
     let child = on_terminal(command.stdout(stdout)).spawn().unwrap();
     drop(command);
-    let seen = read(screen);
-    // Long enough for several updates, whatever the machine.
-    thread::park_timeout(Duration::from_secs(4));
+    let (shown, seen) = read(screen, "order 3 is placed");
+    shown.recv_timeout(Duration::from_secs(30)).unwrap();
     send(&child, Signal::SIGINT);
     let output = finish(child, Duration::from_secs(10));
     assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
