@@ -79,10 +79,10 @@ impl fmt::Display for Counts {
             notifications,
             untriaged_issues,
         } = self;
-        write!(f, "{commits} commits, {stars} stars, {activity} activity, ")?;
+        write!(f, "commits {commits}, stars {stars}, activity {activity}, ")?;
         write!(
             f,
-            "{notifications} notifications, {untriaged_issues} untriaged issues"
+            "notifications {notifications}, untriaged issues {untriaged_issues}"
         )
     }
 }

@@ -155,11 +155,11 @@ fn the_live_demo_with_an_input_goes_on_after_it_and_stops_when_asked() {
             "--scheduler",
             "cooperative",
         ],
-        |line| line.contains(" 71 activity, 10 notifications"),
+        |line| line.contains(" activity 71, notifications 10,"),
         Signal::SIGTERM,
     );
     assert!(
-        last.contains("2 commits, 1 stars, 71 activity, 10 notifications, 0 untriaged issues"),
+        last.contains("commits 2, stars 1, activity 71, notifications 10, untriaged issues 0"),
         "{last}"
     );
 }
