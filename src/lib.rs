@@ -14,6 +14,7 @@ mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 mod model;
+mod outage;
 mod processor;
 mod raiser;
 mod scheduler;

@@ -54,8 +54,8 @@ impl Scope<'_> {
             .map(|handler| (&handler.handler, handler.room))
             .filter(|(_, room)| *room > 0)
             .collect();
-        for handler in rooms.keys() {
-            self.state.requests.promote(handler, self.now);
+        for handler in &claim.handlers {
+            self.state.requests.promote(&handler.handler, self.now);
         }
         let mut ids = self.best_committed(&rooms, limit, suspects);
         if self.overlay.is_some() {

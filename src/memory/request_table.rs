@@ -97,7 +97,7 @@ pub(super) struct RequestTable {
     pub(super) dead: RunMap<HandlerRequestId>,
     pub(super) dead_by_event_name: BTreeMap<Name, u64>,
     pub(super) dead_by_handler: BTreeMap<Name, u64>,
-    pub(super) leased: RunMap<(DateTime<Utc>, usize)>,
+    pub(super) leased: RunMap<(DateTime<Utc>, HandlerRequestId)>,
     pub(super) counts: Counts,
     queues: Vec<Queue>,
     queue_by_handler: HashMap<Name, usize>,
@@ -259,7 +259,7 @@ impl RequestTable {
                 queue.backing_off.remove(&(until, key));
                 self.counts.backing_off -= 1;
             }
-            Place::Leased(until) => self.leased.remove(&(until, key)),
+            Place::Leased(until) => self.leased.remove(&(until, id)),
         }
     }
 
@@ -289,7 +289,7 @@ impl RequestTable {
                 queue.backing_off.insert((until, key));
                 self.counts.backing_off += 1;
             }
-            Place::Leased(until) => drop(self.leased.insert((until, key), key)),
+            Place::Leased(until) => drop(self.leased.insert((until, request.id), key)),
         }
     }
 

@@ -132,15 +132,7 @@ impl Scope<'_> {
             .leased
             .iter()
             .map(|(lease, _)| lease)
-            .take_while(|(until, _)| *until <= now);
-        let committed = committed
-            .filter_map(|(until, key)| {
-                self.state
-                    .requests
-                    .rows
-                    .get(key)
-                    .map(|row| (until, row.request.id))
-            })
+            .take_while(|(until, _)| *until <= now)
             .take(limit);
         let staged = self
             .overlay

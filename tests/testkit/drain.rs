@@ -266,7 +266,7 @@ async fn the_deadline_tells_what_executes_and_what_backs_off_and_why() {
     assert!(message.contains(") executes, leased to "), "{message}");
     assert!(message.contains(") backs off until "), "{message}");
     assert!(
-        message.contains(", after 1 of 5 errors, the last: error number 1\n"),
+        message.contains(", after 1 of 5 errors, the last: error number 1"),
         "{message}"
     );
 }
