@@ -301,11 +301,13 @@ impl Executor {
             self.find_out_fenced(&batch.settlements, &mut results).await;
         }
         let now = Utc::now();
+        let mut comes_back = false;
         for (index, (settlement, (held, panicked))) in
             batch.settlements.iter().zip(&batch.ends).enumerate()
         {
             let applied = results.get(index) == Some(&Settled::Applied);
             if applied {
+                comes_back |= is_retried(&settlement.outcome);
                 self.telemetry()
                     .request_settled(held.context.request(), &settlement.outcome, now);
             } else {
@@ -321,6 +323,10 @@ impl Executor {
         self.0
             .held
             .remove(batch.ends.iter().map(|(held, _)| key(&held.context)));
+        if comes_back {
+            // The claim that waits does not know of these yet: it would sleep past their backoff.
+            self.store().signals().ready.raise();
+        }
     }
 
     /// After a lost answer, a fence may be that of the settlement itself: the same attempt without
@@ -389,4 +395,9 @@ impl Executor {
         }
         self.0.held.remove(claims.into_iter());
     }
+}
+
+/// Whether the request runs again after this outcome, unless that was its last error.
+const fn is_retried(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { .. } | Outcome::Snoozed { .. })
 }
