@@ -4,16 +4,13 @@ use futures_util::TryStreamExt;
 use serde::Serialize;
 use tidings::{
     RequestState, Result,
-    store::{EventFilter, Page, RequestFilter, Session, Storer},
+    store::{EventFilter, RequestFilter, Session, Storer},
 };
 
 use crate::{
     arguments::Format, failure::Failure, import::Imported, screen::Screen, status::count_in,
     tallies::Counts,
 };
-
-/// Events that are looked at together.
-const PAGE: usize = 500;
 
 /// The numbers; their names are those of the JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -38,7 +35,12 @@ impl Summary {
     pub(crate) async fn read(store: &dyn Storer, tallies: Counts, seconds: f64) -> Result<Self> {
         let mut session = store.session().await?;
         let events = session.events().count(&EventFilter::default()).await?;
-        let events_without_handlers = count_without_handlers(&mut *session).await?;
+        let unwanted = EventFilter {
+            processed: Some(true),
+            has_requests: Some(false),
+            ..EventFilter::default()
+        };
+        let events_without_handlers = session.events().count(&unwanted).await?;
         let handler_requests = session
             .handler_requests()
             .count(&RequestFilter::default())
@@ -102,33 +104,6 @@ impl Summary {
         ];
         rows.map(|(name, value)| format!("{name:<18}{value}"))
             .join("\n")
-    }
-}
-
-/// How many processed events have got no request.
-async fn count_without_handlers(session: &mut dyn Session) -> Result<u64> {
-    let filter = EventFilter {
-        processed: Some(true),
-        ..EventFilter::default()
-    };
-    let mut page = Page::first(PAGE);
-    let mut count = 0;
-    loop {
-        let events = session.events().list(&filter, &page).await?;
-        for stored in &events {
-            if session
-                .handler_requests()
-                .of_event(stored.event.id)
-                .await?
-                .is_empty()
-            {
-                count += 1;
-            }
-        }
-        match events.last() {
-            Some(last) if events.len() == PAGE => page = Page::after(last.event.id, PAGE),
-            _ => return Ok(count),
-        }
     }
 }
 

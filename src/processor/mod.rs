@@ -1,10 +1,11 @@
 //! The processor: fans events out to handler requests. It knows no handler; the store's
 //! registrations say which handlers want an event.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -15,10 +16,11 @@ use crate::{
     settings::Settings,
     store::{
         ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut, LeaseOffer,
-        Selection,
+        ProcessedEvent, Selection,
     },
     store_calls::StoreCalls,
     telemetry::{Round, Telemetry},
+    text::Name,
 };
 
 /// Fans out events. Clones share everything.
@@ -28,6 +30,8 @@ pub(crate) struct Processor {
     settings: Settings,
     /// Who claims events while their hooks run.
     owner: LeaseOwner,
+    /// Names of events that no registration wants and that were warned of.
+    warned: Arc<Mutex<HashSet<Name>>>,
 }
 
 /// Somebody offers to execute what is fanned out; `guard` reserves the room for it.
@@ -62,11 +66,12 @@ const CONCURRENT_HOOKS: usize = 32;
 const MAX_HOOKED_BATCH: usize = 4 * CONCURRENT_HOOKS;
 
 impl Processor {
-    pub(crate) const fn new(calls: StoreCalls, settings: Settings, owner: LeaseOwner) -> Self {
+    pub(crate) fn new(calls: StoreCalls, settings: Settings, owner: LeaseOwner) -> Self {
         Self {
             calls,
             settings,
             owner,
+            warned: Arc::default(),
         }
     }
 
@@ -189,8 +194,20 @@ impl Processor {
         for event in &fanned_out.processed {
             telemetry.event_processed(round, event, now);
             if event.requests == 0 {
-                tracing::warn!(event = %event.id, name = %event.name, "no registration wants this event");
+                self.warn_unwanted(event);
             }
+        }
+    }
+
+    /// Warns once for each name: what nobody wants may come by the thousand.
+    fn warn_unwanted(&self, event: &ProcessedEvent) {
+        /// Names are the application's, so there are few; but nobody promises that.
+        const MOST_NAMES: usize = 1000;
+        let mut warned = self.warned.lock();
+        if warned.len() < MOST_NAMES && warned.insert(event.name.clone()) {
+            tracing::warn!(event = %event.id, name = %event.name, "no registration wants events of this name");
+        } else {
+            tracing::debug!(event = %event.id, name = %event.name, "no registration wants this event");
         }
     }
 
