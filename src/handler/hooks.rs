@@ -30,7 +30,9 @@ impl ProcessContext {
 /// and hooks that take longer than 5 s for one event.
 ///
 /// Hooks of up to 32 events run at the same time. They may run again for an event that has passed:
-/// when its process is lost before the fan-out.
+/// when its process is lost before the fan-out, or when the hooks of its batch take longer than a
+/// lease and another process takes the events meanwhile. A hook that takes a second or more wants a
+/// smaller [batch](crate::SchedulerBuilder::batch_size).
 ///
 /// Implemented for `async` functions and closures of a [`ProcessContext`].
 #[async_trait]
