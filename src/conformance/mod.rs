@@ -166,6 +166,7 @@ macro_rules! conformance_cases {
                 matching_dead_requests_are_reexecuted
             }
             queries {
+                events_are_found_by_whether_they_have_requests
                 events_are_filtered
                 events_are_paged
                 requests_are_filtered

@@ -1,7 +1,11 @@
 //! Random operations on the in-memory store, with transactions, rollbacks and time, against a plain
 //! model of it. The cases are the same in every run; a failing one is shrunk.
 #![cfg(feature = "test-util")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod driver;
 mod model;
