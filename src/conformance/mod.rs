@@ -31,7 +31,7 @@
 //! ```
 //!
 //! The tests are named by module and case, run on a runtime with several threads, and need `tokio`
-//! with its macros. What stores may differ in is in their
+//! with its macros. A case that a store fails panics. What stores may differ in is in their
 //! [`Capabilities`](crate::store::Capabilities); no case is left out for any store.
 
 #![expect(

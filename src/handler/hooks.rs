@@ -27,10 +27,11 @@ impl ProcessContext {
 
 /// Runs before an event is fanned out. An error vetoes: the event backs off and is tried again,
 /// without a maximum, by the default backoff, and stands in no other event's way. So do a panic
-/// and hooks that take longer than 5 s for one event.
+/// and hooks that take longer than 5 s for one event (a sixth of a shorter lease than 30 s).
 ///
-/// Hooks of up to 32 events run at the same time. They may run again for an event that has passed:
-/// when its process is lost before the fan-out.
+/// Events pass hooks in rounds of at most 128, 32 at the same time, and a round is fanned out when
+/// all its hooks have ended. They may run again for an event that has passed: when its process is
+/// lost before the fan-out.
 ///
 /// Implemented for `async` functions and closures of a [`ProcessContext`].
 #[async_trait]
@@ -56,7 +57,7 @@ where
 /// Runs before a handler does, within the handler's time-out. It may leave
 /// [extensions](Context::insert_extension) for the handler, and veto with a handler result, which
 /// is then settled as if the handler had returned it, but counts no execution. A panic is an error
-/// of the request. For a transactional handler it runs while the transaction is open.
+/// of the request. For a transactional handler it runs before the transaction begins.
 ///
 /// Implemented for `async` functions and closures of a [`Context`].
 #[async_trait]

@@ -25,7 +25,9 @@ use crate::{
 /// deadlock is a [`Conflict`](crate::StoreError::Conflict), and a claim skips locked rows. A
 /// transaction that fails on a lock is undone as a whole.
 ///
-/// Clones share their events. Nothing is ever deleted.
+/// Clones share their events. Nothing is ever deleted. Raising, fanning out, claiming and settling
+/// cost the same however many rows there are; queries with filters may look at every row, and hold
+/// up all others meanwhile.
 ///
 /// ```
 /// use serde_json::json;

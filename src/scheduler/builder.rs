@@ -79,8 +79,8 @@ impl<S> SchedulerBuilder<S> {
     }
 
     /// Adds a hook that runs before an event is fanned out, after those added earlier. With hooks,
-    /// a batch costs one more statement, and is fanned out when the hooks of all its events have
-    /// ended.
+    /// a batch costs one more statement and has at most 128 events, and is fanned out when the hooks
+    /// of all of them have ended.
     pub fn before_process(mut self, hook: impl BeforeProcess) -> Self {
         self.settings.before_process.push(Arc::new(hook));
         self

@@ -44,10 +44,10 @@ pub trait Scheduler: Send + Sync {
     fn is_operational(&self) -> bool;
 
     /// Stops claiming, hands back what has not started, and waits for running handlers until
-    /// shortly before `deadline` has passed (a tenth of it, at most a second); then their contexts
-    /// are canceled, and they are dropped and handed back. Outcomes that are not written by then
-    /// are left to the leases. A handler that blocks its thread cannot be dropped: it keeps its lease and is rescued
-    /// when that runs out.
+    /// shortly before `deadline` has passed (a tenth of it, between 250 ms and a second, and at most
+    /// half of it); then their contexts are canceled, and they are dropped and handed back. Outcomes
+    /// that are not written at the deadline are left to the leases. A handler that blocks its thread
+    /// cannot be dropped: it keeps its lease and is rescued when that runs out.
     ///
     /// A shutdown before the start, or after a shutdown, does nothing; one during a shutdown waits
     /// for the same end, at the earlier deadline. Cancellation safe: it goes on when the future is
