@@ -59,6 +59,9 @@ pub mod settlements;
 pub mod signals;
 pub mod transactions;
 
+/// How long a case may take before its test fails, so that one that hangs is named.
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+
 /// A store under test, fresh and empty, with no other user.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -88,7 +91,9 @@ macro_rules! conformance_tests {
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $case() {
                         let target = $target;
-                        $crate::conformance::$module::$case(&target).await;
+                        let case = $crate::conformance::$module::$case(&target);
+                        let ended = ::tokio::time::timeout($crate::conformance::TIME_LIMIT, case).await;
+                        assert!(ended.is_ok(), "the case does not end");
                     }
                 )*
             }
@@ -236,6 +241,7 @@ macro_rules! conformance_cases {
                 a_deadlock_is_a_conflict_for_one
                 concurrent_transactions_lose_no_update
                 a_rename_leaves_no_request_of_the_old_name
+                a_rename_and_a_fan_out_in_flight_obey_each_other
             }
         }
     };
