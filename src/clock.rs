@@ -1,4 +1,4 @@
-//! Where time comes from. Nothing else in the library reads the wall clock.
+//! Where time comes from. Beside this, only telemetry reads the wall clock.
 
 use std::{fmt, sync::Arc};
 

@@ -144,7 +144,7 @@ impl HandlerRequestId {
 /// The hash of a handler's name, for [`HandlerRequestId::combine`].
 ///
 /// Two handlers of one store must not share it; a [`ConfigMap`](crate::ConfigMap) refuses to be
-/// built with two that do, and a store to register them. It is FNV-1a with 64 bits (Fowler, Noll,
+/// built with two that do. It is FNV-1a with 64 bits (Fowler, Noll,
 /// Vo), then the finalizer of SplitMix64, of which the upper half is kept. Stored ids depend on it,
 /// so it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,7 +159,6 @@ impl HandlerHash {
         let hash = handler.bytes().fold(OFFSET, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(PRIME)
         });
-        #[expect(clippy::cast_possible_truncation, reason = "32 bits are left")]
         Self((avalanche(hash) >> 32) as u32)
     }
 }

@@ -1,4 +1,53 @@
-//! tidings.
+//! Domain and application events for services that have a SQL database.
+//!
+//! An event is recorded in the transaction of the change that it describes. Every handler that
+//! wants it gets a durable row of its own, the handler request, with its own attempts, errors,
+//! backoff, priority and end. In this version the only store is in memory.
+//!
+//! - Raise: [`DomainEvent`], [`Event`], [`EventRaiser`], [`Raiser`].
+//! - Handle: [`Handler`], [`Context`], [`HandlerError`], [`ConfigMap`].
+//! - Run: [`ConcurrentScheduler`], [`CooperativeScheduler`], [`Scheduler`].
+//! - Look and act: [`store`], [`MemoryStore`].
+//! - Watch: [`Telemetry`], [`ErrorReporter`].
+//! - Test: `testkit`, `faulty` and `conformance` (feature `test-util`), `mocks` (feature `mocks`).
+//!
+//! The [`guide`] explains all of it; its [introduction](guide::introduction) is where to begin.
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use tidings::{ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerResult};
+//! use tidings::{MemoryStore, Scheduler, store::Storer};
+//!
+//! async fn greet(came: Arc<Event>, _: Context) -> HandlerResult {
+//!     println!("welcome, {}", came.data.decode::<String>()?);
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::new();
+//! let raiser = store.raiser();
+//! let config = ConfigMap::builder().handler(Handler::new("greet", greet).on("guest.came")).build()?;
+//! let scheduler = ConcurrentScheduler::builder(Arc::new(store.clone()), config).build()?;
+//! scheduler.start().await?;
+//!
+//! let mut tx = store.begin().await?;
+//! raiser.raise(&mut *tx, Event::new("guest.came", "Ada")?).await?;
+//! tx.commit().await?;
+//!
+//! scheduler.shutdown(Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `telemetry` | yes | metrics and spans through the OpenTelemetry API |
+//! | `mocks` | | mocks of the ports, of `ErrorReporter` and of `Scheduler` |
+//! | `test-util` | | test kit, conformance suite, a store that fails on demand, clocks for tests |
+
 mod clock;
 mod config_map;
 #[cfg(feature = "test-util")]
@@ -7,6 +56,7 @@ mod error;
 mod executor;
 #[cfg(feature = "test-util")]
 pub mod faulty;
+pub mod guide;
 mod handler;
 mod id;
 mod instrumented;
@@ -14,6 +64,7 @@ mod memory;
 #[cfg(feature = "mocks")]
 pub mod mocks;
 mod model;
+mod outage;
 mod processor;
 mod raiser;
 mod scheduler;
@@ -22,6 +73,8 @@ mod signal;
 pub mod store;
 mod store_calls;
 mod telemetry;
+#[cfg(feature = "test-util")]
+pub mod testkit;
 mod text;
 
 #[cfg(feature = "test-util")]
@@ -54,3 +107,8 @@ pub use crate::{
     telemetry::{Telemetry, TelemetryBuilder},
     text::Name,
 };
+
+// The examples of the README run as those here do.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -93,7 +93,7 @@ impl Raiser {
         Ok(raised.first().copied().unwrap_or(Raised::New))
     }
 
-    /// Raises a typed event.
+    /// Raises a typed event, as [`raise`](Self::raise) does.
     ///
     /// # Errors
     /// As [`raise`](Self::raise); also when the value does not serialize.
@@ -112,7 +112,8 @@ impl Raiser {
         self.raise(connection, event).await
     }
 
-    /// Raises many events, all or none, in their order.
+    /// Raises many events, all or none, in their order; answers for each whether it is new. Costs
+    /// and cancellation are those of [`raise`](Self::raise): one round trip for all of them.
     ///
     /// # Errors
     /// As [`raise`](Self::raise); also when there are more than the limit of a call.
@@ -130,7 +131,8 @@ impl Raiser {
     }
 
     /// Raises the events that an entity has collected. They leave the entity only when they have
-    /// been stored, so after an error the entity can be saved again.
+    /// been stored, so after an error the entity can be saved again. They have left it when the
+    /// transaction is rolled back later: then load the entity anew.
     ///
     /// # Errors
     /// As [`raise_all`](Self::raise_all).

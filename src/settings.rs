@@ -46,8 +46,6 @@ impl Settings {
 
     /// The longest that outcomes wait for others to be settled with.
     pub(crate) const SETTLE_LINGER: Duration = Duration::from_millis(2);
-    /// A hook that takes longer vetoes.
-    pub(crate) const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// Three renewals per lease: two may fail.
     pub(crate) fn renewal_interval(&self) -> Duration {
@@ -57,6 +55,13 @@ impl Settings {
     /// Within the bound of lease + 5 s until a lost process's requests run elsewhere.
     pub(crate) fn rescue_interval(&self) -> Duration {
         (self.lease / 4).clamp(Duration::from_millis(20), Duration::from_millis(2500))
+    }
+
+    /// How long one event's before-process hooks may take: the hooks of a round run in four turns,
+    /// which must fit into the lease of the claimed events.
+    pub(crate) fn hook_timeout(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(5);
+        MOST.min(self.lease / 6)
     }
 
     /// How many executions one handler may have at the same time if it does not say.

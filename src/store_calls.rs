@@ -10,10 +10,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     error::{Chain, Result, StoreError},
     model::Backoff,
+    outage::OutageWatch,
     settings::Settings,
     store::Storer,
 };
@@ -22,6 +24,7 @@ use crate::{
 #[derive(Default)]
 struct StoreHealth {
     failed: AtomicBool,
+    outages: OutageWatch,
     error: Mutex<Option<String>>,
 }
 
@@ -34,11 +37,15 @@ impl StoreHealth {
         match result {
             Ok(_) => {
                 if self.failed.swap(false, Ordering::Relaxed) {
+                    self.outages.note(true, Instant::now());
                     *self.error.lock() = None;
                     tracing::info!(operation, "the store answers again");
                 }
             }
             Err(error) => {
+                if error.is_transient() && !error.is_conflict() {
+                    self.outages.note(false, Instant::now());
+                }
                 if !self.failed.swap(true, Ordering::Relaxed) {
                     tracing::warn!(error = %Chain(error), "the store failed; trying again");
                 }
@@ -82,6 +89,11 @@ impl StoreCalls {
         };
         self.health.note(operation, &result);
         result
+    }
+
+    /// Whether no outage, or none lately, has kept anybody from making a call every `interval`.
+    pub(crate) fn has_been_sound_for(&self, interval: Duration) -> bool {
+        self.health.outages.is_over(interval, Instant::now())
     }
 
     /// The last error of the store, if its last call failed.

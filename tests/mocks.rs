@@ -1,6 +1,8 @@
 //! An application's unit tests, with mocks only: code that raises events, administers handler
 //! requests, and controls a scheduler.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

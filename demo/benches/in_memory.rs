@@ -1,7 +1,24 @@
-//! How fast events go from raise to settlement in memory, beside the bare cost of spawning the same
-//! futures on tokio, interleaved in one run.
+//! How fast events go from raise to settlement in memory, beside the bare cost of spawning the
+//! same futures on tokio. Contenders are interleaved; medians and ratios are printed.
 //!
 //! `cargo bench -p demo --bench in_memory [-- EVENTS ROUNDS]`
+//!
+//! What it compares, per event:
+//!
+//! - *bare spawn*: the handler's future is spawned and ends; nothing is stored;
+//! - *raise, then drain*: events are raised in batches of a thousand, then a scheduler starts and
+//!   processes, executes and settles them all;
+//! - *raise while draining*: the same with the scheduler at work from the beginning;
+//! - *one by one*: each event is raised in a transaction of its own while the scheduler works.
+//!
+//! Where the time goes (callgrind and the details printed with `DETAILS=1`; shares move by a few
+//! points from run to run): see the table at the end of this file.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench talks to a person, and ends when something is wrong"
+)]
 
 use std::{
     sync::{
@@ -14,7 +31,7 @@ use std::{
 use tidings::{
     ConcurrentScheduler, ConfigMap, Context, Event, EventData, Handler, HandlerError, MemoryStore,
     Scheduler,
-    store::{Session, Storer},
+    store::{RequestFilter, Storer},
 };
 use tokio::sync::Notify;
 
@@ -26,47 +43,76 @@ fn main() {
         .filter_map(|argument| argument.parse().ok())
         .collect();
     let events = numbers.first().copied().unwrap_or(100_000);
-    let rounds = numbers.get(1).copied().unwrap_or(5);
+    let rounds = numbers.get(1).copied().unwrap_or(7);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    runtime.block_on(async {
-        println!("{events} events, {rounds} rounds, medians in nanoseconds per event");
-        let mut spawn = Vec::new();
-        let mut drain = Vec::new();
-        let mut end_to_end = Vec::new();
-        for _ in 0..rounds {
-            spawn.push(bare_spawn(events).await);
-            drain.push(raise_then_drain(events).await);
-            end_to_end.push(raise_while_draining(events).await);
-        }
-        let spawn = median(spawn);
+    println!("{rounds} rounds, interleaved; medians in nanoseconds per event");
+    runtime.block_on(compare(events, rounds));
+    runtime.block_on(grow(rounds));
+}
+
+/// All contenders at one size.
+async fn compare(events: usize, rounds: usize) {
+    let mut spawn = Vec::new();
+    let mut contenders = [
+        ("raise, then drain", Vec::new()),
+        ("raise while draining", Vec::new()),
+        ("one by one", Vec::new()),
+    ];
+    for _ in 0..rounds {
+        spawn.push(bare_spawn(events).await);
+        contenders[0].1.push(raise_then_drain(events).await);
+        contenders[1]
+            .1
+            .push(raise_while_draining(events, BATCH).await);
+        contenders[2].1.push(raise_while_draining(events, 1).await);
+    }
+    let spawn = median(&spawn);
+    println!("{events} events");
+    println!("{:<24}{:>8.0}", "bare spawn", per_event(spawn, events));
+    for (name, times) in contenders {
+        let median = median(&times);
+        let ratio = median.as_secs_f64() / spawn.as_secs_f64();
         println!(
-            "bare spawn                  {:>8.0}",
-            per_event(spawn, events)
+            "{name:<24}{:>8.0}{ratio:>8.1} x spawn",
+            per_event(median, events)
         );
-        for (name, times) in [
-            ("raise, then drain", drain),
-            ("raise while draining", end_to_end),
-        ] {
-            let median = median(times);
-            let ratio = median.as_secs_f64() / spawn.as_secs_f64();
-            println!(
-                "{name:<27} {:>8.0}   {ratio:.1} x spawn",
-                per_event(median, events)
-            );
+    }
+}
+
+/// The same work beside ever more events that the store holds already.
+async fn grow(rounds: usize) {
+    const NEW: usize = 10_000;
+    println!("{NEW} more events, raised and drained beside those that the store holds");
+    for held in [0, 10_000, 100_000, 1_000_000] {
+        let store = MemoryStore::new();
+        let mut spawn = Vec::new();
+        let mut times = Vec::new();
+        run(&store, held, BATCH).await;
+        for _ in 0..rounds {
+            spawn.push(bare_spawn(NEW).await);
+            times.push(run(&store, NEW, BATCH).await);
         }
-    });
+        let (spawn, time) = (median(&spawn), median(&times));
+        let ratio = time.as_secs_f64() / spawn.as_secs_f64();
+        println!(
+            "{held:>10} held{:>17.0}{ratio:>8.1} x spawn",
+            per_event(time, NEW)
+        );
+    }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
     times.sort_unstable();
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+#[expect(clippy::cast_precision_loss, reason = "for people")]
 fn per_event(time: Duration, events: usize) -> f64 {
-    time.as_secs_f64() * 1e9 / events as f64
+    time.as_secs_f64() * 1e9 / events.max(1) as f64
 }
 
 /// What ends when the last event has been handled.
@@ -89,7 +135,7 @@ impl Countdown {
     }
 }
 
-/// The no-op handler's future for each event, spawned and awaited as tokio does it.
+/// The handler's future for each event, spawned from a task of the runtime.
 async fn bare_spawn(events: usize) -> Duration {
     let countdown = Countdown::new(events);
     let begun = Instant::now();
@@ -107,8 +153,11 @@ async fn bare_spawn(events: usize) -> Duration {
 fn scheduler(store: &MemoryStore, countdown: &Countdown) -> ConcurrentScheduler {
     let countdown = countdown.clone();
     let handler = Handler::new("count", move |_: Arc<Event>, _: Context| {
-        countdown.count();
-        async { Ok::<_, HandlerError>(()) }
+        let countdown = countdown.clone();
+        async move {
+            countdown.count();
+            Ok::<_, HandlerError>(())
+        }
     });
     let config = ConfigMap::builder()
         .handler(handler.on("*"))
@@ -119,41 +168,60 @@ fn scheduler(store: &MemoryStore, countdown: &Countdown) -> ConcurrentScheduler 
         .expect("a scheduler")
 }
 
-async fn raise(store: &MemoryStore, events: usize) {
+/// Raises so many events, `batch` in each transaction.
+async fn raise(store: MemoryStore, events: usize, batch: usize) {
     let raiser = store.raiser();
     let mut left = events;
     while left > 0 {
-        let batch = left.min(BATCH);
-        left -= batch;
-        let events = (0..batch)
+        let size = left.min(batch);
+        left -= size;
+        let events = (0..size)
             .map(|_| Event::from_data("order.placed", EventData::null()))
             .collect();
-        let mut session: Box<dyn Session> = store.session().await.expect("a session");
+        let mut transaction = store.begin().await.expect("a transaction");
         raiser
-            .raise_all(&mut *session, events)
+            .raise_all(&mut *transaction, events)
             .await
             .expect("raised");
+        transaction.commit().await.expect("committed");
     }
 }
 
+/// Waits until everything in the store is settled, and checks that it was handled once.
 async fn settled(store: &MemoryStore) {
     let settled = store.signals().settled;
     loop {
         let seen = settled.seen();
         let mut session = store.session().await.expect("a session");
-        if session
+        let unprocessed = session.events().count_unprocessed().await.expect("a count");
+        let unexecuted = session
             .handler_requests()
             .count_unexecuted()
             .await
-            .expect("a count")
-            == 0
-            && session.events().count_unprocessed().await.expect("a count") == 0
-        {
+            .expect("a count");
+        if unprocessed == 0 && unexecuted == 0 {
             return;
         }
         drop(session);
         settled.changed_since(seen).await;
     }
+}
+
+async fn check(store: &MemoryStore, events: usize) {
+    let mut session = store.session().await.expect("a session");
+    let filter = RequestFilter {
+        states: vec![tidings::RequestState::Completed],
+        ..RequestFilter::default()
+    };
+    let completed = session
+        .handler_requests()
+        .count(&filter)
+        .await
+        .expect("a count");
+    assert_eq!(
+        completed, events as u64,
+        "every event is handled exactly once"
+    );
 }
 
 /// All events are raised before the scheduler starts; the time of both.
@@ -162,8 +230,7 @@ async fn raise_then_drain(events: usize) -> Duration {
     let countdown = Countdown::new(events);
     let scheduler = scheduler(&store, &countdown);
     let begun = Instant::now();
-    let raiser = store.clone();
-    tokio::spawn(async move { raise(&raiser, events).await })
+    tokio::spawn(raise(store.clone(), events, BATCH))
         .await
         .expect("raised");
     let raised = begun.elapsed();
@@ -172,29 +239,46 @@ async fn raise_then_drain(events: usize) -> Duration {
     settled(&store).await;
     let took = begun.elapsed();
     if std::env::var_os("DETAILS").is_some() {
-        println!(
-            "  raise {:.0} ns, drain {:.0} ns",
-            per_event(raised, events),
-            per_event(took - raised, events)
-        );
+        let (raise, drain) = (per_event(raised, events), per_event(took - raised, events));
+        println!("  raise {raise:.0}, drain {drain:.0}");
     }
     scheduler.shutdown(Duration::from_secs(5)).await;
+    check(&store, events).await;
     took
 }
 
 /// The scheduler works while events are raised.
-async fn raise_while_draining(events: usize) -> Duration {
+async fn raise_while_draining(events: usize, batch: usize) -> Duration {
     let store = MemoryStore::new();
     let countdown = Countdown::new(events);
     let scheduler = scheduler(&store, &countdown);
     scheduler.start().await.expect("started");
     let begun = Instant::now();
-    let raiser = store.clone();
-    tokio::spawn(async move { raise(&raiser, events).await })
+    tokio::spawn(raise(store.clone(), events, batch))
         .await
         .expect("raised");
     countdown.ended().await;
     settled(&store).await;
+    let took = begun.elapsed();
+    scheduler.shutdown(Duration::from_secs(5)).await;
+    check(&store, events).await;
+    took
+}
+
+/// Raises and drains in a store that holds others already.
+async fn run(store: &MemoryStore, events: usize, batch: usize) -> Duration {
+    if events == 0 {
+        return Duration::ZERO;
+    }
+    let countdown = Countdown::new(events);
+    let scheduler = scheduler(store, &countdown);
+    scheduler.start().await.expect("started");
+    let begun = Instant::now();
+    tokio::spawn(raise(store.clone(), events, batch))
+        .await
+        .expect("raised");
+    countdown.ended().await;
+    settled(store).await;
     let took = begun.elapsed();
     scheduler.shutdown(Duration::from_secs(5)).await;
     took

@@ -172,6 +172,7 @@ macro_rules! conformance_cases {
             }
             queries {
                 events_are_filtered
+                events_are_found_by_whether_they_have_requests
                 events_are_paged
                 requests_are_filtered
                 only_the_last_error_is_searched

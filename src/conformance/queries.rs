@@ -14,6 +14,37 @@ use crate::{
     store::{EventFilter, Page, RequestFilter},
 };
 
+/// An operator finds the events that nobody wanted, also before the transaction commits.
+pub async fn events_are_found_by_whether_they_have_requests(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("wanted", "handler", 50, 5)]).await;
+    let processed = kit.raise(&["wanted", "unwanted"]).await;
+    kit.fan_out().await;
+    let waiting = kit.raise(&["wanted"]).await;
+    let filter = |processed, has_requests| EventFilter {
+        processed,
+        has_requests,
+        ..EventFilter::default()
+    };
+    let mut session = kit.session().await;
+    for (filter, expected) in [
+        (filter(None, Some(true)), vec![processed[0].id]),
+        (filter(Some(true), Some(false)), vec![processed[1].id]),
+        (
+            filter(None, Some(false)),
+            vec![processed[1].id, waiting[0].id],
+        ),
+        (filter(Some(false), Some(true)), vec![]),
+    ] {
+        let count = session.events().count(&filter).await.unwrap();
+        let page = Page::first(ALL);
+        let found = session.events().list(&filter, &page).await.unwrap();
+        let found: Vec<_> = found.iter().map(|stored| stored.event.id).collect();
+        assert_eq!(found, expected, "{filter:?}");
+        assert_eq!(count, expected.len() as u64, "{filter:?}");
+    }
+}
+
 /// Every part of an event filter restricts, and parts restrict together.
 pub async fn events_are_filtered(target: &dyn Target) {
     let kit = Kit::new(target);

@@ -263,6 +263,14 @@ impl LocalBuffer {
         Some((runnable, room))
     }
 
+    /// A worker ended without having found nothing to do: it panicked, or its runtime ends.
+    pub(super) fn worker_lost(&self) {
+        let mut inner = self.inner.lock();
+        inner.active_workers = inner.active_workers.saturating_sub(1);
+        drop(inner);
+        self.idle.raise();
+    }
+
     /// A run of a handler ended after `took`; `None` when the handler did not run. Answers whether
     /// that woke somebody.
     pub(super) fn finished(&self, handler: usize, took: Option<Duration>) -> bool {

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use crate::signal::Signal;
 
+/// Handing back takes a round trip or two, however short the deadline is.
+const LEAST_MARGIN: Duration = Duration::from_millis(250);
+
 /// The deadline of a shutdown.
 #[derive(Debug)]
 pub(crate) struct Deadline {
@@ -32,9 +35,10 @@ impl Deadline {
     /// Sets the deadline, or brings it nearer.
     pub(crate) fn at_the_latest(&self, at: Instant) {
         let left = at.saturating_duration_since(Instant::now());
-        let near_at = at
-            .checked_sub((left / 10).min(Duration::from_secs(1)))
-            .unwrap_or(at);
+        let margin = (left / 10)
+            .clamp(LEAST_MARGIN, Duration::from_secs(1))
+            .min(left / 2);
+        let near_at = at.checked_sub(margin).unwrap_or(at);
         let mut set = self.set.lock();
         if set.is_none_or(|set| at < set.at) {
             *set = Some(Set { at, near_at });

@@ -35,7 +35,6 @@ use tokio::time::Instant;
 use self::{
     buffer::{LocalBuffer, Reservation, Runnable},
     held::{Held, HeldRequests},
-    renewal::RenewalHealth,
     reports::Reports,
     settler::Settler,
 };
@@ -44,6 +43,7 @@ use crate::{
     error::Result,
     handler::{Context, Handler},
     id::LeaseOwner,
+    outage::OutageWatch,
     raiser::Raiser,
     settings::Settings,
     signal::Signal,
@@ -71,7 +71,7 @@ struct Shared {
     held: HeldRequests,
     settler: Settler,
     reports: Reports,
-    renewal_health: RenewalHealth,
+    renewal_outages: OutageWatch,
     /// A request under suspicion is running; only one does at a time, so that whatever kills the
     /// process is known.
     suspect_runs: AtomicBool,
@@ -114,7 +114,7 @@ impl Executor {
             held: HeldRequests::default(),
             settler: Settler::new(settings.batch_size),
             reports: Reports::new(Arc::clone(&settings.reporter)),
-            renewal_health: RenewalHealth::default(),
+            renewal_outages: OutageWatch::default(),
             suspect_runs: AtomicBool::new(false),
             suspects_known: AtomicBool::new(false),
             backlog: AtomicBool::new(false),

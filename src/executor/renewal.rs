@@ -4,12 +4,8 @@
 //! threads of the application's runtime nor an exhausted pool can make this process lose what it
 //! works on.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Executor, held::Claimed};
@@ -18,31 +14,6 @@ use crate::{
     handler::{Context, ErrorReport, ReportKind},
     store::{LeaseRenewer, Renewal},
 };
-
-/// Whether renewals succeed, for the rescuer.
-#[derive(Default)]
-pub(super) struct RenewalHealth {
-    failing: AtomicBool,
-    recovered_at: Mutex<Option<Instant>>,
-}
-
-impl RenewalHealth {
-    /// Whether renewals have been succeeding for this long, or never failed.
-    pub(super) fn is_sound(&self, for_at_least: Duration) -> bool {
-        !self.failing.load(Ordering::Acquire)
-            && self
-                .recovered_at
-                .lock()
-                .is_none_or(|recovered| recovered.elapsed() >= for_at_least)
-    }
-
-    fn note(&self, succeeded: bool) {
-        let failed_before = self.failing.swap(!succeeded, Ordering::AcqRel);
-        if succeeded && failed_before {
-            *self.recovered_at.lock() = Some(Instant::now());
-        }
-    }
-}
 
 /// Past its time-out by so much, a handler that yields has long been ended: this one blocks.
 const STUCK_GRACE: Duration = Duration::from_millis(500);
@@ -79,7 +50,7 @@ impl Executor {
             self.report_stuck();
             if now >= next_renewal {
                 let succeeded = self.renew_all(&mut renewer).await;
-                self.0.renewal_health.note(succeeded);
+                self.0.renewal_outages.note(succeeded, Instant::now());
                 // After a failure sooner, so that two more tries fit into the lease.
                 next_renewal = now + if succeeded { interval } else { interval / 4 };
             }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
+
 use super::Executor;
 use crate::{
     error::Result,
@@ -21,13 +23,11 @@ impl Executor {
                 () = tokio::time::sleep(pause) => {}
                 () = self.stopped() => return,
             }
-            // While renewals fail, and for a moment after, other owners that live must be given
-            // the chance to renew first.
-            if self
-                .0
-                .renewal_health
-                .is_sound(self.settings().renewal_interval())
-            {
+            // While the store is away, and for a moment after, other owners that live must be
+            // given the chance to renew first.
+            let interval = self.settings().renewal_interval();
+            let renewals_are_sound = self.0.renewal_outages.is_over(interval, Instant::now());
+            if renewals_are_sound && self.0.calls.has_been_sound_for(interval) {
                 // The next round tries again, and the failure has been noted.
                 drop(self.rescue_all().await);
             }

@@ -17,21 +17,22 @@ use super::{
     panic_capture::{CatchPanic, Panicked, caught},
 };
 use crate::{
-    handler::{Context, ErasedHandler, Handler, HandlerError, HandlerKind, HandlerResult},
+    handler::{Context, Handler, HandlerError, HandlerKind, HandlerResult},
     model::Event,
     telemetry::ExecutionSpan,
 };
 
-/// What a handler and the hooks before it came to. The flag says whether the handler ran.
-pub(super) enum Guarded {
-    Answered(HandlerResult, bool),
+/// What a future of the user's came to.
+pub(super) enum Guarded<T = HandlerResult> {
+    Answered(T),
     Panicked(Panicked),
     TimedOut,
     BrokenOff,
 }
 
 impl Executor {
-    /// Runs a handler within its time-out. Never panics, whatever the handler does.
+    /// Runs the hooks and the handler within the handler's time-out. Never panics, whatever they
+    /// do.
     pub(super) async fn run(
         &self,
         handler: &Arc<Handler>,
@@ -46,55 +47,67 @@ impl Executor {
             .run()
             .overdue_at
             .store(self.milliseconds(deadline), Ordering::Relaxed);
-        let result = match &handler.kind {
-            HandlerKind::Ordinary(ordinary) => {
-                let guarded = self
-                    .run_ordinary(&**ordinary, context, deadline, span)
-                    .await;
-                self.conclude(guarded, handler, context)
-            }
-            HandlerKind::Transactional(transactional, _) => {
-                self.run_transactional(&**transactional, handler, context, deadline, span)
-                    .await
-            }
+        let result = match self.run_hooks(handler, context, deadline, span).await {
+            Some(result) => result,
+            None => match &handler.kind {
+                HandlerKind::Ordinary(ordinary) => {
+                    let guarded = match caught(|| span.enter(|| ordinary.call(context.clone()))) {
+                        Ok(running) => self.guard(running, deadline, span).await,
+                        Err(panicked) => Guarded::Panicked(panicked),
+                    };
+                    self.conclude(guarded, handler, context)
+                }
+                HandlerKind::Transactional(transactional, _) => {
+                    self.run_transactional(&**transactional, handler, context, deadline, span)
+                        .await
+                }
+            },
         };
         context.run().overdue_at.store(0, Ordering::Relaxed);
         result
     }
 
-    async fn run_ordinary(
+    /// Runs the hooks in their order, until one vetoes; `None` when none does.
+    async fn run_hooks(
         &self,
-        handler: &dyn ErasedHandler,
+        handler: &Handler,
         context: &Context,
         deadline: Instant,
         span: &ExecutionSpan,
-    ) -> Guarded {
-        if self.settings().before_execute.is_empty() {
-            return match caught(|| span.enter(|| handler.call(context.clone()))) {
-                Ok(running) => {
-                    self.guard(running, |result| (result, true), deadline, span)
-                        .await
-                }
-                Err(panicked) => Guarded::Panicked(panicked),
-            };
+    ) -> Option<RunResult> {
+        let hooks = &self.settings().before_execute;
+        if hooks.is_empty() {
+            return None;
         }
-        let hooked: BoxFuture<'_, _> = Box::pin(async {
-            match self.before_execute(context).await {
-                ControlFlow::Continue(()) => (handler.call(context.clone()).await, true),
-                ControlFlow::Break(veto) => (veto, false),
+        let running: BoxFuture<'_, ControlFlow<HandlerResult>> = Box::pin(async {
+            for hook in hooks {
+                hook.before_execute(context.clone()).await?;
             }
+            ControlFlow::Continue(())
         });
-        self.guard(hooked, |answer| answer, deadline, span).await
+        let stopped = match self.guard(running, deadline, span).await {
+            Guarded::Answered(ControlFlow::Continue(())) => return None,
+            Guarded::Answered(ControlFlow::Break(veto)) => {
+                return Some(RunResult::Answered {
+                    result: veto.and_then(|()| self.checked_raised(context)),
+                    executed: false,
+                });
+            }
+            Guarded::Panicked(panicked) => Guarded::Panicked(panicked),
+            Guarded::TimedOut => Guarded::TimedOut,
+            Guarded::BrokenOff => Guarded::BrokenOff,
+        };
+        Some(self.conclude(stopped, handler, context))
     }
 
-    /// Polls a handler until it answers, panics, is past its deadline, or a shutdown breaks it off.
+    /// Polls a future of the user's until it answers, panics, is past its deadline, or a shutdown
+    /// breaks it off.
     pub(super) async fn guard<F: Future + Unpin>(
         &self,
         running: F,
-        answer: impl FnOnce(F::Output) -> (HandlerResult, bool),
         deadline: Instant,
         span: &ExecutionSpan,
-    ) -> Guarded {
+    ) -> Guarded<F::Output> {
         let mut running = pin!(span.instrument(CatchPanic::new(running)));
         // Many handlers end in their first poll; those need no timer.
         let first = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
@@ -110,20 +123,9 @@ impl Executor {
             }
         };
         match result {
-            Ok(output) => {
-                let (result, executed) = answer(output);
-                Guarded::Answered(result, executed)
-            }
+            Ok(answer) => Guarded::Answered(answer),
             Err(panicked) => Guarded::Panicked(panicked),
         }
-    }
-
-    /// Runs the hooks in their order, until one vetoes.
-    pub(super) async fn before_execute(&self, context: &Context) -> ControlFlow<HandlerResult> {
-        for hook in &self.settings().before_execute {
-            hook.before_execute(context.clone()).await?;
-        }
-        ControlFlow::Continue(())
     }
 
     pub(super) fn conclude(
@@ -133,13 +135,9 @@ impl Executor {
         context: &Context,
     ) -> RunResult {
         match guarded {
-            Guarded::Answered(Ok(()), executed) => RunResult::Answered {
-                result: self.checked_raised(context),
-                executed,
-            },
-            Guarded::Answered(Err(error), executed) => RunResult::Answered {
-                result: Err(error),
-                executed,
+            Guarded::Answered(result) => RunResult::Answered {
+                result: result.and_then(|()| self.checked_raised(context)),
+                executed: true,
             },
             Guarded::Panicked(panicked) => RunResult::Panicked(panicked),
             Guarded::TimedOut => RunResult::TimedOut(handler.timeout),

@@ -3,9 +3,13 @@
 //! Outcomes wait for others for at most a few milliseconds, and not at all when the pool is idle.
 //! When the store is away they wait, and workers with them: the space is bounded.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use chrono::Utc;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 
 use super::{
@@ -158,7 +162,17 @@ impl Executor {
                 batch = self.0.settler.next_batch() => batch,
                 () = self.stopped() => return,
             };
-            self.write(batch).await;
+            let claims: Vec<_> = batch.iter().map(|ended| key(&ended.held.context)).collect();
+            if AssertUnwindSafe(self.write(batch))
+                .catch_unwind()
+                .await
+                .is_err()
+            {
+                // A store that panics has an unknown outcome. What is not held is not renewed, so
+                // the requests are rescued and run again if they were not settled.
+                tracing::error!(requests = claims.len(), "the store panicked while settling");
+                self.0.held.remove(claims.into_iter());
+            }
             self.0.settler.in_flight.store(0, Ordering::Release);
             self.0.settler.written.raise();
         }
@@ -287,11 +301,13 @@ impl Executor {
             self.find_out_fenced(&batch.settlements, &mut results).await;
         }
         let now = Utc::now();
+        let mut comes_back = false;
         for (index, (settlement, (held, panicked))) in
             batch.settlements.iter().zip(&batch.ends).enumerate()
         {
             let applied = results.get(index) == Some(&Settled::Applied);
             if applied {
+                comes_back |= is_retried(&settlement.outcome);
                 self.telemetry()
                     .request_settled(held.context.request(), &settlement.outcome, now);
             } else {
@@ -307,6 +323,10 @@ impl Executor {
         self.0
             .held
             .remove(batch.ends.iter().map(|(held, _)| key(&held.context)));
+        if comes_back {
+            // The claim that waits does not know of these yet: it would sleep past their backoff.
+            self.store().signals().ready.raise();
+        }
     }
 
     /// After a lost answer, a fence may be that of the settlement itself: the same attempt without
@@ -375,4 +395,9 @@ impl Executor {
         }
         self.0.held.remove(claims.into_iter());
     }
+}
+
+/// Whether the request runs again after this outcome, unless that was its last error.
+const fn is_retried(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { .. } | Outcome::Snoozed { .. })
 }

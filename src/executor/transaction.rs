@@ -1,8 +1,7 @@
 //! Transactional handlers: the handler's writes and the settlement of its request commit together.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{Executor, ended::RunResult, run::Guarded};
@@ -70,17 +69,10 @@ impl Executor {
         span: &ExecutionSpan,
     ) -> Attempt {
         let connection = transaction.connection();
-        let running: BoxFuture<'_, _> = Box::pin(async move {
-            match self.before_execute(context).await {
-                ControlFlow::Continue(()) => {
-                    (transactional.call(context.clone(), connection).await, true)
-                }
-                ControlFlow::Break(veto) => (veto, false),
-            }
-        });
-        let guarded = self.guard(running, |answer| answer, deadline, span).await;
+        let running = transactional.call(context.clone(), connection);
+        let guarded = self.guard(running, deadline, span).await;
         match guarded {
-            Guarded::Answered(Ok(()), true) => match self.checked_raised(context) {
+            Guarded::Answered(Ok(())) => match self.checked_raised(context) {
                 Ok(raised) => self.settle_in(transaction, context, raised).await,
                 Err(error) => {
                     self.roll_back(transaction).await;
@@ -90,7 +82,7 @@ impl Executor {
                     })
                 }
             },
-            Guarded::Answered(Err(error), true) if self.store().is_conflict(error.source()) => {
+            Guarded::Answered(Err(error)) if self.store().is_conflict(error.source()) => {
                 self.roll_back(transaction).await;
                 Attempt::Conflict(error)
             }

@@ -8,6 +8,7 @@ use super::{
     Executor,
     buffer::Runnable,
     ended::{Disposition, Ended, RunResult},
+    held::{Claimed, key},
 };
 use crate::handler::HandlerKind;
 
@@ -21,7 +22,7 @@ impl Executor {
     /// Between waking another task and running a handler it yields: a task that was woken last
     /// stays with this thread, and a handler that blocks the thread would keep it from running.
     pub(super) async fn work(self) {
-        self.telemetry().workers_busy(1);
+        let active = Active::begin(&self);
         let mut runs = 0_u32;
         let mut woke = false;
         while let Some((runnable, made_room)) = self.0.buffer.next() {
@@ -31,7 +32,7 @@ impl Executor {
             }
             woke = self.execute(runnable).await;
         }
-        self.telemetry().workers_busy(-1);
+        active.end();
         if self.0.buffer.is_idle() {
             self.0.settler.flush_now();
         }
@@ -47,6 +48,7 @@ impl Executor {
         let mut slot = Slot {
             executor: self,
             handler: number,
+            claim: key(&held.context),
             took: None,
             ended: false,
         };
@@ -59,6 +61,7 @@ impl Executor {
                 disposition: Disposition::HandBack,
                 panicked: None,
             };
+            slot.end();
             return self.0.settler.push(ended).await;
         }
         let context = held.context.clone();
@@ -86,10 +89,42 @@ impl Executor {
     }
 }
 
+/// A worker that counts as active. What it runs is caught, but an exporter of telemetry that
+/// panics would take the worker along; its place in the pool must not be lost then.
+struct Active<'a> {
+    executor: &'a Executor,
+    ended: bool,
+}
+
+impl<'a> Active<'a> {
+    fn begin(executor: &'a Executor) -> Self {
+        executor.telemetry().workers_busy(1);
+        Self {
+            executor,
+            ended: false,
+        }
+    }
+
+    /// The buffer has counted the worker as gone.
+    fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.executor.0.buffer.worker_lost();
+        }
+        self.executor.telemetry().workers_busy(-1);
+    }
+}
+
 /// A handler's slot in the pool.
 struct Slot<'a> {
     executor: &'a Executor,
     handler: usize,
+    claim: Claimed,
     took: Option<Duration>,
     ended: bool,
 }
@@ -97,13 +132,17 @@ struct Slot<'a> {
 impl Slot<'_> {
     /// Gives the slot back; answers whether that woke somebody.
     fn end(&mut self) -> bool {
-        !std::mem::replace(&mut self.ended, true)
-            && self.executor.0.buffer.finished(self.handler, self.took)
+        self.ended = true;
+        self.executor.0.buffer.finished(self.handler, self.took)
     }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.end();
+        if !self.ended {
+            self.executor.0.buffer.finished(self.handler, self.took);
+            // Nobody will settle it, so nobody renews it, and it is rescued.
+            self.executor.0.held.remove(std::iter::once(self.claim));
+        }
     }
 }

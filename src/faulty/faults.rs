@@ -16,6 +16,9 @@ use crate::{
 pub enum Fault {
     /// It fails with [`StoreError::Unavailable`] and has no effect.
     Fail,
+    /// It fails with [`StoreError::Backend`], as a statement does that the database refuses for
+    /// good, and has no effect.
+    Refuse,
     /// It takes effect and fails with [`StoreError::Unavailable`]; an error of its own stays.
     LoseAnswer,
     /// It waits before it begins, by the timer of the runtime.
@@ -117,6 +120,10 @@ impl Faults {
         match fault {
             None => call.await,
             Some(Fault::Fail) => Err(unavailable),
+            Some(Fault::Refuse) => Err(StoreError::Backend {
+                operation: operation.as_str(),
+                source: "refused on demand".into(),
+            }),
             Some(Fault::LoseAnswer) => call.await.and(Err(unavailable)),
             Some(Fault::Delay(time)) => {
                 tokio::time::sleep(time).await;

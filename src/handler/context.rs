@@ -138,7 +138,11 @@ impl Context {
     }
 
     /// Raises an event as a consequence of the handled one. It is stored together with the
-    /// settlement of this request, and only if the handler returns `Ok` and still holds its lease.
+    /// settlement of this request, and only if the handler returns `Ok` and nobody else has the
+    /// request by then. Until then it is in memory.
+    ///
+    /// Names and sizes are checked when the handler has returned, against the default limits of a
+    /// [`Raiser`](crate::Raiser); what is over them is an error of the request.
     pub fn raise(&self, event: Event) {
         let mut event = event.caused_by(self.event());
         propagation::inject_current(std::slice::from_mut(&mut event));

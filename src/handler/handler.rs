@@ -85,7 +85,8 @@ impl Handler {
     /// The time-out of a handler that names none.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-    /// A handler that runs outside of any transaction.
+    /// A handler that runs outside of any transaction: an `async fn(E, Context) -> Result<(), X>`,
+    /// or a closure that gives such a future.
     pub fn new<E, F, Fut, X>(name: impl Into<Name>, function: F) -> Self
     where
         E: FromEvent,
@@ -118,6 +119,22 @@ impl Handler {
     /// only on `Ok`.
     ///
     /// A scheduler whose store has another connection refuses the `ConfigMap` when it is built.
+    ///
+    /// Cost on SQL: a transaction and a connection for each execution, for as long as it runs, where
+    /// other handlers are settled in batches.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use tidings::{Context, Event, Handler, HandlerResult, MemoryConnection, store::Session};
+    ///
+    /// async fn book(_: Arc<Event>, _: Context, connection: &mut MemoryConnection) -> HandlerResult {
+    ///     println!("{} events wait", connection.events().count_unprocessed().await?);
+    ///     Ok(())
+    /// }
+    ///
+    /// let handler = Handler::transactional("book", book).on("order.placed");
+    /// assert_eq!(handler.name(), "book");
+    /// ```
     pub fn transactional<E, C, F>(name: impl Into<Name>, function: F) -> Self
     where
         E: FromEvent,
@@ -182,7 +199,7 @@ impl Handler {
         self
     }
 
-    /// How long a request waits after an error.
+    /// How long a request waits after an error; the default is [`Backoff::default`].
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = BackoffPolicy::Exponential(backoff);
         self
@@ -198,7 +215,8 @@ impl Handler {
         self
     }
 
-    /// How long an execution may take; the default is 5 minutes. A longer one is an error.
+    /// How long an execution may take, hooks included; the default is 5 minutes. A longer one is an
+    /// error, and its future is dropped; one that blocks its thread cannot be.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

@@ -26,7 +26,11 @@ impl ProcessContext {
 }
 
 /// Runs before an event is fanned out. An error vetoes: the event backs off and is tried again,
-/// without a maximum, and stands in no other event's way.
+/// without a maximum, by the default backoff, and stands in no other event's way. So do a panic
+/// and hooks that take longer than 5 s for one event.
+///
+/// Hooks of up to 32 events run at the same time. They may run again for an event that has passed:
+/// when its process is lost before the fan-out.
 ///
 /// Implemented for `async` functions and closures of a [`ProcessContext`].
 #[async_trait]
@@ -51,7 +55,8 @@ where
 
 /// Runs before a handler does, within the handler's time-out. It may leave
 /// [extensions](Context::insert_extension) for the handler, and veto with a handler result, which
-/// is then settled as if the handler had returned it.
+/// is then settled as if the handler had returned it, but counts no execution. A panic is an error
+/// of the request. For a transactional handler it runs while the transaction is open.
 ///
 /// Implemented for `async` functions and closures of a [`Context`].
 #[async_trait]

@@ -27,7 +27,8 @@ pub struct ErrorReport {
     pub is_final: bool,
     /// What was wrong.
     pub message: String,
-    /// Where a panic was raised from.
+    /// Where a panic was raised from; none if panics are not
+    /// [captured](crate::SchedulerBuilder::capture_panics).
     pub backtrace: Option<String>,
 }
 
@@ -71,8 +72,24 @@ pub enum ReportKind {
 
 /// Hears of every panic and of every final error, and never of a retryable one.
 ///
-/// It runs in a task of its own: one that is slow, or that panics, delays and harms nothing. At
-/// most 1,000 reports wait for it; beyond that they are logged and let go.
+/// It runs in a task of its own, one report after the other, and has 10 s for each: one that is
+/// slow, or that panics, delays and harms nothing. At most 1,000 reports wait for it; beyond that
+/// they are logged and let go. Reports are in memory only: those of a lost process are lost.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use tidings::{ErrorReport, ErrorReporter};
+///
+/// struct Log;
+///
+/// #[async_trait]
+/// impl ErrorReporter for Log {
+///     async fn report(&self, report: ErrorReport) -> bool {
+///         eprintln!("{}: {}", report.handler, report.message);
+///         true
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait ErrorReporter: Send + Sync + 'static {
     /// Reports an error, and answers whether it could; the answer is logged.

@@ -19,7 +19,7 @@ use crate::{
 /// calls fail. [`Telemetry`] lists the metrics.
 ///
 /// Schedulers wrap the store that they are given, so an application needs this only to measure
-/// calls of its own.
+/// calls of its own. Given to a scheduler, it would be wrapped once more and count twice.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -84,7 +84,12 @@ impl Scope<'_> {
         filter: &'a EventFilter,
         after: Option<EventId>,
     ) -> Box<dyn Iterator<Item = &'a EventRecord> + 'a> {
-        let matching = |record: &&EventRecord| event_matches(filter, record);
+        let matching = |record: &&EventRecord| {
+            event_matches(filter, record)
+                && filter.has_requests.is_none_or(|wanted| {
+                    self.requests_of_event(record.event.id).is_empty() != wanted
+                })
+        };
         if filter.processed == Some(false) {
             Box::new(self.unprocessed_events(after).filter(matching))
         } else {

@@ -11,6 +11,15 @@ use rand::RngExt;
 /// 2, 4, 8 s. It is a duration, which the store adds to its own time. Jitter keeps requests that
 /// failed together from coming back together (Marc Brooker, *Exponential Backoff And Jitter*,
 /// AWS Architecture Blog, 2015).
+///
+/// ```
+/// use std::time::Duration;
+/// use tidings::Backoff;
+///
+/// let backoff = Backoff::exponential(Duration::from_secs(5), Duration::from_secs(60)).factor(3.0);
+/// let longest = [1, 2, 3, 4].map(|errors| backoff.after_with(errors, 0.0).as_secs());
+/// assert_eq!(longest, [5, 15, 45, 60]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     base: Duration,

@@ -1,10 +1,11 @@
 //! The processor: fans events out to handler requests. It knows no handler; the store's
 //! registrations say which handlers want an event.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt, stream};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -15,10 +16,11 @@ use crate::{
     settings::Settings,
     store::{
         ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut, LeaseOffer,
-        Selection,
+        ProcessedEvent, Selection,
     },
     store_calls::StoreCalls,
     telemetry::{Round, Telemetry},
+    text::Name,
 };
 
 /// Fans out events. Clones share everything.
@@ -28,19 +30,22 @@ pub(crate) struct Processor {
     settings: Settings,
     /// Who claims events while their hooks run.
     owner: LeaseOwner,
+    /// Names of events that no registration wants and that were warned of.
+    warned: Arc<Mutex<HashSet<Name>>>,
 }
 
-/// Somebody offers to execute what is fanned out.
-#[derive(Clone, Debug)]
-pub(crate) struct Offer {
+/// Somebody offers to execute what is fanned out; `guard` reserves the room for it.
+#[derive(Debug)]
+pub(crate) struct Offer<G> {
     pub(crate) lease_offer: LeaseOffer,
     /// Fanning out more events than this only makes requests that must be claimed.
     pub(crate) most_events: usize,
+    pub(crate) guard: G,
 }
 
 /// What a round came to.
 #[derive(Debug)]
-pub(crate) struct Processed {
+pub(crate) struct Processed<G> {
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -49,18 +54,24 @@ pub(crate) struct Processed {
     pub(crate) born_leased: Vec<ClaimedRequest>,
     /// When the fan-out was sent, from which those leases count.
     pub(crate) sent: Instant,
+    /// Keeps the offered room until those requests have been taken in.
+    pub(crate) guard: Option<G>,
 }
 
 /// Hooks of one batch that run at the same time: enough to hide their waiting, few enough for the
 /// systems that they ask.
 const CONCURRENT_HOOKS: usize = 32;
+/// Events whose hooks run in one round: so few that their claims hold until the last hook has
+/// ended, even if each takes its whole time.
+const MAX_HOOKED_BATCH: usize = 4 * CONCURRENT_HOOKS;
 
 impl Processor {
-    pub(crate) const fn new(calls: StoreCalls, settings: Settings, owner: LeaseOwner) -> Self {
+    pub(crate) fn new(calls: StoreCalls, settings: Settings, owner: LeaseOwner) -> Self {
         Self {
             calls,
             settings,
             owner,
+            warned: Arc::default(),
         }
     }
 
@@ -68,34 +79,37 @@ impl Processor {
         &self.settings.telemetry
     }
 
-    /// Fans out one batch of due events.
+    /// Fans out one batch of due events. `offer` is asked as late as possible, as what it reserves
+    /// is kept from claims.
     ///
     /// # Errors
     /// The store failed; nothing is lost.
-    pub(crate) async fn round(&self, offer: Option<Offer>) -> Result<Processed> {
+    pub(crate) async fn round<G>(
+        &self,
+        offer: impl FnOnce() -> Option<Offer<G>>,
+    ) -> Result<Processed<G>> {
         let batch = self.settings.batch_size;
-        let most = offer
-            .as_ref()
-            .map_or(batch, |offer| offer.most_events.clamp(1, batch));
-        let offer = offer.map(|offer| offer.lease_offer);
         let round = self.telemetry().process_round();
         if self.settings.before_process.is_empty() {
+            let offer = offer();
+            let most = offer
+                .as_ref()
+                .map_or(batch, |offer| offer.most_events.clamp(1, batch));
             return self
                 .fan_out(Selection::Due { limit: most }, offer, most, &round)
                 .await;
         }
-        let claimed = self.claim(batch).await?;
+        let most = batch.min(MAX_HOOKED_BATCH);
+        let claimed = self.claim(most).await?;
         let events = claimed.len();
         let (passed, vetoed) = self.run_hooks(claimed).await;
         self.let_back_off(vetoed, &round).await?;
         // Even with nothing to fan out the store is asked, as it knows when the next event is due.
         let processed = self
-            .fan_out(Selection::Claimed(passed), offer, batch, &round)
+            .fan_out(Selection::Claimed(passed), offer(), most, &round)
             .await?;
-        Ok(Processed {
-            more: events >= batch,
-            ..processed
-        })
+        let more = events >= most;
+        Ok(Processed { more, ..processed })
     }
 
     async fn claim(&self, limit: usize) -> Result<Vec<ClaimedEvent>> {
@@ -142,13 +156,14 @@ impl Processor {
     }
 
     /// Fans out a selection of `most` events or fewer.
-    async fn fan_out(
+    async fn fan_out<G>(
         &self,
         selection: Selection,
-        offer: Option<LeaseOffer>,
+        offer: Option<Offer<G>>,
         most: usize,
         round: &Round,
-    ) -> Result<Processed> {
+    ) -> Result<Processed<G>> {
+        let (offer, guard) = offer.map(|offer| (offer.lease_offer, offer.guard)).unzip();
         let fan_out = FanOut { selection, offer };
         let sent = Instant::now();
         let call = async {
@@ -164,12 +179,12 @@ impl Processor {
         if !fanned_out.processed.is_empty() {
             self.note(&fanned_out, round);
         }
-        let events = fanned_out.processed.len();
         Ok(Processed {
-            more: events >= most,
+            more: fanned_out.processed.len() >= most,
             next_due: fanned_out.next_due,
             born_leased: fanned_out.born_leased,
             sent,
+            guard,
         })
     }
 
@@ -179,8 +194,20 @@ impl Processor {
         for event in &fanned_out.processed {
             telemetry.event_processed(round, event, now);
             if event.requests == 0 {
-                tracing::warn!(event = %event.id, name = %event.name, "no registration wants this event");
+                self.warn_unwanted(event);
             }
+        }
+    }
+
+    /// Warns once for each name: what nobody wants may come by the thousand.
+    fn warn_unwanted(&self, event: &ProcessedEvent) {
+        /// Names are the application's, so there are few; but nobody promises that.
+        const MOST_NAMES: usize = 1000;
+        let mut warned = self.warned.lock();
+        if warned.len() < MOST_NAMES && warned.insert(event.name.clone()) {
+            tracing::warn!(event = %event.id, name = %event.name, "no registration wants events of this name");
+        } else {
+            tracing::debug!(event = %event.id, name = %event.name, "no registration wants this event");
         }
     }
 
@@ -229,12 +256,12 @@ impl Processor {
             Ok(())
         };
         let guarded = std::panic::AssertUnwindSafe(hooks).catch_unwind();
-        match tokio::time::timeout(Settings::HOOK_TIMEOUT, guarded).await {
+        let limit = self.settings.hook_timeout();
+        match tokio::time::timeout(limit, guarded).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(HandlerError::new("a before-process hook panicked")),
             Err(_) => Err(HandlerError::new(format!(
-                "a hook took longer than {:?}",
-                Settings::HOOK_TIMEOUT
+                "a hook took longer than {limit:?}"
             ))),
         }
     }

@@ -41,28 +41,32 @@ impl<S> SchedulerBuilder<S> {
         }
     }
 
-    /// How many handlers run at the same time in this process; the default is 16.
+    /// How many handlers run at the same time in this process, from 1 to 10,000; the default is 16.
+    /// More suit handlers that wait for other systems; those that compute want a pool of their own.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = workers;
         self
     }
 
-    /// The most rows of one statement: events fanned out, requests claimed, outcomes settled; the
-    /// default is 1000. It bounds, too, how many requests wait in this process.
+    /// The most rows of one statement: events fanned out, requests claimed, outcomes settled; from
+    /// 1 to 10,000, the default is 1000. It bounds, too, how many requests wait in this process.
     pub fn batch_size(mut self, rows: usize) -> Self {
         self.settings.batch_size = rows;
         self
     }
 
-    /// How long a lost process keeps its requests from others; the default is 30 s. Leases are
-    /// renewed three times in that while, so a handler may take longer.
+    /// How long a lost process keeps its requests from others, from 100 ms to 24 h; the default is
+    /// 30 s. Leases are renewed three times in that while, so a handler may take longer.
+    ///
+    /// A call time-out that was set before and is longer becomes as long as the lease.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self.settings.call_timeout = self.settings.call_timeout.min(lease);
         self
     }
 
-    /// How often to look for work that no wake-up told of; the default is 5 s.
+    /// How often to look for work that no wake-up told of, from 1 ms to 1 h; the default is 5 s. On
+    /// a store that does not hear of the commits of others it is 1 s at most.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = interval;
         self
@@ -75,7 +79,8 @@ impl<S> SchedulerBuilder<S> {
     }
 
     /// Adds a hook that runs before an event is fanned out, after those added earlier. With hooks,
-    /// a batch costs one more statement.
+    /// a batch costs one more statement, and is fanned out when the hooks of all its events have
+    /// ended.
     pub fn before_process(mut self, hook: impl BeforeProcess) -> Self {
         self.settings.before_process.push(Arc::new(hook));
         self

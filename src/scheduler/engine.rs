@@ -356,17 +356,24 @@ impl Inner {
 
     /// Stops everything at once.
     fn stop(&self) {
-        let from = std::mem::replace(&mut *self.state.lock(), SchedulerState::Stopped);
-        if from == SchedulerState::Stopped {
-            return;
+        let tasks;
+        {
+            let mut state = self.state.lock();
+            let from = std::mem::replace(&mut *state, SchedulerState::Stopped);
+            if from == SchedulerState::Stopped {
+                return;
+            }
+            tasks = std::mem::take(&mut *self.tasks.lock());
+            // Whoever sees the new state finds it in the metrics, too.
+            let telemetry = self.executor.telemetry();
+            telemetry.scheduler_state(Some(from), Some(SchedulerState::Stopped));
+            self.gauges.end();
+            if !tasks.is_empty() {
+                let workers = self.executor.settings().workers;
+                telemetry.workers(-i64::try_from(workers).unwrap_or(i64::MAX));
+            }
         }
         self.executor.stop();
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        let telemetry = self.executor.telemetry();
-        telemetry.scheduler_state(Some(from), Some(SchedulerState::Stopped));
-        if !tasks.is_empty() {
-            telemetry.workers(-i64::try_from(self.executor.settings().workers).unwrap_or(i64::MAX));
-        }
         for task in tasks {
             task.abort();
         }

@@ -39,7 +39,7 @@ pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Ar
 }
 
 async fn refresh(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Result<()> {
-    if !executor.telemetry().is_enabled() {
+    if !executor.telemetry().is_enabled() || !gauges.are_watched() {
         return Ok(());
     }
     let read = async {

@@ -149,17 +149,20 @@ async fn process_once(inner: &Inner, processor: &Processor) -> Result<Found> {
         return Ok(Found::default());
     }
     let executor = &inner.executor;
-    let room = executor.reserve_for_offer();
-    let offer = room.as_ref().map(|room| Offer {
-        lease_offer: room.lease_offer.clone(),
-        most_events: room.largest_room,
-    });
+    let offer = || {
+        executor.reserve_for_offer().map(|room| Offer {
+            lease_offer: room.lease_offer.clone(),
+            most_events: room.largest_room,
+            guard: room,
+        })
+    };
     let processed = processor.round(offer).await?;
     if !processed.born_leased.is_empty() {
         let round = executor.telemetry().execute_round();
         round.claimed(processed.born_leased.len());
         executor.accept(processed.born_leased, &round.link(), processed.sent);
     }
+    drop(processed.guard);
     Ok(Found {
         more: processed.more,
         next_due: processed.next_due,

@@ -20,32 +20,38 @@ pub trait Scheduler: Send + Sync {
     async fn start(&self) -> Result<(), SchedulerError>;
 
     /// Stops claiming and hands back what has not started; handlers that run go on. Returns when
-    /// it has been handed back. Nothing happens when it is paused already.
+    /// it has been handed back, or could not be in three tries; then it is left to its lease.
+    /// Nothing happens when it is paused already.
+    ///
+    /// Not cancellation safe: the scheduler pauses, but what was being handed back may stay leased
+    /// until the scheduler is shut down or dropped.
     ///
     /// # Errors
     /// It is not running: [`SchedulerError::NotRunning`].
     async fn pause(&self) -> Result<(), SchedulerError>;
 
-    /// Works again. Nothing happens when it is running.
+    /// Works again. Nothing happens when it is running. Cancellation safe.
     ///
     /// # Errors
     /// It is neither paused nor running: [`SchedulerError::NotRunning`].
     async fn resume(&self) -> Result<(), SchedulerError>;
 
-    /// What it does now.
+    /// What it does now. Cheap: it asks no store.
     fn status(&self) -> SchedulerStatus;
 
     /// Whether it is running or paused and its last calls to the store succeeded: what a readiness
-    /// probe wants to know.
+    /// probe wants to know. Cheap: it asks no store.
     fn is_operational(&self) -> bool;
 
     /// Stops claiming, hands back what has not started, and waits for running handlers until
-    /// `deadline` has passed; then their contexts are canceled, and they are dropped and handed
-    /// back. A handler that blocks its thread cannot be dropped: it keeps its lease and is rescued
+    /// shortly before `deadline` has passed (a tenth of it, at most a second); then their contexts
+    /// are canceled, and they are dropped and handed back. Outcomes that are not written by then
+    /// are left to the leases. A handler that blocks its thread cannot be dropped: it keeps its lease and is rescued
     /// when that runs out.
     ///
     /// A shutdown before the start, or after a shutdown, does nothing; one during a shutdown waits
-    /// for the same end, at the earlier deadline.
+    /// for the same end, at the earlier deadline. Cancellation safe: it goes on when the future is
+    /// dropped.
     async fn shutdown(&self, deadline: Duration) -> ShutdownReport;
 }
 
@@ -53,6 +59,27 @@ pub trait Scheduler: Send + Sync {
 #[async_trait]
 pub trait SchedulerExt: Scheduler {
     /// Starts, works until `signal` ends, and shuts down with `deadline`.
+    ///
+    /// When the future is dropped the scheduler goes on as it is: shut it down, or drop it, too.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    /// use tidings::{ConfigMap, CooperativeScheduler, MemoryStore, SchedulerExt};
+    /// use tokio::sync::oneshot;
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let config = ConfigMap::builder().build()?;
+    /// let scheduler = CooperativeScheduler::builder(Arc::new(MemoryStore::new()), config).build()?;
+    /// // In a service, for example `tokio::signal::ctrl_c()`.
+    /// let (stop, stopped) = oneshot::channel::<()>();
+    /// stop.send(()).ok();
+    /// let signal = async move { drop(stopped.await) };
+    /// let report = scheduler.run_until(signal, Duration::from_secs(20)).await?;
+    /// assert_eq!(report.abandoned, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// What [`start`](Scheduler::start) gives.

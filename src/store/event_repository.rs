@@ -56,13 +56,19 @@ impl StoredEvent {
 /// Reads and writes events.
 ///
 /// None of its methods is cancellation safe in a transaction: when a future is dropped, roll back.
+/// In a session, a call whose future is dropped takes effect or does not. Cost on SQL: one round trip
+/// a call.
+///
+/// # Errors
+/// Every method answers with a [`StoreError`](crate::StoreError): the database is away, slow, or
+/// preferred another transaction; the transaction has ended; a row cannot be read. In a transaction,
+/// roll back after an error.
 #[async_trait]
 pub trait EventRepository: Send {
     /// Stores events, all or none, in their order. An id that exists is left alone, after waiting
     /// for the end of a transaction that is storing it.
     ///
-    /// Events are not checked here; a [`Raiser`](crate::Raiser) does that. Cost on SQL: one round
-    /// trip.
+    /// Events are not checked here; a [`Raiser`](crate::Raiser) does that.
     async fn raise(&mut self, events: &[Event]) -> Result<Vec<Raised>>;
 
     /// Claims due events for hooks that are to run before the fan-out.
@@ -72,7 +78,7 @@ pub trait EventRepository: Send {
     /// the events as processed.
     async fn fan_out(&mut self, fan_out: &FanOut) -> Result<FannedOut>;
 
-    /// Lets claimed events back off.
+    /// Lets claimed events back off, each fenced; what is not held any more is left alone.
     async fn fail(&mut self, failures: &[EventFailure]) -> Result<()>;
 
     /// The event with this id.
@@ -88,7 +94,7 @@ pub trait EventRepository: Send {
     /// The oldest unprocessed event.
     async fn oldest_unprocessed(&mut self) -> Result<Option<StoredEvent>>;
 
-    /// How many events match.
+    /// How many events match. It may look at every event.
     async fn count(&mut self, filter: &EventFilter) -> Result<u64>;
 
     /// The matching events of a page, in the order of their ids.

@@ -29,6 +29,9 @@ pub struct EventFilter {
     pub until: Option<DateTime<Utc>>,
     /// Processed, or not.
     pub processed: Option<bool>,
+    /// With handler requests, or without any: processed and without are those that no registration
+    /// wanted.
+    pub has_requests: Option<bool>,
 }
 
 /// Which handler requests; the default is all. Empty lists do not restrict.

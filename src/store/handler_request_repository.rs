@@ -20,6 +20,13 @@ pub type HandlerRequestStream<'a> = BoxStream<'a, Result<HandlerRequest>>;
 /// Reads and changes handler requests.
 ///
 /// None of its methods is cancellation safe in a transaction: when a future is dropped, roll back.
+/// In a session, a call whose future is dropped takes effect or does not; what was claimed so is
+/// rescued when its lease runs out. Cost on SQL: one round trip a call.
+///
+/// # Errors
+/// Every method answers with a [`StoreError`](crate::StoreError): the database is away, slow, or
+/// preferred another transaction; the transaction has ended; a row cannot be read. In a transaction,
+/// roll back after an error.
 #[async_trait]
 pub trait HandlerRequestRepository: Send {
     /// Claims due requests in the order (priority, id), skipping locked ones and those under
@@ -77,7 +84,7 @@ pub trait HandlerRequestRepository: Send {
     /// The names of handlers that have dead requests, in order.
     async fn dead_handler_names(&mut self) -> Result<Vec<Name>>;
 
-    /// How many requests match.
+    /// How many requests match. It may look at every request.
     async fn count(&mut self, filter: &RequestFilter) -> Result<u64>;
 
     /// The matching requests of a page, in the order of their ids.

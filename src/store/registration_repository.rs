@@ -37,6 +37,12 @@ pub struct AbsentHandler {
 }
 
 /// Reads and changes registrations.
+///
+/// None of its methods is cancellation safe in a transaction: when a future is dropped, roll back.
+///
+/// # Errors
+/// Every method answers with a [`StoreError`](crate::StoreError): the database is away, slow, or
+/// preferred another transaction; the transaction has ended; a row cannot be read.
 #[async_trait]
 pub trait RegistrationRepository: Send {
     /// Inserts or updates registrations by pattern and handler, and marks their handlers as seen
@@ -53,7 +59,7 @@ pub trait RegistrationRepository: Send {
     async fn retire(&mut self, handler: &Name) -> Result<u64>;
 
     /// Gives a handler another name, with its registrations and its open and dead requests. Doing
-    /// it again changes nothing.
+    /// it again changes nothing. Cost: as many rows as the handler has open and dead requests.
     async fn rename(&mut self, from: &Name, to: &Name) -> Result<Renamed>;
 
     /// Active handlers that no process has had for this long, and that have open requests.

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -17,6 +17,10 @@ type AbsentHandlers = Arc<[(Name, u64)]>;
 pub(crate) struct Gauges {
     /// Whether the values below have been set: zeros that nobody has counted would look healthy.
     known: AtomicBool,
+    /// Whether the scheduler has stopped. Its tasks may hold the gauges a little longer.
+    ended: AtomicBool,
+    /// Refreshes since a scrape last looked.
+    unseen: AtomicU32,
     unprocessed: AtomicU64,
     unprocessed_max_age: AtomicU64,
     unexecuted: AtomicU64,
@@ -37,6 +41,34 @@ pub(crate) struct Reading {
 }
 
 impl Gauges {
+    /// After so many refreshes that nobody looked at there are no more until somebody does, since
+    /// each asks the store to count. It is ten minutes' worth, longer than exporters wait.
+    pub(crate) const UNSEEN_REFRESHES: u32 = 40;
+
+    /// The scheduler has stopped: nothing is shown any more.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    #[cfg_attr(
+        not(feature = "telemetry"),
+        expect(dead_code, reason = "nobody looks at the values")
+    )]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether to refresh. When not, the values are forgotten: who looks then finds none, rather
+    /// than old ones, and new ones soon after.
+    pub(crate) fn are_watched(&self) -> bool {
+        let watched = self.unseen.fetch_add(1, Ordering::Relaxed) < Self::UNSEEN_REFRESHES;
+        if !watched {
+            self.unseen.store(Self::UNSEEN_REFRESHES, Ordering::Relaxed);
+            self.known.store(false, Ordering::Release);
+        }
+        watched
+    }
+
     /// Replaces the values.
     pub(crate) fn set(&self, reading: Reading) {
         self.unprocessed
@@ -56,6 +88,7 @@ impl Gauges {
         expect(dead_code, reason = "nobody looks at the values")
     )]
     pub(crate) fn get(&self) -> Option<Reading> {
+        self.unseen.store(0, Ordering::Relaxed);
         self.known.load(Ordering::Acquire).then(|| Reading {
             unprocessed: self.unprocessed.load(Ordering::Relaxed),
             unprocessed_max_age_ms: self.unprocessed_max_age.load(Ordering::Relaxed),

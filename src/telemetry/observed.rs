@@ -30,7 +30,11 @@ impl Observed {
         {
             return;
         }
-        match places.iter_mut().find(|place| place.strong_count() == 0) {
+        let is_free = |place: &&mut Weak<Gauges>| {
+            let gauges = place.upgrade();
+            gauges.is_none_or(|gauges| gauges.has_ended())
+        };
+        match places.iter_mut().find(is_free) {
             Some(place) => *place = Arc::downgrade(gauges),
             None => places.push(Arc::downgrade(gauges)),
         }
@@ -43,7 +47,8 @@ impl Observed {
             .zip(places.iter())
             .filter_map(|(number, place)| {
                 let attribute = (number > 1).then(|| KeyValue::new(SCHEDULER_NUMBER, number));
-                place.upgrade().map(|gauges| (attribute, gauges))
+                let gauges = place.upgrade().filter(|gauges| !gauges.has_ended());
+                gauges.map(|gauges| (attribute, gauges))
             })
             .collect()
     }

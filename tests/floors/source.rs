@@ -3,16 +3,16 @@
 
 /// A path into the crate.
 #[derive(Debug, PartialEq, Eq)]
-pub struct CratePath {
+pub(crate) struct CratePath {
     /// Its line, from 1.
-    pub line: usize,
+    pub(crate) line: usize,
     /// Its first segment below the crate's root.
-    pub head: String,
+    pub(crate) head: String,
 }
 
 /// The paths that begin with `crate::`, or with enough `super::` to reach the root from a file
 /// that is `depth` modules below it.
-pub fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
+pub(crate) fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
     let tokens = without_tests(tokens(source));
     let mut paths = Vec::new();
     let mut braces = 0_usize;
@@ -51,7 +51,7 @@ pub fn crate_paths(source: &str, depth: usize) -> Vec<CratePath> {
 }
 
 /// The modules that a file declares, test modules left out.
-pub fn declared_modules(source: &str) -> Vec<String> {
+pub(crate) fn declared_modules(source: &str) -> Vec<String> {
     let tokens = without_tests(tokens(source));
     tokens
         .windows(2)
@@ -106,6 +106,8 @@ fn heads(tokens: &[Token]) -> Vec<CratePath> {
         head: token.text.clone(),
     };
     match tokens.first() {
+        // A macro is exported at the root, wherever it is defined.
+        Some(_) if tokens.get(1).is_some_and(|token| token.is("!")) => Vec::new(),
         Some(token) if token.is_name() => vec![path(token)],
         Some(token) if token.is("{") => {
             let mut heads = Vec::new();
@@ -255,7 +257,7 @@ mod tests {
 
     #[test]
     fn paths_of_every_form_are_found_with_their_line() {
-        let source = "use crate::{\n    a::{B, c::D},\n    e,\n    f::G,\n};\nfn h() -> crate::i::J { $crate::k!() }\n";
+        let source = "use crate::{\n    a::{B, c::D},\n    e,\n    f::G,\n};\nfn h() -> crate::i::J { $crate::k::l!(); $crate::m!() }\n";
         let expected = [(2, "a"), (3, "e"), (4, "f"), (6, "i"), (6, "k")];
         assert_eq!(
             found(source, 1),

@@ -4,6 +4,8 @@
 //! answer; a program without any must compile. The rest of the answer is the compiler's own and
 //! differs between its versions.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::{
     collections::BTreeMap,
     fs,

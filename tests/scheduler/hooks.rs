@@ -60,9 +60,11 @@ async fn before_execute_hooks_run_in_order_and_reach_the_handler() {
     }
 }
 
+type Veto = fn() -> HandlerResult;
+
 #[tokio::test(start_paused = true)]
 async fn a_before_execute_veto_is_settled_as_the_handlers_result_without_an_execution() {
-    let results: [(fn() -> HandlerResult, RequestState, u32); 4] = [
+    let results: [(Veto, RequestState, u32); 4] = [
         (|| Ok(()), RequestState::Completed, 0),
         (
             || Err(HandlerError::cancel("not for us")),

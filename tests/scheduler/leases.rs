@@ -488,13 +488,13 @@ mod cut_off {
     };
 
     #[derive(Debug)]
-    pub struct CutOff {
+    pub(super) struct CutOff {
         inner: Arc<dyn Storer>,
-        pub cut: Arc<AtomicBool>,
+        pub(super) cut: Arc<AtomicBool>,
     }
 
     impl CutOff {
-        pub fn new(rig: &Rig) -> Arc<Self> {
+        pub(super) fn new(rig: &Rig) -> Arc<Self> {
             Arc::new(Self {
                 inner: Arc::new(rig.store.clone()),
                 cut: Arc::default(),

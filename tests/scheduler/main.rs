@@ -1,13 +1,26 @@
 //! Schedulers, executor and processor on the in-memory store, attacked.
 
+#[cfg(test)]
 mod hooks;
+#[cfg(test)]
 mod isolation;
+#[cfg(test)]
 mod leases;
+#[cfg(test)]
 mod life_cycle;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod outcomes;
+#[cfg(test)]
 mod raising;
+#[cfg(test)]
 mod reports;
+#[cfg(test)]
 mod rig;
+#[cfg(test)]
 mod several;
+#[cfg(test)]
 mod shutdown;
+#[cfg(test)]
 mod transactional;

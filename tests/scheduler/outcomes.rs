@@ -93,6 +93,34 @@ async fn an_error_then_success_completes_and_keeps_the_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_short_backoff_is_not_stretched_to_the_next_poll() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let handler = Handler::new("answer", |_: Arc<Event>, context: Context| async move {
+            if context.errors() < 4 {
+                return Err(HandlerError::new("not yet"));
+            }
+            Ok(())
+        });
+        let handler = handler
+            .on("*")
+            .backoff(Backoff::constant(Duration::from_millis(100)));
+        let map = config([handler]);
+        let _scheduler = rig.scheduler(map).kind(kind).start().await;
+        // The loops sleep by now.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        let begun = tokio::time::Instant::now();
+        rig.raise("thing.happened").await;
+        rig.until_completed(1).await;
+        let took = begun.elapsed();
+        assert!(
+            took >= Duration::from_millis(400) && took < Duration::from_millis(600),
+            "{took:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_after_replaces_the_backoff_and_counts() {
     let (request, took) = run_by_execution(RequestState::Completed, |n, _| async move {
         if n == 0 {

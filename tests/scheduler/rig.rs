@@ -12,25 +12,25 @@ use tidings::{
 
 /// The two kinds of scheduler.
 #[derive(Clone, Copy, Debug, Default)]
-pub enum Kind {
+pub(crate) enum Kind {
     #[default]
     Concurrent,
     Cooperative,
 }
 
-pub const KINDS: [Kind; 2] = [Kind::Concurrent, Kind::Cooperative];
+pub(crate) const KINDS: [Kind; 2] = [Kind::Concurrent, Kind::Cooperative];
 
 /// A store and what tests do with it.
 #[derive(Clone)]
-pub struct Rig {
-    pub store: MemoryStore,
+pub(crate) struct Rig {
+    pub(crate) store: MemoryStore,
     /// A wait that takes longer is stuck.
     limit: Duration,
 }
 
 /// A scheduler that a test wants; `build` makes it, `start` starts it, too.
 #[must_use]
-pub struct Wanted {
+pub(crate) struct Wanted {
     store: Arc<dyn Storer>,
     kind: Kind,
     config: ConfigMap,
@@ -47,7 +47,7 @@ pub struct Wanted {
 
 impl Rig {
     /// For tests with paused time: the store goes with the runtime's timers.
-    pub fn paused() -> Self {
+    pub(crate) fn paused() -> Self {
         Self {
             store: MemoryStore::with_clock(RuntimeClock::default()),
             limit: Duration::from_secs(24 * 3600),
@@ -55,19 +55,19 @@ impl Rig {
     }
 
     /// For tests on real threads.
-    pub fn real() -> Self {
+    pub(crate) fn real() -> Self {
         Self {
             store: MemoryStore::new(),
             limit: Duration::from_secs(60),
         }
     }
 
-    pub fn scheduler(&self, config: ConfigMap) -> Wanted {
+    pub(crate) fn scheduler(&self, config: ConfigMap) -> Wanted {
         self.scheduler_on(Arc::new(self.store.clone()), config)
     }
 
     /// A scheduler on a decorated store.
-    pub fn scheduler_on(&self, store: Arc<dyn Storer>, config: ConfigMap) -> Wanted {
+    pub(crate) fn scheduler_on(&self, store: Arc<dyn Storer>, config: ConfigMap) -> Wanted {
         Wanted {
             store,
             kind: Kind::default(),
@@ -84,11 +84,11 @@ impl Rig {
         }
     }
 
-    pub async fn raise(&self, name: &str) -> EventId {
+    pub(crate) async fn raise(&self, name: &str) -> EventId {
         self.raise_many(name, 1).await[0]
     }
 
-    pub async fn raise_many(&self, name: &str, count: usize) -> Vec<EventId> {
+    pub(crate) async fn raise_many(&self, name: &str, count: usize) -> Vec<EventId> {
         let events: Vec<_> = (0..count)
             .map(|n| Event::new(name, &json!({ "n": n })).expect("JSON"))
             .collect();
@@ -102,7 +102,7 @@ impl Rig {
         ids
     }
 
-    pub async fn requests(&self) -> Vec<HandlerRequest> {
+    pub(crate) async fn requests(&self) -> Vec<HandlerRequest> {
         let mut session = self.store.session().await.expect("a session");
         let filter = RequestFilter::default();
         let page = Page::first(100_000);
@@ -113,20 +113,20 @@ impl Rig {
             .expect("a list")
     }
 
-    pub async fn requests_of(&self, handler: &str) -> Vec<HandlerRequest> {
+    pub(crate) async fn requests_of(&self, handler: &str) -> Vec<HandlerRequest> {
         let mut requests = self.requests().await;
         requests.retain(|request| request.handler == handler);
         requests
     }
 
     /// The one request that there is.
-    pub async fn only(&self) -> HandlerRequest {
+    pub(crate) async fn only(&self) -> HandlerRequest {
         let mut requests = self.requests().await;
         assert_eq!(requests.len(), 1, "{requests:#?}");
         requests.remove(0)
     }
 
-    pub async fn count(&self, state: RequestState) -> u64 {
+    pub(crate) async fn count(&self, state: RequestState) -> u64 {
         let filter = RequestFilter {
             states: vec![state],
             ..RequestFilter::default()
@@ -140,7 +140,7 @@ impl Rig {
     }
 
     /// Waits until a condition of the store holds, looking again at each of its signals.
-    pub async fn until<F, Fut>(&self, what: &str, mut condition: F)
+    pub(crate) async fn until<F, Fut>(&self, what: &str, mut condition: F)
     where
         F: FnMut(Self) -> Fut,
         Fut: Future<Output = bool>,
@@ -167,7 +167,7 @@ impl Rig {
     }
 
     /// Waits until so many requests have completed.
-    pub async fn until_completed(&self, count: u64) {
+    pub(crate) async fn until_completed(&self, count: u64) {
         self.until(
             &format!("{count} requests have completed"),
             |rig| async move { rig.count(RequestState::Completed).await >= count },
@@ -176,7 +176,7 @@ impl Rig {
     }
 
     /// Waits until every event is processed and every request has ended.
-    pub async fn until_all_ended(&self) {
+    pub(crate) async fn until_all_ended(&self) {
         self.until("everything has ended", |rig| async move {
             let mut session = rig.store.session().await.expect("a session");
             session.events().count_unprocessed().await.expect("a count") == 0
@@ -191,7 +191,7 @@ impl Rig {
     }
 
     /// Waits until the only request is in a state.
-    pub async fn until_only(&self, state: RequestState) -> HandlerRequest {
+    pub(crate) async fn until_only(&self, state: RequestState) -> HandlerRequest {
         self.until(&format!("the request is {state}"), |rig| async move {
             rig.count(state).await == 1
         })
@@ -201,14 +201,14 @@ impl Rig {
 }
 
 /// Waits for something that has no signal of the store, with a limit.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(3600 * 24), future).await {
         Ok(value) => value,
         Err(_) => panic!("waited in vain until {what}"),
     }
 }
 
-pub fn config(handlers: impl IntoIterator<Item = Handler>) -> ConfigMap {
+pub(crate) fn config(handlers: impl IntoIterator<Item = Handler>) -> ConfigMap {
     handlers
         .into_iter()
         .fold(ConfigMap::builder(), |map, handler| map.handler(handler))
@@ -217,53 +217,53 @@ pub fn config(handlers: impl IntoIterator<Item = Handler>) -> ConfigMap {
 }
 
 impl Wanted {
-    pub fn kind(mut self, kind: Kind) -> Self {
+    pub(crate) fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    pub fn workers(mut self, workers: usize) -> Self {
+    pub(crate) fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
-    pub fn batch_size(mut self, rows: usize) -> Self {
+    pub(crate) fn batch_size(mut self, rows: usize) -> Self {
         self.batch_size = rows;
         self
     }
 
-    pub fn lease(mut self, lease: Duration) -> Self {
+    pub(crate) fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self.call_timeout = self.call_timeout.min(lease);
         self
     }
 
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
+    pub(crate) fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval;
         self
     }
 
-    pub fn call_timeout(mut self, limit: Duration) -> Self {
+    pub(crate) fn call_timeout(mut self, limit: Duration) -> Self {
         self.call_timeout = limit;
         self
     }
 
-    pub fn before_process(mut self, hook: impl BeforeProcess) -> Self {
+    pub(crate) fn before_process(mut self, hook: impl BeforeProcess) -> Self {
         self.before_process.push(Arc::new(hook));
         self
     }
 
-    pub fn before_execute(mut self, hook: impl BeforeExecute) -> Self {
+    pub(crate) fn before_execute(mut self, hook: impl BeforeExecute) -> Self {
         self.before_execute.push(Arc::new(hook));
         self
     }
 
-    pub fn reporter(mut self, reporter: Arc<dyn ErrorReporter>) -> Self {
+    pub(crate) fn reporter(mut self, reporter: Arc<dyn ErrorReporter>) -> Self {
         self.reporter = Some(reporter);
         self
     }
 
-    pub fn build(self) -> Box<dyn Scheduler> {
+    pub(crate) fn build(self) -> Box<dyn Scheduler> {
         macro_rules! build {
             ($scheduler:ty) => {{
                 let mut builder = <$scheduler>::builder(self.store, self.config)
@@ -293,7 +293,7 @@ impl Wanted {
         }
     }
 
-    pub async fn start(self) -> Box<dyn Scheduler> {
+    pub(crate) async fn start(self) -> Box<dyn Scheduler> {
         let scheduler = self.build();
         scheduler.start().await.expect("it starts");
         scheduler
@@ -302,17 +302,17 @@ impl Wanted {
 
 /// Blocks the thread until it is released or dropped, as a handler that never yields does.
 #[derive(Clone, Default)]
-pub struct Blocker(Arc<(parking_lot::Mutex<bool>, parking_lot::Condvar)>);
+pub(crate) struct Blocker(Arc<(parking_lot::Mutex<bool>, parking_lot::Condvar)>);
 
 impl Blocker {
-    pub fn block(&self) {
+    pub(crate) fn block(&self) {
         let mut released = self.0.0.lock();
         while !*released {
             self.0.1.wait(&mut released);
         }
     }
 
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         *self.0.0.lock() = true;
         self.0.1.notify_all();
     }

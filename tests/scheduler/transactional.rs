@@ -232,7 +232,7 @@ async fn ten_thousand_events_write_ten_thousand_rows() {
     ) -> HandlerResult {
         let run = state.runs.fetch_add(1, Ordering::SeqCst);
         write(&state.raiser, connection).await?;
-        if run % 10 == 0 {
+        if run.is_multiple_of(10) {
             Err(HandlerError::retry_after(Duration::ZERO, "every tenth"))
         } else {
             Ok(())

@@ -9,6 +9,7 @@
 
 #[path = "../../src/telemetry/tests/collector.rs"]
 mod collector;
+mod gauges;
 mod global;
 mod instrumented;
 mod metrics;

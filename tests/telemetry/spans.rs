@@ -155,6 +155,27 @@ async fn a_chain_of_events_can_be_followed_from_handler_to_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_closure_that_raises_before_its_future_is_polled_is_inside_its_span() {
+    let (collector, store) = (Collector::new(), MemoryStore::new());
+    let eager = |_: Arc<Event>, context: Context| {
+        context.raise(event("order.shipped"));
+        async { HandlerResult::Ok(()) }
+    };
+    let config = ConfigMap::builder()
+        .handler(Handler::new("ship", eager).on("order.placed"))
+        .handler(Handler::new("thank", succeed).on("order.shipped"))
+        .build()
+        .unwrap();
+    raise(&store, vec![event("order.placed")]).await;
+    run_until_drained(&store, config, collector.telemetry()).await;
+    assert!(
+        collector
+            .span("thank handler")
+            .links_to(&collector.span("ship handler"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_context_in_the_headers_of_an_imported_event_is_linked_and_kept() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let (collector, store) = (Collector::new(), MemoryStore::new());

@@ -39,7 +39,7 @@ fn rescued(request: &ClaimedRequest, rescue: Rescue) -> RescuedRequest {
 }
 
 /// Does everything that is recorded, once.
-fn record_everything(telemetry: &Telemetry) -> std::sync::Arc<Gauges> {
+pub(super) fn record_everything(telemetry: &Telemetry) -> std::sync::Arc<Gauges> {
     let now = timestamp() + Duration::from_millis(1500);
     let request = request(event());
     let round = telemetry.process_round();
@@ -86,7 +86,7 @@ fn record_everything(telemetry: &Telemetry) -> std::sync::Arc<Gauges> {
 }
 
 /// The table of the documentation: name → unit.
-fn documented() -> BTreeMap<String, String> {
+pub(super) fn documented() -> BTreeMap<String, String> {
     include_str!("../telemetry.md")
         .lines()
         .filter(|line| {
@@ -449,42 +449,6 @@ fn histograms_have_the_bounds_that_are_documented() {
         seen += 1;
     }
     assert_eq!(seen, 5);
-}
-
-#[test]
-fn the_prefix_is_before_every_metric() {
-    let collector = Collector::new();
-    let _gauges = record_everything(&collector.telemetry_with_prefix("shop"));
-    let expected: Vec<_> = documented()
-        .into_keys()
-        .map(|name| format!("shop.{name}"))
-        .collect();
-    assert_eq!(collector.metric_names(), expected);
-}
-
-#[test]
-fn a_prefix_that_metrics_refuse_does_not_lose_them() {
-    for (prefix, used) in [
-        ("my shop.", "my_shop"),
-        ("1a", "x1a"),
-        ("größe", "gr__e"),
-        ("..", ""),
-        ("a/b-c_d", "a/b-c_d"),
-    ] {
-        let collector = Collector::new();
-        collector
-            .telemetry_with_prefix(prefix)
-            .notification_received();
-        let dot = if used.is_empty() { "" } else { "." };
-        assert_eq!(
-            collector.metric_names(),
-            [format!("{used}{dot}events.store.notifications")],
-            "{prefix:?}"
-        );
-    }
-    let collector = Collector::new();
-    let _gauges = record_everything(&collector.telemetry_with_prefix(&"ä".repeat(1000)));
-    assert_eq!(collector.metric_names().len(), 25);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod collector;
 mod cost;
 mod metrics;
 mod observed;
+mod prefix;
 mod spans;
 
 use std::{sync::Arc, time::Duration};

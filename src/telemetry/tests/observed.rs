@@ -71,6 +71,20 @@ fn nothing_is_shown_after_the_scheduler_is_gone() {
 }
 
 #[test]
+fn a_scheduler_that_has_stopped_is_gone_although_others_hold_its_gauges() {
+    let collector = Collector::new();
+    let telemetry = collector.telemetry();
+    let (stopped, next) = (gauges(10), gauges(20));
+    telemetry.observe(&stopped);
+    stopped.end();
+    assert_eq!(collector.points(), []);
+    telemetry.observe(&next);
+    assert_eq!(unprocessed(&collector, &[]), Some(20.0));
+    drop(stopped);
+    assert_eq!(unprocessed(&collector, &[]), Some(20.0));
+}
+
+#[test]
 fn a_scheduler_is_shown_although_nobody_keeps_the_telemetry() {
     let collector = Collector::new();
     let gauges = gauges(10);
@@ -78,6 +92,29 @@ fn a_scheduler_is_shown_although_nobody_keeps_the_telemetry() {
     telemetry.observe(&gauges);
     drop(telemetry);
     assert_eq!(unprocessed(&collector, &[]), Some(10.0));
+}
+
+#[test]
+fn nobody_counts_for_nobody_and_old_values_are_not_shown() {
+    let collector = Collector::new();
+    let gauges = gauges(10);
+    collector.telemetry().observe(&gauges);
+    let refreshes = || {
+        (0..10 * Gauges::UNSEEN_REFRESHES)
+            .filter(|_| gauges.are_watched())
+            .count()
+    };
+    let bound = usize::try_from(Gauges::UNSEEN_REFRESHES).unwrap();
+    assert_eq!(refreshes(), bound);
+    assert_eq!(unprocessed(&collector, &[]), None, "too old");
+    assert_eq!(refreshes(), bound, "somebody looked");
+    for _ in 0..3 {
+        assert!(!gauges.are_watched());
+    }
+    drop(collector.points());
+    assert!(gauges.are_watched());
+    gauges.set(Reading::default());
+    assert_eq!(unprocessed(&collector, &[]), Some(0.0));
 }
 
 #[test]

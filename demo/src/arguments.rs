@@ -1,0 +1,148 @@
+//! The command line: what can be asked of the demo.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{
+    Parser, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+
+/// Shows tidings at work: raises events in memory, handles them, and tells what happens.
+///
+/// Without options it raises an application event and a domain event a second, until Ctrl-C. One
+/// handler always fails, so that retries and dead requests show. With --input it raises the events
+/// of a file beside them, and with --drain it raises only those, handles all of them and ends.
+#[derive(Debug, Parser)]
+#[command(version, after_long_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// Raises the events of FILE, one CloudEvents 1.0 object in JSON a line; - is standard input
+    ///
+    /// `type` becomes the event's name, `entityname` and `subject` its entity, `time` its
+    /// timestamp; `data` is kept as it is, and every other attribute becomes a header. Lines that
+    /// repeat `source`, `id` and `time` are raised once. All lines are checked before the first
+    /// event is raised; what cannot be read twice goes through a temporary file.
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().map(Input::from))]
+    pub(crate) input: Option<Input>,
+
+    /// Ends when every event of the input is handled, and prints a summary
+    #[arg(long, requires = "input")]
+    pub(crate) drain: bool,
+
+    /// How the summary is printed; json: one object as the last line of standard output
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "drain")]
+    pub(crate) format: Format,
+
+    /// Skips bad lines of the input, and counts them on standard error
+    ///
+    /// Without it, a bad line ends the demo with exit code 2 before anything is raised.
+    #[arg(long, requires = "input")]
+    pub(crate) skip_bad_lines: bool,
+
+    /// What makes processing and executing work together
+    #[arg(long, value_enum, default_value_t = SchedulerKind::Concurrent)]
+    pub(crate) scheduler: SchedulerKind,
+
+    /// How many handlers run at the same time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: u16,
+
+    /// Writes metrics and traces into DIR, as metrics.jsonl and traces.jsonl
+    ///
+    /// Each line is one JSON object: a finished span, or the value of a metric every 10 seconds
+    /// and at the end. Files of an earlier run are replaced. A file that reaches 64 MiB goes on as
+    /// a new one, and one older file is kept beside it. [default: target/telemetry; none with
+    /// --drain]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_telemetry")]
+    pub(crate) telemetry: Option<PathBuf>,
+
+    /// Writes no metrics and no traces
+    #[arg(long)]
+    pub(crate) no_telemetry: bool,
+}
+
+const AFTER_HELP: &str = "\
+Signals: Ctrl-C or SIGTERM lets running handlers end, writes the rest of the telemetry and stops, \
+within 10 seconds; a second one stops at once.
+
+Exit codes: 0 all went well, or stopped as asked; 1 something failed; 2 the command line or the \
+input is wrong; 130 or 143 a signal came before --drain was done, or a second time.
+
+Environment: RUST_LOG chooses what is logged to standard error, for example RUST_LOG=tidings=debug.";
+
+/// Where events are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Standard input.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+impl From<OsString> for Input {
+    fn from(text: OsString) -> Self {
+        if text == "-" {
+            Self::Stdin
+        } else {
+            Self::File(text.into())
+        }
+    }
+}
+
+/// How the summary is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Which scheduler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchedulerKind {
+    /// One loop that alternates between processing and executing
+    Cooperative,
+    /// Processing and executing at the same time
+    Concurrent,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from([&["demo"], arguments].concat())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_lone_dash_is_standard_input_and_not_a_file() {
+        assert_eq!(parse(&["--input", "-"]).unwrap().input, Some(Input::Stdin));
+        assert_eq!(
+            parse(&["--input", "./-"]).unwrap().input,
+            Some(Input::File("./-".into()))
+        );
+    }
+
+    #[test]
+    fn options_that_would_do_nothing_are_refused() {
+        for useless in [
+            &["--drain"] as &[&str],
+            &["--skip-bad-lines"],
+            &["--format", "json"],
+            &["--input", "x", "--format", "json"],
+            &["--telemetry", "x", "--no-telemetry"],
+            &["--workers", "0"],
+            &["--workers", "1025"],
+        ] {
+            assert!(parse(useless).is_err(), "{useless:?}");
+        }
+        assert!(parse(&["--input", "x", "--drain", "--format", "json"]).is_ok());
+    }
+}

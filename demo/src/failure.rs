@@ -1,0 +1,70 @@
+//! Why the demo ends without having done what it was asked, in words for people.
+
+use std::{error::Error, fmt, io};
+
+use tidings::{BuildError, ConfigError, SchedulerError, StoreError};
+
+use crate::{
+    input::InputError, logging::BadFilter, shutdown::StopCause, telemetry::TelemetryError,
+};
+
+/// Anything that ends the demo early. Its [`report`](Self::report) is for people.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error(transparent)]
+    Logging(#[from] BadFilter),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error("the handlers are not well mapped")]
+    Config(#[from] ConfigError),
+    #[error("the scheduler cannot be built")]
+    Build(#[from] BuildError),
+    #[error("the scheduler cannot be started")]
+    Scheduler(#[from] SchedulerError),
+    #[error("{doing} failed")]
+    Store {
+        doing: &'static str,
+        #[source]
+        source: StoreError,
+    },
+    #[error("the operating system refused what the demo needs")]
+    System(#[source] io::Error),
+    #[error("standard output cannot be written to")]
+    Output(#[source] io::Error),
+    #[error("stopped before everything was handled: {left}")]
+    Stopped { cause: StopCause, left: String },
+}
+
+impl Failure {
+    /// A store's error while `doing` something.
+    pub(crate) fn store(doing: &'static str) -> impl Fn(StoreError) -> Self {
+        move |source| Self::Store { doing, source }
+    }
+
+    /// 2 for a wrong input, as for a wrong command line; that of a broken-off process; else 1.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_) | Self::Logging(_) => 2,
+            Self::Stopped { cause, .. } => cause.exit_code(),
+            _ => 1,
+        }
+    }
+
+    /// Whether standard output was closed.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The failure and all its causes in one text.
+    pub(crate) fn report(&self) -> impl fmt::Display {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,90 @@
+//! Everything that runs during a demo, started and stopped in the right order.
+
+use std::{sync::Arc, time::Duration};
+
+use tidings::{
+    ConcurrentScheduler, CooperativeScheduler, MemoryStore, Raiser, Scheduler, Telemetry,
+    store::Storer,
+};
+
+use crate::{
+    arguments::{Arguments, SchedulerKind},
+    failure::Failure,
+    handlers,
+    happenings::Happenings,
+    tallies::Tallies,
+    telemetry::Exports,
+};
+
+/// How long running handlers may go on after a stop. With what telemetry may take, it stays below
+/// the ten seconds after which service managers kill.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(7);
+
+/// A demo that runs.
+pub(crate) struct Session {
+    pub(crate) store: Arc<dyn Storer>,
+    pub(crate) raiser: Raiser,
+    pub(crate) tallies: Tallies,
+    pub(crate) happenings: Happenings,
+    scheduler: Box<dyn Scheduler>,
+    exports: Option<Exports>,
+}
+
+impl Session {
+    /// Opens the store and starts the scheduler.
+    pub(crate) async fn start(arguments: &Arguments) -> Result<Self, Failure> {
+        let exports = Exports::open(arguments)?;
+        let telemetry = exports
+            .as_ref()
+            .map_or_else(Telemetry::default, Exports::telemetry);
+        let store = MemoryStore::new();
+        let raiser = store.raiser();
+        let store: Arc<dyn Storer> = Arc::new(store);
+        let (tallies, happenings) = (Tallies::default(), Happenings::new());
+        let config = handlers::config_map(&tallies, &happenings)?;
+        let workers = usize::from(arguments.workers);
+        let scheduler: Box<dyn Scheduler> = match arguments.scheduler {
+            SchedulerKind::Concurrent => Box::new(
+                ConcurrentScheduler::builder(Arc::clone(&store), config)
+                    .workers(workers)
+                    .error_reporter(happenings.clone())
+                    .telemetry(telemetry)
+                    .build()?,
+            ),
+            SchedulerKind::Cooperative => Box::new(
+                CooperativeScheduler::builder(Arc::clone(&store), config)
+                    .workers(workers)
+                    .error_reporter(happenings.clone())
+                    .telemetry(telemetry)
+                    .build()?,
+            ),
+        };
+        scheduler.start().await?;
+        Ok(Self {
+            store,
+            raiser,
+            tallies,
+            happenings,
+            scheduler,
+            exports,
+        })
+    }
+
+    /// Where telemetry goes, if anywhere.
+    pub(crate) const fn exports(&self) -> Option<&Exports> {
+        self.exports.as_ref()
+    }
+
+    /// Lets running handlers end and gives back the rest; then nothing makes spans or counts any
+    /// more, and the rest of the telemetry is written.
+    pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
+        let report = self.scheduler.shutdown(SHUTDOWN_DEADLINE).await;
+        if report.abandoned > 0 {
+            tracing::warn!(abandoned = report.abandoned, "handlers did not end in time");
+        }
+        match self.exports.take() {
+            Some(exports) => Ok(exports.finish().await?),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The guide says what the code does: its tables of transitions, and the names of tests and files.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    id::{EventId, LeaseOwner},
+    model::{HandlerRequest, Outcome, Priority, RequestState, SUSPECT_FROM_RESCUES},
+};
+
+const STATES: &str = include_str!("states.md");
+const ARCHITECTURE: &str = include_str!("architecture.md");
+const PAGES: &[&str] = &[
+    include_str!("introduction.md"),
+    include_str!("handlers.md"),
+    include_str!("raising.md"),
+    STATES,
+    include_str!("guarantees.md"),
+    include_str!("operating.md"),
+    include_str!("testing.md"),
+    include_str!("telemetry.md"),
+    include_str!("troubleshooting.md"),
+    ARCHITECTURE,
+];
+
+const LEASE: Duration = Duration::from_secs(30);
+const BACKOFF: Duration = Duration::from_secs(60);
+
+/// The rows of the table whose header begins with these cells, without that header.
+fn table(header: &[&str]) -> Vec<Vec<String>> {
+    let rows: Vec<Vec<String>> = STATES
+        .lines()
+        .skip_while(|line| !cells(line).starts_with(&header.map_to_owned()))
+        .take_while(|line| line.starts_with('|'))
+        .map(cells)
+        .collect();
+    assert!(rows.len() > 2, "the table {header:?} is not found any more");
+    rows[2..].to_vec()
+}
+
+trait MapToOwned {
+    fn map_to_owned(&self) -> Vec<String>;
+}
+
+impl MapToOwned for [&str] {
+    fn map_to_owned(&self) -> Vec<String> {
+        self.iter().map(|text| (*text).to_owned()).collect()
+    }
+}
+
+fn cells(line: &str) -> Vec<String> {
+    let inner = line.trim().trim_start_matches('|').trim_end_matches('|');
+    inner
+        .split('|')
+        .map(|cell| cell.trim().to_owned())
+        .collect()
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + Duration::from_secs(1_000_000)
+}
+
+fn owner() -> LeaseOwner {
+    LeaseOwner::from_uuid(uuid::Uuid::from_u128(7))
+}
+
+/// A request in a state, with room for two more errors; one that is under suspicion if asked.
+fn request(state: RequestState, suspect: bool) -> HandlerRequest {
+    let mut request = HandlerRequest::new(
+        EventId::new(),
+        "order.placed".into(),
+        "confirm".into(),
+        Priority::default(),
+        5,
+        now(),
+    );
+    request.errors = 2;
+    request.attempt = 3;
+    request.executions = 3;
+    request.rescues = if suspect { SUSPECT_FROM_RESCUES } else { 0 };
+    let settle = |request: &mut HandlerRequest, outcome| {
+        request.claim(now(), owner(), LEASE).unwrap();
+        let attempt = request.attempt;
+        request
+            .settle(now(), owner(), attempt, &outcome, true)
+            .unwrap();
+    };
+    match state {
+        RequestState::Pending => {}
+        RequestState::BackingOff => request.backoff_until = Some(now() + BACKOFF),
+        RequestState::Executing => request.claim(now(), owner(), LEASE).unwrap(),
+        RequestState::Completed => settle(&mut request, Outcome::Completed),
+        RequestState::Dead => settle(
+            &mut request,
+            Outcome::Discarded {
+                reason: "never".to_owned(),
+            },
+        ),
+        RequestState::Canceled => request.cancel(now()).unwrap(),
+    }
+    assert_eq!(request.state(now()), state);
+    request
+}
+
+/// Carries out the operation of a row; answers whether it was accepted.
+fn perform(operation: &str, request: &mut HandlerRequest) -> bool {
+    let attempt = request.attempt;
+    let expired = now() + LEASE;
+    if operation.ends_with("last error") {
+        request.max_errors = request.errors + 1;
+    }
+    let error = || Outcome::Failed {
+        error: "no".to_owned(),
+        backoff: BACKOFF,
+    };
+    let reason = "no".to_owned();
+    let mut settle = |outcome, executed| {
+        request
+            .settle(now(), owner(), attempt, &outcome, executed)
+            .is_ok()
+    };
+    match operation {
+        "settle: `Ok`" | "settle of a suspect" => settle(Outcome::Completed, true),
+        "settle of a veto" => settle(Outcome::Completed, false),
+        "settle: error" | "settle: last error" => settle(error(), true),
+        "settle: discard" => settle(Outcome::Discarded { reason }, true),
+        "settle: snooze" => settle(Outcome::Snoozed { duration: BACKOFF }, true),
+        "settle: cancel" => settle(Outcome::Canceled { reason }, true),
+        "claim" | "claim of a suspect" => request.claim(now(), owner(), LEASE).is_ok(),
+        "hand back" => request.hand_back(owner(), attempt).is_ok(),
+        "renew" => request.renew(now(), owner(), attempt, LEASE).is_ok(),
+        "rescue before the lease ran out" => request.rescue(now(), BACKOFF).is_ok(),
+        "rescue" | "rescue of a suspect" | "rescue of a suspect: last error" => {
+            request.rescue(expired, BACKOFF).is_ok()
+        }
+        "cancel" => request.cancel(now()).is_ok(),
+        "reexecute" => request.reexecute(now()).is_ok(),
+        "run now" => request.run_now(now()).is_ok(),
+        other => panic!("the row {other:?} is not known to this test"),
+    }
+}
+
+#[test]
+fn the_table_of_states_is_what_the_transitions_do() {
+    let order = [
+        RequestState::Pending,
+        RequestState::BackingOff,
+        RequestState::Executing,
+        RequestState::Dead,
+        RequestState::Completed,
+        RequestState::Canceled,
+    ];
+    let mut header = vec!["operation"];
+    header.extend(order.map(RequestState::as_str));
+    for row in table(&header) {
+        let (operation, wanted) = row.split_first().unwrap();
+        assert_eq!(wanted.len(), order.len(), "{operation}");
+        for (from, wanted) in order.into_iter().zip(wanted) {
+            let mut changed = request(from, operation.contains("suspect"));
+            let before = changed.clone();
+            let accepted = perform(operation, &mut changed);
+            let to = if accepted {
+                changed.state(now()).as_str()
+            } else {
+                changed.max_errors = before.max_errors;
+                assert_eq!(changed, before, "{operation} was refused: {from}");
+                "–"
+            };
+            assert_eq!(to, wanted, "{operation} of a request that is {from}");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_counts_is_what_the_transitions_do() {
+    for row in table(&["operation", "who", "attempt", "errors"]) {
+        let [operation, _, attempt, errors, executions, rescues] = row.as_slice() else {
+            panic!("{row:?} has other columns");
+        };
+        // The first state that accepts it will do.
+        let accepted = RequestState::ALL.into_iter().rev().find_map(|from| {
+            let before = request(from, operation.contains("suspect"));
+            let mut changed = before.clone();
+            perform(operation, &mut changed).then_some((before, changed))
+        });
+        let (before, after) = accepted.unwrap();
+        for (what, before, after, wanted) in [
+            ("attempt", before.attempt, after.attempt, attempt),
+            ("errors", before.errors.into(), after.errors.into(), errors),
+            (
+                "executions",
+                before.executions.into(),
+                after.executions.into(),
+                executions,
+            ),
+            (
+                "rescues",
+                before.rescues.into(),
+                after.rescues.into(),
+                rescues,
+            ),
+        ] {
+            let wanted = match wanted.as_str() {
+                "" => before,
+                "+1" => before + 1,
+                "to 0" => 0,
+                other => panic!("{operation}: {other:?} is not known to this test"),
+            };
+            assert_eq!(after, wanted, "{what} after {operation}");
+        }
+    }
+}
+
+/// What stands in backticks on all pages, outside of examples.
+fn quoted() -> BTreeSet<String> {
+    let mut quoted = BTreeSet::new();
+    for page in PAGES {
+        let prose: String = page
+            .split("```")
+            .step_by(2)
+            .flat_map(|part| [part, "\n"])
+            .collect();
+        quoted.extend(prose.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    quoted
+}
+
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|it| it.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true => rust_files(&path),
+            false if path.extension().is_some_and(|it| it == "rs") => vec![path],
+            false => Vec::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn the_architecture_has_every_module() {
+    let root = include_str!("../lib.rs");
+    let modules = root.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        line.strip_prefix("mod ")?.strip_suffix(';')
+    });
+    let modules: Vec<_> = modules.collect();
+    assert!(
+        modules.len() > 10,
+        "modules are not found any more: {modules:?}"
+    );
+    let floors: String = ARCHITECTURE
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .collect();
+    for module in modules {
+        assert!(
+            floors.contains(&format!("`{module}`")),
+            "{module} has no floor"
+        );
+    }
+}
+
+#[test]
+fn tests_and_files_that_the_guide_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources: Vec<_> = ["src", "tests"]
+        .into_iter()
+        .flat_map(|directory| rust_files(&root.join(directory)))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let (mut tests, mut files) = (0, 0);
+    for name in quoted() {
+        let is_path = name.starts_with("src/") || name.starts_with("tests/");
+        let is_test = name.matches('_').count() >= 3
+            && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if is_path {
+            files += 1;
+            assert!(root.join(&name).exists(), "{name} does not exist");
+        } else if is_test {
+            tests += 1;
+            let heading = format!("fn {name}(");
+            assert!(
+                sources.iter().any(|source| source.contains(&heading)),
+                "there is no test {name}"
+            );
+        }
+    }
+    assert!(
+        tests > 30 && files > 5,
+        "names are not found any more: {tests}, {files}"
+    );
+}

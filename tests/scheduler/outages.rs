@@ -1,0 +1,420 @@
+//! Stores that fail, hang, refuse, or lose their answers: nothing is lost, nothing that was settled
+//! runs again, and no restart is needed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::json;
+use tidings::{
+    Backoff, Context, Event, Handler, HandlerError, HandlerResult, MemoryConnection, RequestState,
+    SchedulerState,
+    faulty::{Fault, Faults, FaultyStorer, Operation},
+    store::{EventFilter, Storer},
+};
+use tokio::time::Instant;
+
+use crate::rig::{KINDS, Kind, Rig, config};
+
+/// A scheduler on a store that fails on demand, and a count of its handler's runs.
+struct Outage {
+    rig: Rig,
+    store: Arc<FaultyStorer>,
+    faults: Faults,
+    runs: Arc<AtomicU32>,
+    kind: Kind,
+}
+
+impl Outage {
+    fn new(kind: Kind) -> Self {
+        let rig = Rig::paused();
+        let store = Arc::new(FaultyStorer::new(Arc::new(rig.store.clone())));
+        let faults = store.faults();
+        Self {
+            rig,
+            store,
+            faults,
+            runs: Arc::default(),
+            kind,
+        }
+    }
+
+    fn handler(&self) -> Handler {
+        let runs = Arc::clone(&self.runs);
+        Handler::new("counts", move |_: Arc<Event>, _: Context| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async { Ok::<_, HandlerError>(()) }
+        })
+        .on("thing.*")
+    }
+
+    fn build(&self, handler: Handler) -> Box<dyn tidings::Scheduler> {
+        self.rig
+            .scheduler_on(self.store.clone(), config([handler]))
+            .kind(self.kind)
+            .build()
+    }
+
+    async fn start(&self) -> Box<dyn tidings::Scheduler> {
+        let scheduler = self.build(self.handler());
+        scheduler.start().await.unwrap();
+        scheduler
+    }
+
+    fn runs(&self) -> u32 {
+        self.runs.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_waits_for_the_store_and_a_shutdown_ends_the_wait() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        outage.faults.inject_everywhere(Fault::Fail);
+        let scheduler: Arc<dyn tidings::Scheduler> = Arc::from(outage.build(outage.handler()));
+        let starting = tokio::spawn({
+            let scheduler = Arc::clone(&scheduler);
+            async move { scheduler.start().await }
+        });
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(scheduler.status().state, SchedulerState::Starting);
+        assert!(
+            scheduler
+                .status()
+                .store_error
+                .unwrap()
+                .contains("cannot be reached")
+        );
+        assert!(!scheduler.is_operational());
+        outage.faults.heal_all();
+        let healed = Instant::now();
+        starting.await.unwrap().unwrap();
+        assert!(healed.elapsed() <= Duration::from_secs(1));
+        assert!(scheduler.is_operational());
+
+        let outage = Outage::new(kind);
+        outage.faults.inject_everywhere(Fault::Fail);
+        let scheduler: Arc<dyn tidings::Scheduler> = Arc::from(outage.build(outage.handler()));
+        let starting = tokio::spawn({
+            let scheduler = Arc::clone(&scheduler);
+            async move { scheduler.start().await }
+        });
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        scheduler.shutdown(Duration::from_secs(1)).await;
+        let ended = starting.await.unwrap();
+        assert!(
+            matches!(ended, Err(tidings::SchedulerError::Stopped)),
+            "{ended:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_hours_outage_work_goes_on_within_a_second_without_a_restart() {
+    for kind in KINDS {
+        for fault in [Fault::Fail, Fault::Block] {
+            let outage = Outage::new(kind);
+            let scheduler = outage.start().await;
+            outage.rig.raise("thing.happened").await;
+            outage.rig.until_completed(1).await;
+            outage.faults.inject_everywhere(fault);
+            outage.rig.raise_many("thing.happened", 100).await;
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            assert!(!scheduler.is_operational());
+            assert_eq!(outage.runs(), 1);
+            outage.faults.heal_all();
+            let healed = Instant::now();
+            outage.rig.until_completed(101).await;
+            assert!(
+                healed.elapsed() <= Duration::from_secs(2),
+                "{kind:?} {fault:?}: {:?}",
+                healed.elapsed()
+            );
+            assert_eq!(outage.runs(), 101, "nothing runs twice");
+            assert!(
+                outage
+                    .rig
+                    .requests()
+                    .await
+                    .iter()
+                    .all(|request| request.errors == 0)
+            );
+            assert!(scheduler.is_operational());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_asks_the_store_a_few_times_a_second_at_most() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let _scheduler = outage.start().await;
+        outage.faults.inject_everywhere(Fault::Fail);
+        outage.rig.raise("thing.happened").await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let before = outage.faults.calls(Operation::Session);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let calls = outage.faults.calls(Operation::Session) - before;
+        assert!(calls <= 500, "{kind:?}: {calls} in 100 s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_scheduler_asks_the_store_less_than_twice_a_second() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let _scheduler = outage.start().await;
+        outage.rig.raise_many("thing.happened", 100).await;
+        outage.rig.until_completed(100).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let before = outage.faults.calls(Operation::Session);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        let calls = outage.faults.calls(Operation::Session) - before;
+        assert!(calls <= 150, "{kind:?}: {calls} in 100 s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_that_fails_or_whose_answer_is_lost_does_not_run_the_handler_again() {
+    for kind in KINDS {
+        for (fault, times) in [
+            (Fault::Fail, 20),
+            (Fault::LoseAnswer, 1),
+            (Fault::LoseAnswer, 3),
+            (Fault::BlockAnswer, 1),
+        ] {
+            let outage = Outage::new(kind);
+            let scheduler = outage.start().await;
+            outage.faults.inject(Operation::Settle, fault, times);
+            outage.rig.raise_many("thing.happened", 10).await;
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            outage.faults.heal_all();
+            outage.rig.until_completed(10).await;
+            assert_eq!(outage.runs(), 10, "{kind:?} {fault:?}");
+            assert!(outage.rig.requests().await.iter().all(|request| {
+                (request.executions, request.errors, request.rescues) == (1, 0, 0)
+            }));
+            let report = scheduler.shutdown(Duration::from_secs(5)).await;
+            assert_eq!(report.abandoned, 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_settlement_is_found_by_halving_and_costs_its_neighbours_nothing() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let handler = outage.handler().max_errors(1);
+        let scheduler = outage.build(handler);
+        // All four, the first two, the first: then the culprit is alone.
+        outage.faults.inject(Operation::Settle, Fault::Refuse, 3);
+        let ids = outage.rig.raise_many("thing.happened", 4).await;
+        scheduler.start().await.unwrap();
+        outage.rig.until_all_ended().await;
+        for request in outage.rig.requests().await {
+            if request.event_id == ids[0] {
+                assert!(request.dead_at.is_some());
+                assert!(
+                    request.last_errors[0]
+                        .message
+                        .contains("its settlement was refused"),
+                    "{request:?}"
+                );
+                assert!(request.last_errors[0].message.contains("refused on demand"));
+            } else {
+                assert!(request.completed_at.is_some(), "{request:?}");
+                assert_eq!(request.errors, 0);
+            }
+        }
+        assert_eq!(outage.runs(), 4);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_whose_claim_or_fan_out_lost_its_answer_run_after_their_lease() {
+    for kind in KINDS {
+        for operation in [Operation::FanOut, Operation::Claim] {
+            let outage = Outage::new(kind);
+            let scheduler = outage.build(outage.handler());
+            if operation == Operation::Claim {
+                // Born ready, and then claimed.
+                let other = outage
+                    .rig
+                    .scheduler(config([outage.handler()]))
+                    .start()
+                    .await;
+                other.pause().await.unwrap();
+                other.shutdown(Duration::from_secs(1)).await;
+                let fan_out = tidings::store::FanOut {
+                    selection: tidings::store::Selection::Due { limit: 10 },
+                    offer: None,
+                };
+                outage.rig.raise("thing.happened").await;
+                let mut session = outage.rig.store.session().await.unwrap();
+                session.events().fan_out(&fan_out).await.unwrap();
+            } else {
+                outage.rig.raise("thing.happened").await;
+            }
+            outage.faults.inject(operation, Fault::LoseAnswer, 1);
+            let begun = Instant::now();
+            scheduler.start().await.unwrap();
+            let request = outage.rig.until_only(RequestState::Completed).await;
+            assert_eq!(
+                (request.errors, outage.runs()),
+                (0, 1),
+                "{kind:?} {operation:?}"
+            );
+            assert_eq!(request.rescues, 1, "{kind:?} {operation:?}");
+            assert!(
+                begun.elapsed() <= Duration::from_secs(35),
+                "{kind:?} {operation:?}: {:?}",
+                begun.elapsed()
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_fails_or_whose_answer_is_lost_writes_exactly_once() {
+    async fn writes(
+        state: (tidings::Raiser, Arc<AtomicU32>),
+        _: Arc<Event>,
+        _: Context,
+        connection: &mut MemoryConnection,
+    ) -> HandlerResult {
+        state.1.fetch_add(1, Ordering::SeqCst);
+        state
+            .0
+            .raise(connection, Event::new("written.row", &json!({}))?)
+            .await?;
+        Ok(())
+    }
+    for kind in KINDS {
+        for (fault, runs) in [
+            (Fault::LoseAnswer, 1),
+            (Fault::Fail, 2),
+            (Fault::BlockAnswer, 1),
+            (Fault::Block, 2),
+            (Fault::Refuse, 2),
+        ] {
+            let outage = Outage::new(kind);
+            let state = (outage.rig.store.raiser(), Arc::clone(&outage.runs));
+            let handler = Handler::transactional_with_state("writes", state, writes)
+                .on("thing.*")
+                .backoff(Backoff::constant(Duration::from_secs(1)));
+            let scheduler = outage.build(handler);
+            scheduler.start().await.unwrap();
+            outage.faults.inject(Operation::Commit, fault, 1);
+            outage.rig.raise("thing.happened").await;
+            let request = outage.rig.until_only(RequestState::Completed).await;
+            let filter = EventFilter {
+                names: vec!["written.row".into()],
+                ..EventFilter::default()
+            };
+            let rows = outage
+                .rig
+                .store
+                .session()
+                .await
+                .unwrap()
+                .events()
+                .count(&filter)
+                .await
+                .unwrap();
+            assert_eq!(rows, 1, "{kind:?} {fault:?}");
+            assert_eq!(outage.runs(), runs, "{kind:?} {fault:?}");
+            let errors = u32::from(fault == Fault::Refuse);
+            assert_eq!(
+                (request.errors, request.rescues),
+                (errors, 0),
+                "{kind:?} {fault:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rescue_waits_until_live_owners_could_renew_after_an_outage() {
+    let outage = Outage::new(Kind::Concurrent);
+    let rig = &outage.rig;
+    let slow = Handler::new("slow", |_: Arc<Event>, context: Context| async move {
+        // It does not heed its context, as its work cannot be undone.
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        assert_eq!(context.rescues(), 0, "nobody else has it");
+        Ok::<_, HandlerError>(())
+    });
+    let map = config([slow.on("*")]);
+    let _one = rig
+        .scheduler_on(outage.store.clone(), map.clone())
+        .start()
+        .await;
+    let _two = rig.scheduler_on(outage.store.clone(), map).start().await;
+    rig.raise_many("thing.happened", 10).await;
+    rig.until("all run", |rig| async move {
+        rig.count(RequestState::Executing).await == 10
+    })
+    .await;
+    // Longer than the lease: all leases have run out when the store is back.
+    outage.faults.inject_everywhere(Fault::Fail);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    outage.faults.heal_all();
+    rig.until_completed(10).await;
+    let requests = rig.requests().await;
+    assert!(
+        requests
+            .iter()
+            .all(|request| (request.rescues, request.executions) == (0, 1)),
+        "{requests:#?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_no_wake_up_told_of_is_found_by_the_next_poll() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let wanted = outage
+            .rig
+            .scheduler_on(outage.store.clone(), config([outage.handler()]));
+        let _scheduler = wanted
+            .kind(kind)
+            .poll_interval(Duration::from_secs(60))
+            .start()
+            .await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        // The wake-up comes while the store is away, and the loop has backed off when it is back.
+        outage.faults.inject(Operation::FanOut, Fault::Fail, 1);
+        outage.rig.raise("thing.happened").await;
+        let begun = Instant::now();
+        outage.rig.until_completed(1).await;
+        assert!(begun.elapsed() <= Duration::from_secs(60), "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_hangs_is_given_up_and_made_again() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let wanted = outage
+            .rig
+            .scheduler_on(outage.store.clone(), config([outage.handler()]));
+        let scheduler = wanted
+            .kind(kind)
+            .call_timeout(Duration::from_secs(3))
+            .start()
+            .await;
+        outage.faults.inject(Operation::FanOut, Fault::Block, 1);
+        outage.rig.raise("thing.happened").await;
+        let begun = Instant::now();
+        outage.rig.until_completed(1).await;
+        let took = begun.elapsed();
+        assert!(
+            took >= Duration::from_secs(3) && took <= Duration::from_secs(5),
+            "{kind:?}: {took:?}"
+        );
+        assert!(scheduler.is_operational());
+    }
+}
