@@ -48,6 +48,7 @@ use async_trait::async_trait;
 use crate::store::Storer;
 
 pub mod claims;
+pub mod event_queries;
 pub mod events;
 pub mod fan_outs;
 mod kit;
@@ -122,6 +123,10 @@ macro_rules! conformance_cases {
                 a_claim_of_suspects_takes_no_other
                 a_transaction_claims_what_it_has_made
             }
+            event_queries {
+                events_are_filtered
+                events_are_paged
+            }
             events {
                 an_event_is_read_back_as_it_was_raised
                 extremes_are_read_back
@@ -171,9 +176,7 @@ macro_rules! conformance_cases {
                 matching_dead_requests_are_reexecuted
             }
             queries {
-                events_are_filtered
                 events_are_found_by_whether_they_have_requests
-                events_are_paged
                 requests_are_filtered
                 only_the_last_error_is_searched
                 requests_are_counted_by_state
@@ -260,6 +263,7 @@ mod tests {
         let list = include_str!("mod.rs");
         let modules = [
             ("claims", include_str!("claims.rs")),
+            ("event_queries", include_str!("event_queries.rs")),
             ("events", include_str!("events.rs")),
             ("fan_outs", include_str!("fan_outs.rs")),
             ("leases", include_str!("leases.rs")),
