@@ -191,14 +191,13 @@ fn check_name(name: &Name) -> Result<(), ConfigError> {
 
 /// Two handlers whose names hash alike would share the ids of their requests.
 fn check_hashes<'a>(names: impl Iterator<Item = &'a Name>) -> Result<(), ConfigError> {
-    let mut hashes = BTreeMap::new();
-    for name in names {
-        if let Some(other) = hashes.insert(HandlerHash::of(name), name) {
-            let (handler, other) = (name.clone(), other.clone());
-            return Err(ConfigError::SameHash { handler, other });
-        }
+    match HandlerHash::clash(names.map(Name::as_str)) {
+        Some((handler, other)) => Err(ConfigError::SameHash {
+            handler: handler.into(),
+            other: other.into(),
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Checks a handler's terms and adds its registrations.

@@ -1,6 +1,6 @@
 //! Identifiers of the things that tidings stores. No module here knows what they identify.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -160,6 +160,17 @@ impl HandlerHash {
             (hash ^ u64::from(byte)).wrapping_mul(PRIME)
         });
         Self((avalanche(hash) >> 32) as u32)
+    }
+}
+
+impl HandlerHash {
+    /// Two different names among these that hash alike. Stores refuse to register such a pair.
+    pub fn clash<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'a str)> {
+        let mut hashes = BTreeMap::new();
+        names.into_iter().find_map(|name| {
+            let other = hashes.insert(Self::of(name), name)?;
+            (other != name).then_some((name, other))
+        })
     }
 }
 

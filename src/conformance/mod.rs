@@ -48,6 +48,7 @@ use async_trait::async_trait;
 use crate::store::Storer;
 
 pub mod claims;
+pub mod event_queries;
 pub mod events;
 pub mod fan_outs;
 mod kit;
@@ -58,6 +59,9 @@ pub mod registrations;
 pub mod settlements;
 pub mod signals;
 pub mod transactions;
+
+/// How long a case may take before its test fails, so that one that hangs is named.
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// A store under test, fresh and empty, with no other user.
 #[async_trait]
@@ -88,7 +92,9 @@ macro_rules! conformance_tests {
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $case() {
                         let target = $target;
-                        $crate::conformance::$module::$case(&target).await;
+                        let case = $crate::conformance::$module::$case(&target);
+                        let ended = ::tokio::time::timeout($crate::conformance::TIME_LIMIT, case).await;
+                        assert!(ended.is_ok(), "the case does not end");
                     }
                 )*
             }
@@ -116,6 +122,11 @@ macro_rules! conformance_cases {
                 suspects_are_claimed_alone
                 a_claim_of_suspects_takes_no_other
                 a_transaction_claims_what_it_has_made
+            }
+            event_queries {
+                events_are_found_by_whether_they_have_requests
+                events_are_filtered
+                events_are_paged
             }
             events {
                 an_event_is_read_back_as_it_was_raised
@@ -166,9 +177,6 @@ macro_rules! conformance_cases {
                 matching_dead_requests_are_reexecuted
             }
             queries {
-                events_are_found_by_whether_they_have_requests
-                events_are_filtered
-                events_are_paged
                 requests_are_filtered
                 only_the_last_error_is_searched
                 requests_are_counted_by_state
@@ -180,6 +188,7 @@ macro_rules! conformance_cases {
             }
             registrations {
                 registering_inserts_and_updates
+                names_that_hash_alike_are_refused
                 fan_out_uses_the_union_of_all_processes
                 new_terms_hold_for_new_requests
                 a_retired_handler_gets_nothing_new
@@ -237,6 +246,7 @@ macro_rules! conformance_cases {
                 a_deadlock_is_a_conflict_for_one
                 concurrent_transactions_lose_no_update
                 a_rename_leaves_no_request_of_the_old_name
+                a_rename_and_a_fan_out_in_flight_obey_each_other
             }
         }
     };
@@ -254,6 +264,7 @@ mod tests {
         let list = include_str!("mod.rs");
         let modules = [
             ("claims", include_str!("claims.rs")),
+            ("event_queries", include_str!("event_queries.rs")),
             ("events", include_str!("events.rs")),
             ("fan_outs", include_str!("fan_outs.rs")),
             ("leases", include_str!("leases.rs")),

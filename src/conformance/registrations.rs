@@ -33,6 +33,26 @@ pub async fn registering_inserts_and_updates(target: &dyn Target) {
     kit.register(&[]).await;
 }
 
+/// Requests of handlers whose names hash alike would share ids: the second one is refused, whoever
+/// registers it, and nothing is changed.
+pub async fn names_that_hash_alike_are_refused(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("a", "handler_33559", 50, 5)]).await;
+    let mut session = kit.session().await;
+    let new = [("b", "other", 50, 5), ("b", "handler_158884", 50, 5)];
+    let refused = session
+        .registrations()
+        .register(&new.each_ref().map(registration))
+        .await
+        .unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("handler_33559") && text.contains("handler_158884"),
+        "{text}"
+    );
+    assert_eq!(session.registrations().all().await.unwrap().len(), 1);
+}
+
 /// Registrations of different processes add up.
 pub async fn fan_out_uses_the_union_of_all_processes(target: &dyn Target) {
     let kit = Kit::new(target);

@@ -460,3 +460,41 @@ pub async fn a_rename_leaves_no_request_of_the_old_name(target: &dyn Target) {
     assert_eq!(kit.claim(&["old"], ALL).await, []);
     assert_eq!(kit.claim(&["new"], ALL).await.len(), 100);
 }
+
+/// A rename takes along what a fan-out in flight makes, and a fan-out obeys a rename in flight.
+pub async fn a_rename_and_a_fan_out_in_flight_obey_each_other(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("*", "old", 50, 5)]).await;
+    kit.raise(&["a"; 3]).await;
+    let fan_out = FanOut {
+        selection: Selection::Due { limit: ALL },
+        offer: None,
+    };
+    let mut tx = kit.begin().await;
+    tx.events().fan_out(&fan_out).await.unwrap();
+    let store = kit.target.store();
+    let renamer = tokio::spawn(async move {
+        let mut session = store.session().await.unwrap();
+        let (old, new) = ("old".into(), "new".into());
+        session.registrations().rename(&old, &new).await.unwrap()
+    });
+    tokio::time::sleep(WATCH).await;
+    tx.commit().await.unwrap();
+    assert_eq!(renamer.await.unwrap().requests, 3);
+    assert_eq!(kit.claim(&["new"], ALL).await.len(), 3);
+
+    kit.raise(&["a"; 3]).await;
+    let mut tx = kit.begin().await;
+    let (new, newest) = ("new".into(), "newest".into());
+    tx.registrations().rename(&new, &newest).await.unwrap();
+    let store = kit.target.store();
+    let processor = tokio::spawn(async move {
+        let mut session = store.session().await.unwrap();
+        session.events().fan_out(&fan_out).await.unwrap()
+    });
+    tokio::time::sleep(WATCH).await;
+    tx.commit().await.unwrap();
+    assert_eq!(processor.await.unwrap().processed.len(), 3);
+    assert_eq!(kit.claim(&["old", "new"], ALL).await, []);
+    assert_eq!(kit.claim(&["newest"], ALL).await.len(), 3);
+}

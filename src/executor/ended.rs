@@ -39,9 +39,9 @@ pub(super) enum RunResult {
         executed: bool,
     },
     /// It panicked.
-    Panicked(Panicked),
+    Panicked { panicked: Panicked, executed: bool },
     /// It took longer than it may.
-    TimedOut(Duration),
+    TimedOut { limit: Duration, executed: bool },
     /// A shutdown broke it off, or it did not begin.
     BrokenOff,
     /// The store could not begin its transaction; nothing ran.
@@ -94,15 +94,18 @@ impl Ended {
                 };
                 settle(outcome, executed, Vec::new())
             }
-            RunResult::Panicked(panic) => {
+            RunResult::Panicked {
+                panicked: panic,
+                executed,
+            } => {
                 let backtrace = panic.backtrace.as_deref().unwrap_or_default();
                 let error = format!("{}\n{backtrace}", panic.message);
                 panicked = Some(panic);
-                settle(failed(error.trim_end().to_owned()), true, Vec::new())
+                settle(failed(error.trim_end().to_owned()), executed, Vec::new())
             }
-            RunResult::TimedOut(limit) => settle(
+            RunResult::TimedOut { limit, executed } => settle(
                 failed(format!("timed out after {limit:?}")),
-                true,
+                executed,
                 Vec::new(),
             ),
             RunResult::NotBegun(error) => {

@@ -55,7 +55,7 @@ impl Executor {
                         Ok(running) => self.guard(running, deadline, span).await,
                         Err(panicked) => Guarded::Panicked(panicked),
                     };
-                    self.conclude(guarded, handler, context)
+                    self.conclude(guarded, handler, context, true)
                 }
                 HandlerKind::Transactional(transactional, _) => {
                     self.run_transactional(&**transactional, handler, context, deadline, span)
@@ -97,7 +97,7 @@ impl Executor {
             Guarded::TimedOut => Guarded::TimedOut,
             Guarded::BrokenOff => Guarded::BrokenOff,
         };
-        Some(self.conclude(stopped, handler, context))
+        Some(self.conclude(stopped, handler, context, false))
     }
 
     /// Polls a future of the user's until it answers, panics, is past its deadline, or a shutdown
@@ -128,19 +128,24 @@ impl Executor {
         }
     }
 
+    /// What came of the handler, or, if it was not `executed`, of the hooks before it.
     pub(super) fn conclude(
         &self,
         guarded: Guarded,
         handler: &Handler,
         context: &Context,
+        executed: bool,
     ) -> RunResult {
         match guarded {
             Guarded::Answered(result) => RunResult::Answered {
                 result: result.and_then(|()| self.checked_raised(context)),
-                executed: true,
+                executed,
             },
-            Guarded::Panicked(panicked) => RunResult::Panicked(panicked),
-            Guarded::TimedOut => RunResult::TimedOut(handler.timeout),
+            Guarded::Panicked(panicked) => RunResult::Panicked { panicked, executed },
+            Guarded::TimedOut => RunResult::TimedOut {
+                limit: handler.timeout,
+                executed,
+            },
             Guarded::BrokenOff => RunResult::BrokenOff,
         }
     }

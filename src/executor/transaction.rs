@@ -90,11 +90,11 @@ impl Executor {
             // the transaction is dropped, too, rather than rolled back.
             dropped @ (Guarded::TimedOut | Guarded::BrokenOff | Guarded::Panicked(_)) => {
                 drop(transaction);
-                Attempt::Ended(self.conclude(dropped, handler, context))
+                Attempt::Ended(self.conclude(dropped, handler, context, true))
             }
             answered => {
                 self.roll_back(transaction).await;
-                Attempt::Ended(self.conclude(answered, handler, context))
+                Attempt::Ended(self.conclude(answered, handler, context, true))
             }
         }
     }

@@ -111,7 +111,8 @@ impl MemoryConnection {
                 transaction,
             };
             // That the sender is gone is how the lock's release shows.
-            let freed = tokio::time::timeout_at(deadline, freed).await.is_ok();
+            let freed = tokio::time::timeout_at(deadline, freed).await.is_ok()
+                && Instant::now() <= deadline;
             drop(waiting);
             if !freed {
                 self.undo();

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     lock_table::LockKey,
     registration_table::Registrations,
-    scope::{Scope, Statement},
+    scope::{Scope, Statement, Stop},
 };
 use crate::{
-    id::HandlerRequestId,
+    error::StoreError,
+    id::{HandlerHash, HandlerRequestId},
     model::{HandlerRequest, Registration, RegistrationState},
     store::{AbsentHandler, LockMode, Registered, Renamed},
     text::Name,
@@ -20,6 +21,16 @@ impl Scope<'_> {
         let now = self.now;
         let mut registered = Registered::default();
         let table = self.change_registrations();
+        let known = table.keys().map(|(handler, _)| handler);
+        let names = known.chain(registrations.iter().map(|new| &new.handler));
+        if let Some((one, other)) = HandlerHash::clash(names.map(Name::as_str)) {
+            let clash = StoreError::invalid(
+                format!("the registration of handlers {one:?} and {other:?}"),
+                "has names that hash alike",
+                "rename one of them",
+            );
+            return Err(Stop::Failed(clash));
+        }
         for registration in registrations {
             let handler = &registration.handler;
             if let Some(renamed) = name_today(table, handler) {

@@ -367,3 +367,68 @@ fn decrement(counts: &mut BTreeMap<Name, u64>, name: &Name) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        id::{EventId, LeaseOwner},
+        model::Outcome,
+    };
+
+    /// Each index is as large as what claims, rescues and gauges are to find in it, so that rows
+    /// which are elsewhere cost them nothing.
+    #[test]
+    fn a_row_is_in_the_indexes_of_its_state_alone() {
+        let (now, owner) = (DateTime::<Utc>::UNIX_EPOCH, LeaseOwner::new());
+        let wait = Duration::from_secs(1);
+        let (mut table, name) = (RequestTable::new(), Name::from("h"));
+        let request = HandlerRequest::new(
+            EventId::new(),
+            "a".into(),
+            name.clone(),
+            Priority::default(),
+            1,
+            now,
+        );
+        let key = table.insert(request, 0, None, now).unwrap();
+        let sizes = |table: &RequestTable| {
+            let queue = table.queue(&name).unwrap();
+            [
+                queue.ready.len(),
+                queue.backing_off.len(),
+                table.leased.len(),
+                table.open.len(),
+                table.dead.len(),
+            ]
+        };
+        let change =
+            |table: &mut RequestTable,
+             change: fn(&mut HandlerRequest, DateTime<Utc>, LeaseOwner)| {
+                table.update(key, now, |row| change(&mut row.request, now, owner));
+            };
+        assert_eq!(sizes(&table), [1, 0, 0, 1, 0], "pending");
+        table.update(key, now, |row| row.locked = true);
+        assert_eq!(sizes(&table), [0, 0, 0, 1, 0], "locked");
+        table.update(key, now, |row| row.locked = false);
+        change(&mut table, |request, now, owner| {
+            request.claim(now, owner, Duration::ZERO).unwrap()
+        });
+        assert_eq!(sizes(&table), [0, 0, 1, 1, 0], "executing");
+        change(&mut table, |request, now, owner| {
+            let outcome = Outcome::Snoozed {
+                duration: Duration::from_secs(1),
+            };
+            request.settle(now, owner, 1, &outcome, true).unwrap();
+        });
+        assert_eq!(sizes(&table), [0, 1, 0, 1, 0], "backing off");
+        table.promote(&name, now + wait);
+        assert_eq!(sizes(&table), [1, 0, 0, 1, 0], "backed off");
+        change(&mut table, |request, now, _| request.dead_at = Some(now));
+        assert_eq!(sizes(&table), [0, 0, 0, 0, 1], "dead");
+        change(&mut table, |request, now, _| request.cancel(now).unwrap());
+        assert_eq!(sizes(&table), [0, 0, 0, 0, 0], "canceled");
+    }
+}

@@ -102,8 +102,18 @@ impl Engine {
                 });
             }
         }
-        let _no_claims = self.0.gate.write().await;
-        self.0.executor.hand_back_queued().await;
+        // A task of its own, so that it goes on when this future is dropped.
+        let inner = Arc::clone(&self.0);
+        let handed_back = tokio::spawn(async move {
+            let _no_claims = inner.gate.write().await;
+            // Resumed meanwhile, the workers want what is queued.
+            if inner.state() == SchedulerState::Paused {
+                inner.executor.hand_back_queued().await;
+            }
+        });
+        if handed_back.await.is_err() {
+            tracing::error!("the store panicked while requests were handed back");
+        }
         Ok(())
     }
 

@@ -137,8 +137,40 @@ async fn a_hook_that_panics_or_hangs_is_an_error_of_the_request() {
         }
     };
     assert!(error("panics").await.contains("in the hook"));
+    for handler in ["panics", "hangs"] {
+        assert_eq!(
+            rig.requests_of(handler).await[0].executions,
+            0,
+            "it did not run"
+        );
+    }
     assert!(error("hangs").await.contains("timed out after 2s"));
     assert_eq!(rig.count(RequestState::Completed).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_before_process_hooks_of_two_processes_come_to_an_end() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let slow = |_: ProcessContext| async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(())
+        };
+        let handler = Handler::new("good", |_: Arc<Event>, _: Context| async {
+            Ok::<_, HandlerError>(())
+        });
+        let map = config([handler.on("*")]);
+        rig.raise_many("thing.happened", 2000).await;
+        let begun = tokio::time::Instant::now();
+        let wanted = || rig.scheduler(map.clone()).kind(kind).before_process(slow);
+        let _schedulers = [wanted().start().await, wanted().start().await];
+        rig.until_completed(2000).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(120),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

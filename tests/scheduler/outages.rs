@@ -52,6 +52,19 @@ impl Outage {
         .on("thing.*")
     }
 
+    /// Fast enough to be claimed in numbers, slow enough to be found in the buffer.
+    fn slow_handler(&self) -> Handler {
+        let runs = Arc::clone(&self.runs);
+        Handler::new("slow", move |_: Arc<Event>, _: Context| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok::<_, HandlerError>(())
+            }
+        })
+        .on("thing.*")
+    }
+
     fn build(&self, handler: Handler) -> Box<dyn tidings::Scheduler> {
         self.rig
             .scheduler_on(self.store.clone(), config([handler]))
@@ -145,6 +158,31 @@ async fn after_an_hours_outage_work_goes_on_within_a_second_without_a_restart() 
             );
             assert!(scheduler.is_operational());
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_whose_future_is_dropped_strands_nothing() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let scheduler = outage.build(outage.slow_handler());
+        scheduler.start().await.unwrap();
+        outage.rig.raise_many("thing.happened", 500).await;
+        outage
+            .rig
+            .until("some run", |rig| async move {
+                rig.count(RequestState::Executing).await > 0
+            })
+            .await;
+        outage
+            .faults
+            .inject_always(Operation::HandBack, Fault::Block);
+        let pause = tokio::time::timeout(Duration::from_millis(10), scheduler.pause()).await;
+        drop(pause);
+        scheduler.resume().await.unwrap();
+        outage.faults.heal_all();
+        outage.rig.until_completed(500).await;
+        assert_eq!(outage.runs(), 500);
     }
 }
 

@@ -7,9 +7,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod administration;
+mod comparison;
 mod driver;
+mod execution;
 mod model;
 mod operation;
+mod processing;
 
 use proptest::{
     collection::vec,
