@@ -45,6 +45,17 @@ pub(crate) fn later(instant: DateTime<Utc>, duration: std::time::Duration) -> Da
         .map_or(DateTime::<Utc>::MAX_UTC, to_microseconds)
 }
 
+/// A point so long after `now`, or so far ahead that it never comes: adding to an instant panics
+/// when it overflows, and durations are the user's.
+pub(crate) fn instant_after(
+    now: tokio::time::Instant,
+    duration: std::time::Duration,
+) -> tokio::time::Instant {
+    /// Thirty years.
+    const NEVER: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 24 * 3600);
+    now + duration.min(NEVER)
+}
+
 /// How long it is from `from` to `until`; zero when that is past.
 pub(crate) fn between(from: DateTime<Utc>, until: DateTime<Utc>) -> std::time::Duration {
     (until - from).to_std().unwrap_or_default()

@@ -97,7 +97,7 @@ pub use crate::{
         PatternError, Payload, Priority, PriorityError, Refusal, Registration, RegistrationState,
         RequestState, Rescue, SUSPECT_FROM_RESCUES, SchedulerState,
     },
-    raiser::{RaiseConnection, Raiser},
+    raiser::{RaiseConnection, Raiser, Raising},
     scheduler::{
         ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,
         SchedulerExt, SchedulerStatus, ShutdownReport,

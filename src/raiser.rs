@@ -1,7 +1,7 @@
 //! Raising events: checked, stamped with the trace context, and stored through the connection that
 //! the application already holds.
 
-use std::sync::Arc;
+use std::{any::Any, fmt, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -34,6 +34,7 @@ use crate::{
 pub struct Raiser {
     signals: Signals,
     limits: Arc<Limits>,
+    backend: Option<Backend>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,16 @@ impl Raiser {
         Self {
             signals,
             limits: Arc::new(limits),
+            backend: None,
         }
+    }
+
+    /// A raiser that carries what its store needs to raise in a connection of the application's; see
+    /// [`Raising::backend`].
+    #[must_use]
+    pub fn with_backend<B: Any + Send + Sync>(mut self, backend: B) -> Self {
+        self.backend = Some(Backend(Arc::new(backend)));
+        self
     }
 
     /// Refuses events whose data has more bytes.
@@ -127,7 +137,11 @@ impl Raiser {
     {
         self.check(&events)?;
         propagation::inject_current(&mut events);
-        connection.store_events(&events).await
+        let raising = Raising {
+            events: &events,
+            raiser: self,
+        };
+        connection.store_events(&raising).await
     }
 
     /// Raises the events that an entity has collected. They leave the entity only when they have
@@ -173,6 +187,38 @@ impl Raiser {
     }
 }
 
+/// Events on their way into a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Raising<'a> {
+    events: &'a [Event],
+    raiser: &'a Raiser,
+}
+
+impl<'a> Raising<'a> {
+    /// The events: checked, and stamped with the trace context.
+    #[must_use]
+    pub const fn events(&self) -> &'a [Event] {
+        self.events
+    }
+
+    /// What the store that made the raiser has put into it, if it is a `B`: for a SQL store its
+    /// statements and what limits its notifications.
+    #[must_use]
+    pub fn backend<B: Any + Send + Sync>(&self) -> Option<&'a B> {
+        self.raiser.backend.as_ref()?.0.downcast_ref()
+    }
+}
+
+/// What a store has put into its raiser.
+#[derive(Clone)]
+struct Backend(Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
 /// A connection or transaction in which events can be raised: the application's own.
 #[async_trait]
 #[diagnostic::on_unimplemented(
@@ -184,19 +230,19 @@ pub trait RaiseConnection: Send {
     ///
     /// # Errors
     /// What the store gives; nothing was stored then.
-    async fn store_events(&mut self, events: &[Event]) -> Result<Vec<Raised>>;
+    async fn store_events(&mut self, raising: &Raising<'_>) -> Result<Vec<Raised>>;
 }
 
 #[async_trait]
 impl RaiseConnection for dyn Session + '_ {
-    async fn store_events(&mut self, events: &[Event]) -> Result<Vec<Raised>> {
-        self.events().raise(events).await
+    async fn store_events(&mut self, raising: &Raising<'_>) -> Result<Vec<Raised>> {
+        self.events().raise(raising.events()).await
     }
 }
 
 #[async_trait]
 impl RaiseConnection for dyn Transaction + '_ {
-    async fn store_events(&mut self, events: &[Event]) -> Result<Vec<Raised>> {
-        self.events().raise(events).await
+    async fn store_events(&mut self, raising: &Raising<'_>) -> Result<Vec<Raised>> {
+        self.events().raise(raising.events()).await
     }
 }

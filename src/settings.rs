@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     config_map::ConfigError,
     handler::{BeforeExecute, BeforeProcess, ErrorReporter, NoReporter},
+    raiser::Raiser,
     telemetry::Telemetry,
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) before_process: Vec<Arc<dyn BeforeProcess>>,
     pub(crate) before_execute: Vec<Arc<dyn BeforeExecute>>,
     pub(crate) reporter: Arc<dyn ErrorReporter>,
+    /// The limits of events that handlers raise; the defaults if there is none.
+    pub(crate) raiser: Option<Raiser>,
     pub(crate) telemetry: Telemetry,
     /// Whether panics of handlers are recorded with their backtrace.
     pub(crate) capture_panics: bool,
@@ -118,6 +121,7 @@ impl Default for Settings {
             before_process: Vec::new(),
             before_execute: Vec::new(),
             reporter: Arc::new(NoReporter),
+            raiser: None,
             telemetry: Telemetry::default(),
             capture_panics: true,
             renewal_thread: true,

@@ -23,9 +23,10 @@ use crate::{
 /// Whether the store's last call failed, and how.
 #[derive(Default)]
 struct StoreHealth {
+    /// Whether there is an error, so that a success after a success takes no lock.
     failed: AtomicBool,
-    outages: OutageWatch,
     error: Mutex<Option<String>>,
+    outages: OutageWatch,
 }
 
 impl StoreHealth {
@@ -35,21 +36,27 @@ impl StoreHealth {
 
     fn note<T>(&self, operation: &'static str, result: &Result<T>) {
         match result {
+            // The transaction lost against another one: the store is well.
+            Err(error) if error.is_conflict() => {}
             Ok(_) => {
-                if self.failed.swap(false, Ordering::Relaxed) {
-                    self.outages.note(true, Instant::now());
-                    *self.error.lock() = None;
-                    tracing::info!(operation, "the store answers again");
+                if self.failed.load(Ordering::Acquire) {
+                    let mut last = self.error.lock();
+                    self.failed.store(false, Ordering::Release);
+                    if last.take().is_some() {
+                        self.outages.note(true, Instant::now());
+                        tracing::info!(operation, "the store answers again");
+                    }
                 }
             }
             Err(error) => {
-                if error.is_transient() && !error.is_conflict() {
+                if error.is_transient() {
                     self.outages.note(false, Instant::now());
                 }
-                if !self.failed.swap(true, Ordering::Relaxed) {
+                let mut last = self.error.lock();
+                self.failed.store(true, Ordering::Release);
+                if last.replace(Chain(error).to_string()).is_none() {
                     tracing::warn!(error = %Chain(error), "the store failed; trying again");
                 }
-                *self.error.lock() = Some(Chain(error).to_string());
             }
         }
     }

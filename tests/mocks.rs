@@ -513,11 +513,11 @@ async fn registrations_requests_and_leases_are_mocked_as_well() {
     renewer
         .expect_renew()
         .once()
-        .returning(move |_| Ok(vec![id]));
+        .returning(move |_| Ok(vec![(id, 1)]));
     let renewal = Renewal {
         owner: LeaseOwner::new(),
         lease: std::time::Duration::from_secs(30),
         requests: vec![(id, 1)],
     };
-    assert_eq!(renewer.renew(&renewal).await.unwrap(), [id]);
+    assert_eq!(renewer.renew(&renewal).await.unwrap(), [(id, 1)]);
 }

@@ -159,6 +159,7 @@ macro_rules! conformance_cases {
             leases {
                 a_renewed_lease_lives_on
                 a_renewal_counts_from_now
+                an_old_and_a_new_claim_of_one_request_are_told_apart
                 an_expired_lease_that_nobody_took_is_renewed
                 lost_leases_are_told
                 only_lost_requests_are_rescued

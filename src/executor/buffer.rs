@@ -179,9 +179,11 @@ impl LocalBuffer {
     }
 
     fn reserve(&self, inner: &mut Inner, for_claim: bool) -> Option<Reservation<'_>> {
-        let total = self
-            .max_queued
-            .saturating_sub(inner.queued + inner.reserved);
+        let total = share(
+            self.max_queued
+                .saturating_sub(inner.queued + inner.reserved),
+            for_claim,
+        );
         // A nearly full buffer is left to empty first: a claim should be worth its round trip.
         if total == 0 || inner.queued > self.max_queued / 2 {
             return None;
@@ -189,7 +191,7 @@ impl LocalBuffer {
         let mut handlers = Vec::with_capacity(inner.handlers.len());
         for (number, queue) in inner.handlers.iter_mut().enumerate() {
             let held = queue.queue.len() + queue.running + queue.reserved;
-            let room = queue.capacity.room(held, self.max_queued).min(total);
+            let room = share(queue.capacity.room(held, self.max_queued), for_claim).min(total);
             if for_claim {
                 queue.exhausted = room == 0;
             }
@@ -263,12 +265,17 @@ impl LocalBuffer {
         Some((runnable, room))
     }
 
-    /// A worker ended without having found nothing to do: it panicked, or its runtime ends.
-    pub(super) fn worker_lost(&self) {
+    /// A worker ended without having found nothing to do: it panicked, or its runtime ends. Answers
+    /// whether another one is to be started in its place.
+    pub(super) fn worker_lost(&self) -> bool {
         let mut inner = self.inner.lock();
-        inner.active_workers = inner.active_workers.saturating_sub(1);
+        let replace = !inner.heads.is_empty();
+        if !replace {
+            inner.active_workers = inner.active_workers.saturating_sub(1);
+        }
         drop(inner);
         self.idle.raise();
+        replace
     }
 
     /// A run of a handler ended after `took`; `None` when the handler did not run. Answers whether
@@ -307,6 +314,9 @@ impl LocalBuffer {
             .collect();
         inner.heads.clear();
         inner.queued = 0;
+        inner.claims_wait = false;
+        drop(inner);
+        self.room.raise();
         drained
     }
 
@@ -339,6 +349,12 @@ impl LocalBuffer {
     }
 }
 
+/// Claims may take all the room, fan-out half of it: neither keeps the other from working while
+/// its call is under way.
+const fn share(room: usize, for_claim: bool) -> usize {
+    if for_claim { room } else { room.div_ceil(2) }
+}
+
 impl Inner {
     fn take_first(&mut self) -> Option<Runnable> {
         let (_, _, number) = self.heads.pop_first()?;
@@ -356,19 +372,25 @@ impl Inner {
     /// Whether claims should hear that there is room: the handler was exhausted when room was last
     /// reserved and is worth a claim again, or the buffer as a whole was.
     fn room_returned(&mut self, handler: usize, max_queued: usize) -> bool {
-        if self.queued > max_queued / 2 {
+        let half = max_queued / 2;
+        if self.queued > half {
             return false;
         }
-        let Some(queue) = self.handlers.get_mut(handler) else {
-            return false;
-        };
-        let held = queue.queue.len() + queue.running + queue.reserved;
-        if queue.exhausted && queue.capacity.is_worth_a_claim(held, max_queued) {
-            queue.exhausted = false;
-            return true;
+        // The run that empties the buffer to the half tells whoever waited for that, also for a
+        // handler whose room returned while the buffer was fuller.
+        let waited =
+            self.queued == half && (self.claims_wait || std::mem::take(&mut self.offers_wait));
+        let mut returned = false;
+        for (number, queue) in self.handlers.iter_mut().enumerate() {
+            if (number == handler || self.queued == half) && queue.exhausted {
+                let held = queue.queue.len() + queue.running + queue.reserved;
+                if queue.capacity.is_worth_a_claim(held, max_queued) {
+                    queue.exhausted = false;
+                    returned = true;
+                }
+            }
         }
-        // The run that empties the buffer to the half tells whoever waits for that.
-        self.queued == max_queued / 2 && (self.claims_wait || std::mem::take(&mut self.offers_wait))
+        waited || returned
     }
 }
 

@@ -36,7 +36,7 @@ impl Claimer {
     /// # Errors
     /// The store failed.
     pub(crate) async fn refill(&mut self, executor: &Executor) -> Result<Refill> {
-        let suspects = self.claim_suspect(executor).await?;
+        let suspects = self.claim_suspect(executor).await;
         let Some(reservation) = executor.0.buffer.reserve_for_claim() else {
             return Ok(Refill {
                 claimed: suspects,
@@ -61,8 +61,8 @@ impl Claimer {
         executor.note_backlog(more);
         if claimed > 0 {
             round.claimed(claimed);
-            executor.settle_unreadable(batch.unreadable).await;
             executor.accept(batch.requests, &round.link(), sent);
+            executor.settle_unreadable(batch.unreadable).await;
         }
         drop(reservation);
         Ok(Refill {
@@ -74,14 +74,16 @@ impl Claimer {
     }
 
     /// Claims one request under suspicion, if none runs here; now and then, as they are rare.
-    async fn claim_suspect(&mut self, executor: &Executor) -> Result<usize> {
+    /// Answers how many. Should it fail, others are claimed all the same.
+    async fn claim_suspect(&mut self, executor: &Executor) -> usize {
         let is_time = self
             .suspects_seen_at
             .is_none_or(|seen| seen.elapsed() >= executor.settings().poll_interval);
         let is_told = executor.0.suspects_known.swap(false, Ordering::AcqRel);
         if !(is_time || is_told) || !executor.begin_suspect() {
-            return Ok(0);
+            return 0;
         }
+        let alone = Alone(executor);
         self.suspects_seen_at = Some(Instant::now());
         let handlers = executor.config().handler_names();
         let claim = Claim {
@@ -105,20 +107,18 @@ impl Claimer {
                 .await
         };
         match executor.call("claim a request under suspicion", call).await {
-            Ok(Some(suspect)) => {
-                round.claimed(1);
-                executor.accept(vec![suspect], &round.link(), sent);
-                Ok(1)
+            Ok(batch) => {
+                let claimed = batch.requests.len();
+                if claimed > 0 {
+                    round.claimed(claimed);
+                    executor.accept(batch.requests, &round.link(), sent);
+                    // Whoever runs it says when it has ended.
+                    std::mem::forget(alone);
+                }
+                executor.settle_unreadable(batch.unreadable).await;
+                claimed
             }
-            Ok(None) => {
-                executor.end_suspect();
-                Ok(0)
-            }
-            Err(error) => {
-                executor.end_suspect();
-                executor.0.suspects_known.store(true, Ordering::Release);
-                Err(error)
-            }
+            Err(_) => 0,
         }
     }
 }
@@ -133,6 +133,15 @@ fn fills_a_room(claimed: &[ClaimedRequest], claim: &Claim) -> bool {
                 .count()
                 >= room.room
     })
+}
+
+/// The right of this process to run a request under suspicion, until it has claimed one.
+struct Alone<'a>(&'a Executor);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.end_suspect();
+    }
 }
 
 impl Executor {

@@ -20,8 +20,10 @@ pub(crate) struct Deadline {
 #[derive(Clone, Copy, Debug)]
 struct Set {
     at: Instant,
-    /// When to break off what runs, so that it can be handed back by the deadline.
+    /// When to tell handlers to stop.
     near_at: Instant,
+    /// When to break off what still runs, so that it can be handed back by the deadline.
+    break_off_at: Instant,
 }
 
 impl Deadline {
@@ -39,17 +41,27 @@ impl Deadline {
             .clamp(LEAST_MARGIN, Duration::from_secs(1))
             .min(left / 2);
         let near_at = at.checked_sub(margin).unwrap_or(at);
+        let break_off_at = at.checked_sub(margin / 2).unwrap_or(at);
         let mut set = self.set.lock();
         if set.is_none_or(|set| at < set.at) {
-            *set = Some(Set { at, near_at });
+            *set = Some(Set {
+                at,
+                near_at,
+                break_off_at,
+            });
             drop(set);
             self.changed.raise();
         }
     }
 
-    /// Waits until the deadline is so near that what runs must be broken off. Cancellation safe.
+    /// Waits until the deadline is so near that handlers must stop. Cancellation safe.
     pub(crate) async fn near(&self) {
         self.wait(|set| set.near_at).await;
+    }
+
+    /// Waits until what still runs must be broken off. Cancellation safe.
+    pub(crate) async fn break_off(&self) {
+        self.wait(|set| set.break_off_at).await;
     }
 
     /// Waits until the deadline. Cancellation safe.

@@ -81,8 +81,9 @@ impl Ended {
                 result: Err(error),
                 executed,
             } => {
-                let text = Chain(error.source()).to_string();
-                let outcome = match error.verdict() {
+                let verdict = error.verdict();
+                let text = text_of(error);
+                let outcome = match verdict {
                     Verdict::Retry => failed(text),
                     Verdict::RetryAfter(backoff) => Outcome::Failed {
                         error: text,
@@ -133,6 +134,14 @@ impl Ended {
         }
     }
 
+    /// How many events are to be stored with it.
+    pub(super) fn raised(&self) -> usize {
+        match &self.disposition {
+            Disposition::Settle(settlement) => settlement.raised.len(),
+            _ => 0,
+        }
+    }
+
     /// What the execution answered, if it was not `Ok`.
     pub(super) fn error(&self) -> Option<&str> {
         match &self.disposition {
@@ -177,6 +186,22 @@ pub(super) fn report(
     report.message = panicked.map_or_else(|| message.clone(), |panic| panic.message.clone());
     report.backtrace = panicked.and_then(|panic| panic.backtrace.clone());
     Some(report)
+}
+
+/// The text of an error of the user's, whose `Display` and `Drop` may panic as well.
+fn text_of(error: HandlerError) -> String {
+    let mut text = None;
+    let said = super::panic_capture::caught(|| {
+        text = Some(Chain(error.source()).to_string());
+        drop(error);
+    });
+    match (text, said) {
+        (Some(text), _) => text,
+        (None, Err(panicked)) => {
+            format!("an error whose text cannot be made: {}", panicked.message)
+        }
+        (None, Ok(())) => "an error without a text".to_owned(),
+    }
 }
 
 /// The wait after an error, by the handler's policy; by the default one if the user's function

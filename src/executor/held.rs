@@ -91,14 +91,14 @@ impl HeldRequests {
     pub(super) fn renewed(
         &self,
         claims: &[Claimed],
-        lost: &[HandlerRequestId],
+        lost: &[Claimed],
         sent: Instant,
         lease: Duration,
     ) {
         let lost: HashSet<_> = lost.iter().collect();
         let mut held = self.0.lock();
         for claim in claims {
-            if lost.contains(&claim.0) {
+            if lost.contains(claim) {
                 if let Some(lost) = held.remove(claim) {
                     lost.context.cancel(CancellationCause::Lost);
                 }

@@ -107,7 +107,10 @@ impl Executor {
             })
             .collect();
         Self(Arc::new(Shared {
-            raiser: Raiser::new(calls.store().signals()),
+            raiser: settings
+                .raiser
+                .clone()
+                .unwrap_or_else(|| Raiser::new(calls.store().signals())),
             owner: LeaseOwner::new(),
             handlers,
             buffer: LocalBuffer::new(limits, settings.workers, settings.batch_size),

@@ -54,13 +54,17 @@ fn record(info: &PanicHookInfo<'_>) {
 /// Calls a function of the user's, and catches its panic.
 pub(super) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
     let before = INSIDE.replace(true);
+    if !before {
+        // A panic that the user's code caught itself is no longer of interest.
+        drop(take_recorded());
+    }
     let result = catch_unwind(AssertUnwindSafe(call));
     INSIDE.set(before);
-    result.map_err(|payload| {
-        let recorded =
-            RECORDED.with(|recorded| recorded.try_borrow_mut().ok().and_then(|mut it| it.take()));
-        describe(&*payload, recorded)
-    })
+    result.map_err(|payload| describe(&*payload, take_recorded()))
+}
+
+fn take_recorded() -> Option<(String, String)> {
+    RECORDED.with(|recorded| recorded.try_borrow_mut().ok().and_then(|mut it| it.take()))
 }
 
 fn describe(payload: &(dyn Any + Send), recorded: Option<(String, String)>) -> Panicked {

@@ -4,8 +4,9 @@
 //! threads of the application's runtime nor an exhausted pool can make this process lose what it
 //! works on.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{Executor, held::Claimed};
@@ -40,43 +41,62 @@ impl Executor {
             .map(drop)
     }
 
+    /// Renews and watches until the executor stops. A store that panics ends neither.
     async fn renewal_loop(self) {
-        let interval = self.settings().renewal_interval();
-        let mut renewer = None;
-        let mut next_renewal = Instant::now() + interval;
-        while !self.is_stopped() {
-            let now = Instant::now();
-            let next_expiry = self.0.held.cancel_expired(now);
-            self.report_stuck();
-            if now >= next_renewal {
-                let succeeded = self.renew_all(&mut renewer).await;
+        let renewing = async {
+            let mut renewer = None;
+            let interval = self.settings().renewal_interval();
+            let mut pause = interval;
+            while !self.is_stopped() {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.stopped() => return,
+                }
+                let renewed = AssertUnwindSafe(self.renew_all(&mut renewer))
+                    .catch_unwind()
+                    .await;
+                let succeeded = renewed.unwrap_or_else(|_| {
+                    tracing::error!("the store panicked while leases were renewed");
+                    false
+                });
                 self.0.renewal_outages.note(succeeded, Instant::now());
                 // After a failure sooner, so that two more tries fit into the lease.
-                next_renewal = now + if succeeded { interval } else { interval / 4 };
+                pause = if succeeded { interval } else { interval / 4 };
             }
-            let check = Instant::now() + interval / 4;
-            let wake = next_expiry
-                .map_or(check, |expiry| expiry.min(check))
-                .min(next_renewal);
-            tokio::select! {
-                () = tokio::time::sleep_until(wake) => {}
-                () = self.stopped() => {}
-            }
+        };
+        tokio::select! {
+            () = renewing => {}
+            () = self.watch() => {}
+            () = self.stopped() => {}
         }
     }
 
-    /// Renews everything that is held; answers whether that succeeded.
+    /// Cancels what has run out and reports what is stuck, however long a renewal takes.
+    async fn watch(&self) {
+        let most = self.settings().renewal_interval() / 4;
+        loop {
+            let now = Instant::now();
+            let next_expiry = self.0.held.cancel_expired(now);
+            self.report_stuck();
+            let wake = next_expiry.map_or(now + most, |expiry| expiry.min(now + most));
+            tokio::time::sleep_until(wake).await;
+        }
+    }
+
+    /// Renews everything that is held; answers whether that succeeded. A part that fails keeps no
+    /// other from being renewed.
     async fn renew_all(&self, renewer: &mut Option<Box<dyn LeaseRenewer>>) -> bool {
         let claims = self.0.held.renewable();
+        let mut succeeded = true;
         for claims in claims.chunks(MAX_BATCH) {
             if let Err(error) = self.renew(renewer, claims).await {
                 tracing::warn!(error = %Chain(&error), requests = claims.len(), "leases could not be renewed");
                 // A connection in an unknown state is not used again.
                 *renewer = None;
-                return false;
+                succeeded = false;
             }
         }
-        true
+        succeeded
     }
 
     async fn renew(

@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     Executor,
@@ -23,7 +22,7 @@ use crate::{
 pub(super) struct Reports {
     reporter: Arc<dyn ErrorReporter>,
     sender: mpsc::Sender<ErrorReport>,
-    receiver: Mutex<Option<mpsc::Receiver<ErrorReport>>>,
+    receiver: Mutex<mpsc::Receiver<ErrorReport>>,
     /// Sent and not yet carried out.
     waiting: AtomicUsize,
     /// Raised after each report.
@@ -41,7 +40,7 @@ impl Reports {
         Self {
             reporter,
             sender,
-            receiver: Mutex::new(Some(receiver)),
+            receiver: Mutex::new(receiver),
             waiting: AtomicUsize::new(0),
             reported: Signal::new(),
         }
@@ -97,19 +96,27 @@ impl Reports {
     }
 }
 
+/// A report that is being carried out; counted as such however that ends.
+struct Carried<'a>(&'a Reports);
+
+impl Drop for Carried<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.0.reported.raise();
+    }
+}
+
 impl Executor {
     /// Reports until the executor stops.
     pub(crate) async fn report_loop(self) {
-        let Some(mut receiver) = self.0.reports.receiver.lock().take() else {
-            return;
-        };
+        let mut receiver = self.0.reports.receiver.lock().await;
         loop {
             tokio::select! {
                 report = receiver.recv() => match report {
                     Some(report) => {
+                        let carried = Carried(&self.0.reports);
                         self.0.reports.report(report).await;
-                        self.0.reports.waiting.fetch_sub(1, Ordering::AcqRel);
-                        self.0.reports.reported.raise();
+                        drop(carried);
                     }
                     None => return,
                 },

@@ -17,7 +17,8 @@ use super::{
     panic_capture::{CatchPanic, Panicked, caught},
 };
 use crate::{
-    handler::{Context, Handler, HandlerError, HandlerKind, HandlerResult},
+    clock::instant_after,
+    handler::{CancellationCause, Context, Handler, HandlerError, HandlerKind, HandlerResult},
     model::Event,
     telemetry::ExecutionSpan,
 };
@@ -39,32 +40,32 @@ impl Executor {
         context: &Context,
         span: &ExecutionSpan,
     ) -> RunResult {
-        if context.is_canceled() {
-            return RunResult::Lost;
+        match context.cancellation_cause() {
+            None => {}
+            Some(CancellationCause::Lost) => return RunResult::Lost,
+            // Nobody may have taken it yet: others need not wait for a rescue.
+            Some(_) => return RunResult::BrokenOff,
         }
-        let deadline = Instant::now() + handler.timeout;
-        context
-            .run()
-            .overdue_at
-            .store(self.milliseconds(deadline), Ordering::Relaxed);
-        let result = match self.run_hooks(handler, context, deadline, span).await {
+        let deadline = instant_after(Instant::now(), handler.timeout);
+        match self.run_hooks(handler, context, deadline, span).await {
             Some(result) => result,
             None => match &handler.kind {
                 HandlerKind::Ordinary(ordinary) => {
-                    let guarded = match caught(|| span.enter(|| ordinary.call(context.clone()))) {
-                        Ok(running) => self.guard(running, deadline, span).await,
+                    let watched = Watched::begin(context, self.milliseconds(deadline));
+                    let called = caught(|| span.enter(|| ordinary.call(context.clone())));
+                    drop(watched);
+                    let guarded = match called {
+                        Ok(running) => self.guard(running, context, deadline, span).await,
                         Err(panicked) => Guarded::Panicked(panicked),
                     };
                     self.conclude(guarded, handler, context, true)
                 }
                 HandlerKind::Transactional(transactional, _) => {
-                    self.run_transactional(&**transactional, handler, context, deadline, span)
+                    self.run_transactional(&**transactional, handler, context, span)
                         .await
                 }
             },
-        };
-        context.run().overdue_at.store(0, Ordering::Relaxed);
-        result
+        }
     }
 
     /// Runs the hooks in their order, until one vetoes; `None` when none does.
@@ -85,7 +86,7 @@ impl Executor {
             }
             ControlFlow::Continue(())
         });
-        let stopped = match self.guard(running, deadline, span).await {
+        let stopped = match self.guard(running, context, deadline, span).await {
             Guarded::Answered(ControlFlow::Continue(())) => return None,
             Guarded::Answered(ControlFlow::Break(veto)) => {
                 return Some(RunResult::Answered {
@@ -105,9 +106,11 @@ impl Executor {
     pub(super) async fn guard<F: Future + Unpin>(
         &self,
         running: F,
+        context: &Context,
         deadline: Instant,
         span: &ExecutionSpan,
     ) -> Guarded<F::Output> {
+        let _watched = Watched::begin(context, self.milliseconds(deadline));
         let mut running = pin!(span.instrument(CatchPanic::new(running)));
         // Many handlers end in their first poll; those need no timer.
         let first = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
@@ -157,5 +160,24 @@ impl Executor {
             Ok(()) => Ok(raised),
             Err(error) => Err(HandlerError::from(error)),
         }
+    }
+}
+
+/// While it lives, the renewal thread knows when the handler is past its time-out.
+struct Watched<'a>(&'a Context);
+
+impl<'a> Watched<'a> {
+    fn begin(context: &'a Context, overdue_at: u64) -> Self {
+        context
+            .run()
+            .overdue_at
+            .store(overdue_at, Ordering::Relaxed);
+        Self(context)
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.run().overdue_at.store(0, Ordering::Relaxed);
     }
 }

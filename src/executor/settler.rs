@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     error::{Chain, Result, StoreError},
-    id::HandlerRequestId,
     model::{Backoff, Outcome},
+    raiser::Raiser,
     settings::Settings,
     signal::Signal,
     store::{Settled, Settlement},
@@ -32,6 +32,8 @@ pub(super) struct Settler {
     pending: Mutex<Vec<Ended>>,
     /// Taken from `pending` and not yet written.
     in_flight: AtomicUsize,
+    /// Settlements that are written by tasks of their own.
+    apart: AtomicUsize,
     /// Somebody wants no waiting for a fuller batch.
     flush: AtomicBool,
     /// Raised when there is something to do for the settling loop.
@@ -50,6 +52,7 @@ impl Settler {
         Self {
             pending: Mutex::new(Vec::new()),
             in_flight: AtomicUsize::new(0),
+            apart: AtomicUsize::new(0),
             flush: AtomicBool::new(false),
             work: Signal::new(),
             written: Signal::new(),
@@ -59,11 +62,13 @@ impl Settler {
 
     /// Outcomes that have not been written.
     pub(super) fn len(&self) -> usize {
-        self.pending.lock().len() + self.in_flight.load(Ordering::Acquire)
+        self.pending.lock().len()
+            + self.in_flight.load(Ordering::Acquire)
+            + self.apart.load(Ordering::Acquire)
     }
 
     /// Takes an end in, after waiting for space; answers whether that woke the settling loop.
-    pub(super) async fn push(&self, ended: Ended) -> bool {
+    pub(super) async fn push(&self, ended: Ended, stop: &Signal) -> bool {
         let mut ended = Some(ended);
         loop {
             let written = self.written.seen();
@@ -80,7 +85,11 @@ impl Settler {
                     return wake;
                 }
             }
-            self.written.changed_since(written).await;
+            tokio::select! {
+                () = self.written.changed_since(written) => {}
+                // Nobody writes any more: its lease runs out.
+                () = stop.changed_since(0) => return false,
+            }
         }
     }
 
@@ -121,11 +130,11 @@ impl Settler {
             }
             self.flush.store(false, Ordering::Release);
             let mut pending = self.pending.lock();
-            let batch = if pending.len() <= self.batch_size {
-                let capacity = pending.len();
-                std::mem::replace(&mut *pending, Vec::with_capacity(capacity))
+            let size = batch_len(&pending, self.batch_size);
+            let batch = if size == pending.len() {
+                std::mem::replace(&mut *pending, Vec::with_capacity(size))
             } else {
-                pending.drain(..self.batch_size).collect()
+                pending.drain(..size).collect()
             };
             self.in_flight.store(batch.len(), Ordering::Release);
             return batch;
@@ -144,6 +153,27 @@ impl Settler {
     }
 }
 
+/// A settlement that is written apart; counts down when it ends, however it does.
+struct Apart<'a>(&'a Settler);
+
+impl Drop for Apart<'_> {
+    fn drop(&mut self) {
+        self.0.apart.fetch_sub(1, Ordering::AcqRel);
+        self.0.written.raise();
+    }
+}
+
+/// How many ends make a batch: at most `rows`, and at most so many raised events as one call may
+/// raise, unless a single one has more.
+fn batch_len(pending: &[Ended], rows: usize) -> usize {
+    let mut raised = 0;
+    let fitting = pending.iter().take(rows).take_while(|ended| {
+        raised += ended.raised();
+        raised <= Raiser::DEFAULT_MAX_BATCH
+    });
+    fitting.count().max(1).min(pending.len())
+}
+
 /// What is written in one statement, and whom it concerns.
 struct Batch {
     settlements: Vec<Settlement>,
@@ -152,6 +182,23 @@ struct Batch {
     uncertain: bool,
     /// The one settlement of this batch was refused by the store, and replaced by an error.
     replaced: bool,
+    /// Written by a task of its own, so that it holds up no other.
+    is_alone: bool,
+}
+
+impl Batch {
+    /// Two batches, of which the last is to be written first.
+    fn halves(mut self) -> Vec<Self> {
+        let middle = self.settlements.len() / 2;
+        let second = Self {
+            settlements: self.settlements.split_off(middle),
+            ends: self.ends.split_off(middle),
+            uncertain: self.uncertain,
+            replaced: false,
+            is_alone: false,
+        };
+        vec![second, self]
+    }
 }
 
 impl Executor {
@@ -184,6 +231,7 @@ impl Executor {
             ends: Vec::new(),
             uncertain: false,
             replaced: false,
+            is_alone: false,
         };
         batch.settlements.reserve(ends.len());
         batch.ends.reserve(ends.len());
@@ -242,6 +290,20 @@ impl Executor {
                     self.settled(&batch, results).await;
                     return Vec::new();
                 }
+                Err(StoreError::TimedOut { .. } | StoreError::Conflict { .. })
+                    if batch.settlements.len() > 1 =>
+                {
+                    // So much at once may never be done in time, or one row of it is locked.
+                    batch.uncertain = true;
+                    return batch.halves();
+                }
+                Err(StoreError::TimedOut { .. } | StoreError::Conflict { .. })
+                    if !batch.is_alone =>
+                {
+                    batch.uncertain = true;
+                    self.settle_apart(batch);
+                    return Vec::new();
+                }
                 Err(error) if error.is_transient() => {
                     batch.uncertain |= error.is_uncertain();
                     tokio::select! {
@@ -252,6 +314,21 @@ impl Executor {
                 Err(error) => return self.divide(batch, &error),
             }
         }
+    }
+
+    /// Goes on with one settlement whose row is locked by somebody else, in a task of its own.
+    fn settle_apart(&self, mut batch: Batch) {
+        batch.is_alone = true;
+        self.0.settler.apart.fetch_add(1, Ordering::AcqRel);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let apart = Apart(&this.0.settler);
+            let mut batches = vec![batch];
+            while let Some(batch) = batches.pop() {
+                batches.extend(this.settle(batch).await);
+            }
+            drop(apart);
+        });
     }
 
     async fn settle_once(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
@@ -265,14 +342,7 @@ impl Executor {
 
     fn divide(&self, mut batch: Batch, error: &StoreError) -> Vec<Batch> {
         if batch.settlements.len() > 1 {
-            let middle = batch.settlements.len() / 2;
-            let second = Batch {
-                settlements: batch.settlements.split_off(middle),
-                ends: batch.ends.split_off(middle),
-                uncertain: batch.uncertain,
-                replaced: false,
-            };
-            return vec![second, batch];
+            return batch.halves();
         }
         let text = Chain(error).to_string();
         for (settlement, (held, _)) in batch.settlements.iter_mut().zip(&batch.ends) {
@@ -330,36 +400,48 @@ impl Executor {
     }
 
     /// After a lost answer, a fence may be that of the settlement itself: the same attempt without
-    /// a lease means that it took effect.
+    /// a lease means that it took effect. Asks until the store answers.
     async fn find_out_fenced(&self, settlements: &[Settlement], results: &mut [Settled]) {
-        for (settlement, result) in settlements.iter().zip(results.iter_mut()) {
-            if *result == Settled::Applied {
-                continue;
-            }
-            let found = self
-                .call(
-                    "read a request after a lost answer",
-                    self.find(settlement.id),
-                )
-                .await;
-            if let Ok(Some((attempt, is_leased))) = found
-                && attempt == settlement.attempt
-                && !is_leased
-            {
-                *result = Settled::Applied;
+        let mut backoff = LoopBackoff::default();
+        loop {
+            let call = self.find_applied(settlements, results);
+            match self.call("read requests after a lost answer", call).await {
+                Ok(applied) => {
+                    for index in applied {
+                        if let Some(result) = results.get_mut(index) {
+                            *result = Settled::Applied;
+                        }
+                    }
+                    return;
+                }
+                Err(error) if error.is_transient() => tokio::select! {
+                    () = tokio::time::sleep(backoff.next()) => {}
+                    () = self.stopped() => return,
+                },
+                Err(_) => return,
             }
         }
     }
 
-    async fn find(&self, id: HandlerRequestId) -> Result<Option<(u64, bool)>> {
-        let found = self
-            .store()
-            .session()
-            .await?
-            .handler_requests()
-            .find(id)
-            .await?;
-        Ok(found.map(|request| (request.attempt, request.lease.is_some())))
+    /// Which of the fenced settlements took effect all the same.
+    async fn find_applied(
+        &self,
+        settlements: &[Settlement],
+        results: &[Settled],
+    ) -> Result<Vec<usize>> {
+        let mut session = self.store().session().await?;
+        let mut requests = session.handler_requests();
+        let mut applied = Vec::new();
+        for (index, (settlement, result)) in settlements.iter().zip(results).enumerate() {
+            if *result == Settled::Fenced
+                && let Some(request) = requests.find(settlement.id).await?
+                && request.attempt == settlement.attempt
+                && request.lease.is_none()
+            {
+                applied.push(index);
+            }
+        }
+        Ok(applied)
     }
 
     /// Gives requests back, so that others run them at once. What cannot be given back is rescued

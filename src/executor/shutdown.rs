@@ -1,7 +1,12 @@
 //! Pausing and ending the executor.
 
+use std::time::Duration;
+
 use super::{Deadline, Executor, buffer::Runnable, held::Held};
 use crate::handler::CancellationCause;
+
+/// How long a shutdown waits for reports that are under way.
+const REPORTS_GRACE: Duration = Duration::from_secs(5);
 
 impl Executor {
     /// Hands back what no worker has taken yet. Claims must have been stopped before.
@@ -31,7 +36,10 @@ impl Executor {
         };
         if !finished {
             self.0.held.cancel_all(CancellationCause::Shutdown);
-            self.0.break_off.raise();
+            tokio::select! {
+                () = self.all_written() => {}
+                () = deadline.break_off() => self.0.break_off.raise(),
+            }
             tokio::select! {
                 () = self.all_written() => {}
                 // What has not ended by now is left to its lease.
@@ -44,7 +52,8 @@ impl Executor {
     async fn all_written(&self) {
         self.workers_ended().await;
         self.0.settler.emptied().await;
-        self.0.reports.emptied().await;
+        // A reporter that is slow must not make every shutdown last its whole deadline.
+        drop(tokio::time::timeout(REPORTS_GRACE, self.0.reports.emptied()).await);
     }
 
     async fn workers_ended(&self) {

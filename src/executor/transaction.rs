@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Executor, ended::RunResult, run::Guarded};
 use crate::{
+    clock::instant_after,
     error::{Chain, Result, StoreError},
     handler::{Context, ErasedTransactionalHandler, Handler, HandlerError},
     model::{Backoff, Event, Outcome},
@@ -23,7 +24,6 @@ impl Executor {
         transactional: &dyn ErasedTransactionalHandler,
         handler: &Handler,
         context: &Context,
-        deadline: Instant,
         span: &ExecutionSpan,
     ) -> RunResult {
         let mut conflicts = 0;
@@ -38,17 +38,17 @@ impl Executor {
                 Err(error) => return RunResult::NotBegun(Chain(&error).to_string()),
             };
             match self
-                .run_in(transaction, transactional, handler, context, deadline, span)
+                .run_in(transaction, transactional, handler, context, span)
                 .await
             {
-                Attempt::Ended(result) => return result,
-                Attempt::Conflict(error) if conflicts == CONFLICT_RETRIES => {
+                TransactionRun::Ended(result) => return result,
+                TransactionRun::Conflict(error) if conflicts == CONFLICT_RETRIES => {
                     return RunResult::Answered {
                         result: Err(error),
                         executed: true,
                     };
                 }
-                Attempt::Conflict(error) => {
+                TransactionRun::Conflict(error) => {
                     conflicts += 1;
                     tracing::debug!(handler = handler.name(), %error, conflicts, "running a transaction again");
                     let pause =
@@ -65,18 +65,19 @@ impl Executor {
         transactional: &dyn ErasedTransactionalHandler,
         handler: &Handler,
         context: &Context,
-        deadline: Instant,
         span: &ExecutionSpan,
-    ) -> Attempt {
+    ) -> TransactionRun {
+        // The wait for a connection is not the handler's.
+        let deadline = instant_after(Instant::now(), handler.timeout);
         let connection = transaction.connection();
         let running = transactional.call(context.clone(), connection);
-        let guarded = self.guard(running, deadline, span).await;
+        let guarded = self.guard(running, context, deadline, span).await;
         match guarded {
             Guarded::Answered(Ok(())) => match self.checked_raised(context) {
                 Ok(raised) => self.settle_in(transaction, context, raised).await,
                 Err(error) => {
                     self.roll_back(transaction).await;
-                    Attempt::Ended(RunResult::Answered {
+                    TransactionRun::Ended(RunResult::Answered {
                         result: Err(error),
                         executed: true,
                     })
@@ -84,17 +85,17 @@ impl Executor {
             },
             Guarded::Answered(Err(error)) if self.store().is_conflict(error.source()) => {
                 self.roll_back(transaction).await;
-                Attempt::Conflict(error)
+                TransactionRun::Conflict(error)
             }
             // A handler that was dropped may have left its connection in the middle of a reply, so
             // the transaction is dropped, too, rather than rolled back.
             dropped @ (Guarded::TimedOut | Guarded::BrokenOff | Guarded::Panicked(_)) => {
                 drop(transaction);
-                Attempt::Ended(self.conclude(dropped, handler, context, true))
+                TransactionRun::Ended(self.conclude(dropped, handler, context, true))
             }
             answered => {
                 self.roll_back(transaction).await;
-                Attempt::Ended(self.conclude(answered, handler, context, true))
+                TransactionRun::Ended(self.conclude(answered, handler, context, true))
             }
         }
     }
@@ -106,7 +107,7 @@ impl Executor {
         mut transaction: Box<dyn Transaction>,
         context: &Context,
         raised: Vec<Event>,
-    ) -> Attempt {
+    ) -> TransactionRun {
         let settlement = Settlement {
             id: context.request_id(),
             attempt: context.attempt(),
@@ -132,15 +133,15 @@ impl Executor {
                 .call("commit a handler's transaction", transaction.commit())
                 .await
             {
-                Ok(()) => Attempt::Ended(RunResult::Committed),
+                Ok(()) => TransactionRun::Ended(RunResult::Committed),
                 Err(error) if error.is_uncertain() => {
-                    Attempt::Ended(self.find_out(context, &error).await)
+                    TransactionRun::Ended(self.find_out(context, &error).await)
                 }
                 Err(error) => Self::store_failed(error),
             },
             Ok(Settled::Fenced) => {
                 self.roll_back(transaction).await;
-                Attempt::Ended(RunResult::Lost)
+                TransactionRun::Ended(RunResult::Lost)
             }
             Err(error) => {
                 drop(transaction);
@@ -149,14 +150,14 @@ impl Executor {
         }
     }
 
-    fn store_failed(error: StoreError) -> Attempt {
+    fn store_failed(error: StoreError) -> TransactionRun {
         if error.is_conflict() {
-            Attempt::Conflict(HandlerError::from(error))
+            TransactionRun::Conflict(HandlerError::from(error))
         } else if error.is_transient() {
             // Rolled back, and not the handler's fault.
-            Attempt::Ended(RunResult::NotBegun(Chain(&error).to_string()))
+            TransactionRun::Ended(RunResult::NotBegun(Chain(&error).to_string()))
         } else {
-            Attempt::Ended(RunResult::Answered {
+            TransactionRun::Ended(RunResult::Answered {
                 result: Err(HandlerError::from(error)),
                 executed: true,
             })
@@ -215,7 +216,7 @@ impl Executor {
 }
 
 /// One run in one transaction.
-enum Attempt {
+enum TransactionRun {
     Ended(RunResult),
     /// It lost against a concurrent transaction.
     Conflict(HandlerError),

@@ -49,6 +49,7 @@ impl Executor {
             executor: self,
             handler: number,
             claim: key(&held.context),
+            is_suspect: held.context.request().is_suspect(),
             took: None,
             ended: false,
         };
@@ -62,7 +63,7 @@ impl Executor {
                 panicked: None,
             };
             slot.end();
-            return self.0.settler.push(ended).await;
+            return self.0.settler.push(ended, &self.0.stop).await;
         }
         let context = held.context.clone();
         let request = context.request();
@@ -85,7 +86,7 @@ impl Executor {
             self.store().signals().ready.raise();
             woke = true;
         }
-        self.0.settler.push(ended).await | woke
+        self.0.settler.push(ended, &self.0.stop).await | woke
     }
 }
 
@@ -114,7 +115,10 @@ impl<'a> Active<'a> {
 impl Drop for Active<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.executor.0.buffer.worker_lost();
+            let replace = self.executor.0.buffer.worker_lost();
+            if replace && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(self.executor.clone().work());
+            }
         }
         self.executor.telemetry().workers_busy(-1);
     }
@@ -125,6 +129,7 @@ struct Slot<'a> {
     executor: &'a Executor,
     handler: usize,
     claim: Claimed,
+    is_suspect: bool,
     took: Option<Duration>,
     ended: bool,
 }
@@ -143,6 +148,9 @@ impl Drop for Slot<'_> {
             self.executor.0.buffer.finished(self.handler, self.took);
             // Nobody will settle it, so nobody renews it, and it is rescued.
             self.executor.0.held.remove(std::iter::once(self.claim));
+            if self.is_suspect {
+                self.executor.end_suspect();
+            }
         }
     }
 }

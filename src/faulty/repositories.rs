@@ -13,8 +13,8 @@ use crate::{
     id::{EventId, HandlerRequestId, LeaseOwner},
     model::{Event, HandlerRequest, Registration},
     store::{
-        AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure,
-        EventFilter, EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
+        AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
+        EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Raised, Registered,
         RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, RescuedRequest,
         Settled, Settlement, StoredEvent,
@@ -106,7 +106,7 @@ impl HandlerRequestRepository for Faulty<Box<dyn HandlerRequestRepository + '_>>
         self.faults.call(Operation::Claim, call).await
     }
 
-    async fn claim_suspect(&mut self, claim: &Claim) -> Result<Option<ClaimedRequest>> {
+    async fn claim_suspect(&mut self, claim: &Claim) -> Result<ClaimedBatch> {
         let call = self.inner.claim_suspect(claim);
         self.faults.call(Operation::ClaimSuspect, call).await
     }
@@ -265,7 +265,7 @@ impl RegistrationRepository for Faulty<Box<dyn RegistrationRepository + '_>> {
 
 #[async_trait]
 impl LeaseRenewer for Faulty<Box<dyn LeaseRenewer>> {
-    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<HandlerRequestId>> {
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>> {
         let call = self.inner.renew(renewal);
         self.faults.call(Operation::Renew, call).await
     }

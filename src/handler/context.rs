@@ -1,8 +1,6 @@
 //! What a handler knows of its execution, and what it can do beside its own work.
 
 use std::{
-    any::{Any, TypeId},
-    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -13,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::extensions::Extensions;
 use crate::{
     id::{CorrelationId, HandlerRequestId},
     model::{DomainEvent, Event, Priority},
@@ -33,11 +32,9 @@ struct Inner {
     /// The events raised so far; taken when the execution is settled.
     raised: Mutex<Vec<Event>>,
     /// What hooks left for the handler; none in most executions.
-    extensions: Mutex<Option<Extensions>>,
+    extensions: Extensions,
     run: RunState,
 }
-
-type Extensions = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 /// What the executor notes about a run, beside the context so that a request is one allocation.
 #[derive(Debug, Default)]
@@ -71,7 +68,7 @@ impl Context {
             canceled: AtomicU8::new(0),
             cancellation: Notify::new(),
             raised: Mutex::new(Vec::new()),
-            extensions: Mutex::new(None),
+            extensions: Extensions::default(),
             run: RunState::default(),
         }))
     }
@@ -191,18 +188,12 @@ impl Context {
     /// What a hook has left for the handler.
     #[must_use]
     pub fn extension<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        let extensions = self.0.extensions.lock();
-        let value = extensions.as_ref()?.get(&TypeId::of::<T>())?;
-        Arc::clone(value).downcast().ok()
+        self.0.extensions.get()
     }
 
     /// Leaves something for the handler, or for a later hook; replaces an earlier one of the type.
     pub fn insert_extension<T: Send + Sync + 'static>(&self, value: T) {
-        self.0
-            .extensions
-            .lock()
-            .get_or_insert_default()
-            .insert(TypeId::of::<T>(), Arc::new(value));
+        self.0.extensions.insert(value);
     }
 
     /// The events raised so far, for tests of handlers.

@@ -1,27 +1,52 @@
 //! Hooks that run before an event is fanned out and before a handler runs.
 
-use std::{future::Future, ops::ControlFlow, sync::Arc};
+use std::{fmt, future::Future, ops::ControlFlow, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Context, HandlerError, HandlerResult};
+use super::{Context, HandlerError, HandlerResult, extensions::Extensions};
 use crate::model::Event;
 
 /// What a before-process hook sees. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ProcessContext {
     /// The event that is to be fanned out.
     pub event: Arc<Event>,
     /// How often processing it has failed.
     pub errors: u32,
+    extensions: Arc<Extensions>,
 }
 
 impl ProcessContext {
     /// The context of an event; for tests of hooks.
     #[must_use]
-    pub const fn new(event: Arc<Event>, errors: u32) -> Self {
-        Self { event, errors }
+    pub fn new(event: Arc<Event>, errors: u32) -> Self {
+        Self {
+            event,
+            errors,
+            extensions: Arc::default(),
+        }
+    }
+
+    /// What an earlier hook has left.
+    #[must_use]
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.extensions.get()
+    }
+
+    /// Leaves something for later hooks of this event; replaces an earlier one of the type.
+    pub fn insert_extension<T: Send + Sync + 'static>(&self, value: T) {
+        self.extensions.insert(value);
+    }
+}
+
+impl fmt::Debug for ProcessContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessContext")
+            .field("event", &self.event)
+            .field("errors", &self.errors)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,14 +103,14 @@ where
 }
 
 #[async_trait]
-impl BeforeProcess for Arc<dyn BeforeProcess> {
+impl<H: BeforeProcess + ?Sized> BeforeProcess for Arc<H> {
     async fn before_process(&self, context: ProcessContext) -> Result<(), HandlerError> {
         (**self).before_process(context).await
     }
 }
 
 #[async_trait]
-impl BeforeExecute for Arc<dyn BeforeExecute> {
+impl<H: BeforeExecute + ?Sized> BeforeExecute for Arc<H> {
     async fn before_execute(&self, context: Context) -> ControlFlow<HandlerResult> {
         (**self).before_execute(context).await
     }

@@ -3,6 +3,7 @@
 
 mod context;
 mod erased;
+mod extensions;
 #[expect(
     clippy::module_inception,
     reason = "the file holds the type that the module is about"

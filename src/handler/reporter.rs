@@ -108,7 +108,7 @@ impl ErrorReporter for NoReporter {
 }
 
 #[async_trait]
-impl ErrorReporter for std::sync::Arc<dyn ErrorReporter> {
+impl<R: ErrorReporter + ?Sized> ErrorReporter for std::sync::Arc<R> {
     async fn report(&self, report: ErrorReport) -> bool {
         (**self).report(report).await
     }

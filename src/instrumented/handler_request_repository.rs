@@ -8,8 +8,8 @@ use crate::{
     id::{EventId, HandlerRequestId, LeaseOwner},
     model::HandlerRequest,
     store::{
-        Claim, ClaimedBatch, ClaimedRequest, HandlerRequestRepository, HandlerRequestStream,
-        LockMode, Page, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
+        RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
     },
     telemetry::Telemetry,
     text::Name,
@@ -29,8 +29,8 @@ impl HandlerRequestRepository for InstrumentedHandlerRequestRepository<'_> {
             .await
     }
 
-    async fn claim_suspect(&mut self, claim: &Claim) -> Result<Option<ClaimedRequest>> {
-        let size = |claimed: &Option<_>| usize::from(claimed.is_some());
+    async fn claim_suspect(&mut self, claim: &Claim) -> Result<ClaimedBatch> {
+        let size = |claimed: &ClaimedBatch| claimed.requests.len() + claimed.unreadable.len();
         self.telemetry
             .measured("claim_suspect", self.inner.claim_suspect(claim), size)
             .await

@@ -16,7 +16,7 @@ pub(super) struct InstrumentedLeaseRenewer {
 
 #[async_trait]
 impl LeaseRenewer for InstrumentedLeaseRenewer {
-    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<HandlerRequestId>> {
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>> {
         self.telemetry
             .measured("renew", self.inner.renew(renewal), |_| {
                 renewal.requests.len()

@@ -38,8 +38,11 @@ impl Scope<'_> {
         Ok(batch)
     }
 
-    pub(super) fn claim_suspect(&mut self, claim: &Claim) -> Statement<Option<ClaimedRequest>> {
-        Ok(self.claim_best(claim, claim.limit.min(1), true)?.pop())
+    pub(super) fn claim_suspect(&mut self, claim: &Claim) -> Statement<ClaimedBatch> {
+        Ok(ClaimedBatch {
+            requests: self.claim_best(claim, claim.limit.min(1), true)?,
+            ..ClaimedBatch::default()
+        })
     }
 
     fn claim_best(

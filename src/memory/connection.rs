@@ -17,8 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Result, StoreError},
-    model::Event,
-    raiser::RaiseConnection,
+    raiser::{RaiseConnection, Raising},
     signal::Signals,
     store::{
         Connection, EventRepository, HandlerRequestRepository, Raised, RegistrationRepository,
@@ -140,7 +139,7 @@ impl MemoryConnection {
             }
         };
         let mut state = self.shared.state.lock();
-        let now = self.shared.clock.now();
+        let now = state.time(&*self.shared.clock);
         let mut scope = Scope {
             state: &mut state,
             overlay,
@@ -179,7 +178,8 @@ impl MemoryConnection {
         };
         let effects = overlay.effects;
         let mut state = self.shared.state.lock();
-        let wake = state.commit(*overlay, self.shared.clock.now());
+        let now = state.time(&*self.shared.clock);
+        let wake = state.commit(*overlay, now);
         drop(state);
         drop(wake);
         effects.signal(&self.shared.signals);
@@ -190,7 +190,8 @@ impl MemoryConnection {
     fn undo(&mut self) {
         if let Mode::Transaction(overlay) = &self.mode {
             let mut state = self.shared.state.lock();
-            let wake = state.roll_back(overlay, self.shared.clock.now());
+            let now = state.time(&*self.shared.clock);
+            let wake = state.roll_back(overlay, now);
             drop(state);
             drop(wake);
             self.mode = Mode::Ended;
@@ -312,8 +313,8 @@ impl Session for MemoryConnection {
 
 #[async_trait]
 impl RaiseConnection for MemoryConnection {
-    async fn store_events(&mut self, events: &[Event]) -> Result<Vec<Raised>> {
-        self.events().raise(events).await
+    async fn store_events(&mut self, raising: &Raising<'_>) -> Result<Vec<Raised>> {
+        self.events().raise(raising.events()).await
     }
 }
 

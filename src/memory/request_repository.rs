@@ -9,8 +9,8 @@ use crate::{
     id::{EventId, HandlerRequestId, LeaseOwner},
     model::{HandlerRequest, RequestState},
     store::{
-        Claim, ClaimedBatch, ClaimedRequest, HandlerRequestRepository, HandlerRequestStream,
-        LockMode, Page, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
+        RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
     },
     text::Name,
 };
@@ -27,7 +27,7 @@ impl HandlerRequestRepository for MemoryRequests<'_> {
             .await
     }
 
-    async fn claim_suspect(&mut self, claim: &Claim) -> Result<Option<ClaimedRequest>> {
+    async fn claim_suspect(&mut self, claim: &Claim) -> Result<ClaimedBatch> {
         self.0
             .run("claim handler request under suspicion", |scope| {
                 scope.claim_suspect(claim)

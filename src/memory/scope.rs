@@ -12,6 +12,7 @@ use super::{
     request_table::RequestTable,
 };
 use crate::{
+    clock::Clock,
     error::StoreError,
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest, RequestState},
@@ -25,15 +26,25 @@ pub(super) struct State {
     pub(super) requests: RequestTable,
     pub(super) registrations: RegistrationTable,
     pub(super) locks: LockTable,
+    /// The latest time that the store has seen.
+    latest: DateTime<Utc>,
 }
 
 impl State {
+    /// The time of a statement: the clock's, but never earlier than that of an earlier statement,
+    /// since what was due must stay so.
+    pub(super) fn time(&mut self, clock: &dyn Clock) -> DateTime<Utc> {
+        self.latest = self.latest.max(clock.now());
+        self.latest
+    }
+
     pub(super) fn new() -> Self {
         Self {
             events: EventTable::new(),
             requests: RequestTable::new(),
             registrations: RegistrationTable::default(),
             locks: LockTable::default(),
+            latest: DateTime::UNIX_EPOCH,
         }
     }
 }

@@ -2,10 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    lock_table::LockKey,
-    scope::{Scope, Statement, Stop},
-};
+use super::scope::{Scope, Statement, Stop};
 use crate::{
     error::StoreError,
     id::{HandlerRequestId, LeaseOwner},
@@ -89,27 +86,23 @@ impl Scope<'_> {
     }
 
     /// Renews what is not locked, and answers what is lost and one that is locked and still held.
-    pub(super) fn renew(
-        &mut self,
-        renewal: &Renewal,
-    ) -> (Vec<HandlerRequestId>, Option<HandlerRequestId>) {
-        let (mut lost, mut locked) = (Vec::new(), None);
-        for (id, attempt) in &renewal.requests {
+    /// Renews what is held and not locked, and answers what is lost.
+    pub(super) fn renew(&mut self, renewal: &Renewal) -> Vec<(HandlerRequestId, u64)> {
+        let mut lost = Vec::new();
+        for &(id, attempt) in &renewal.requests {
             let now = self.now;
             let holds = self
-                .request(*id)
-                .is_some_and(|request| request.check_fence(renewal.owner, *attempt).is_ok());
+                .request(id)
+                .is_some_and(|request| request.check_fence(renewal.owner, attempt).is_ok());
             if !holds {
-                lost.push(*id);
-            } else if self.state.requests.find(*id).is_some_and(|row| row.locked) {
-                locked = Some(*id);
-            } else {
-                self.update_request(*id, |request| {
-                    request.renew(now, renewal.owner, *attempt, renewal.lease)
+                lost.push((id, attempt));
+            } else if !self.state.requests.find(id).is_some_and(|row| row.locked) {
+                self.update_request(id, |request| {
+                    request.renew(now, renewal.owner, attempt, renewal.lease)
                 });
             }
         }
-        (lost, locked)
+        lost
     }
 
     pub(super) fn rescue(&mut self, rescue: &RescueLost) -> Statement<Vec<RescuedRequest>> {
@@ -224,11 +217,6 @@ impl Scope<'_> {
             Some(Err(Refusal::Leased)) => refused("leased".to_owned()),
             None => refused("not there".to_owned()),
         }
-    }
-
-    /// Stops until a request is not locked.
-    pub(super) const fn wait_for(id: HandlerRequestId) -> Stop {
-        Stop::Blocked(LockKey::Request(id))
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{
     id::{EventId, HandlerRequestId, LeaseOwner},
     model::{Event, HandlerRequest, Registration},
     store::{
-        AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure,
-        EventFilter, EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
+        AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
+        EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Raised, Registered,
         RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, RescuedRequest,
         Settled, Settlement, StoredEvent,
@@ -46,7 +46,7 @@ mock! {
     #[async_trait]
     impl HandlerRequestRepository for HandlerRequestRepository {
         async fn claim(&mut self, claim: &Claim) -> Result<ClaimedBatch>;
-        async fn claim_suspect(&mut self, claim: &Claim) -> Result<Option<ClaimedRequest>>;
+        async fn claim_suspect(&mut self, claim: &Claim) -> Result<ClaimedBatch>;
         async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Settled>>;
         async fn hand_back(
             &mut self,
@@ -94,6 +94,6 @@ mock! {
 
     #[async_trait]
     impl LeaseRenewer for LeaseRenewer {
-        async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<HandlerRequestId>>;
+        async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>>;
     }
 }

@@ -34,18 +34,36 @@ pub(crate) struct Processor {
     warned: Arc<Mutex<HashSet<Name>>>,
 }
 
-/// Somebody offers to execute what is fanned out; `guard` reserves the room for it.
+/// What is to be fanned out.
 #[derive(Debug)]
-pub(crate) struct Offer<G> {
+pub(crate) struct Prepared {
+    /// The claims of the events that passed the hooks; `None` without hooks, for whatever is due.
+    passed: Option<Vec<(EventId, u64)>>,
+    /// There may be more that are due.
+    more: bool,
+    round: Round,
+}
+
+impl Prepared {
+    /// Whether events are claimed for it, which others cannot have before the claims run out.
+    pub(crate) fn holds_claims(&self) -> bool {
+        self.passed
+            .as_ref()
+            .is_some_and(|passed| !passed.is_empty())
+    }
+}
+
+/// Somebody offers to execute what is fanned out.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
     pub(crate) lease_offer: LeaseOffer,
     /// Fanning out more events than this only makes requests that must be claimed.
     pub(crate) most_events: usize,
-    pub(crate) guard: G,
 }
 
 /// What a round came to.
 #[derive(Debug)]
-pub(crate) struct Processed<G> {
+pub(crate) struct Processed {
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -54,8 +72,6 @@ pub(crate) struct Processed<G> {
     pub(crate) born_leased: Vec<ClaimedRequest>,
     /// When the fan-out was sent, from which those leases count.
     pub(crate) sent: Instant,
-    /// Keeps the offered room until those requests have been taken in.
-    pub(crate) guard: Option<G>,
 }
 
 /// Hooks of one batch that run at the same time: enough to hide their waiting, few enough for the
@@ -79,37 +95,76 @@ impl Processor {
         &self.settings.telemetry
     }
 
-    /// Fans out one batch of due events. `offer` is asked as late as possible, as what it reserves
-    /// is kept from claims.
+    /// Finds out what to fan out: whatever is due or, with hooks, what has passed them. It takes as
+    /// long as the hooks do.
     ///
     /// # Errors
     /// The store failed; nothing is lost.
-    pub(crate) async fn round<G>(
-        &self,
-        offer: impl FnOnce() -> Option<Offer<G>>,
-    ) -> Result<Processed<G>> {
-        let batch = self.settings.batch_size;
+    pub(crate) async fn prepare(&self) -> Result<Prepared> {
         let round = self.telemetry().process_round();
+        let most = self.settings.batch_size;
         if self.settings.before_process.is_empty() {
-            let offer = offer();
-            let most = offer
-                .as_ref()
-                .map_or(batch, |offer| offer.most_events.clamp(1, batch));
-            return self
-                .fan_out(Selection::Due { limit: most }, offer, most, &round)
-                .await;
+            return Ok(Prepared {
+                passed: None,
+                more: false,
+                round,
+            });
         }
-        let most = batch.min(MAX_HOOKED_BATCH);
+        let most = most.min(MAX_HOOKED_BATCH);
         let claimed = self.claim(most).await?;
-        let events = claimed.len();
+        let more = claimed.len() >= most;
         let (passed, vetoed) = self.run_hooks(claimed).await;
-        self.let_back_off(vetoed, &round).await?;
+        // Should this fail, their claims run out; those that passed are fanned out all the same.
+        drop(self.let_back_off(vetoed, &round).await);
+        Ok(Prepared {
+            passed: Some(passed),
+            more,
+            round,
+        })
+    }
+
+    /// Fans out what was prepared; born leased to the one who offers.
+    ///
+    /// # Errors
+    /// The store failed; nothing is lost.
+    pub(crate) async fn fan_out(
+        &self,
+        prepared: Prepared,
+        offer: Option<Offer>,
+    ) -> Result<Processed> {
+        let batch = self.settings.batch_size;
+        let most = offer
+            .as_ref()
+            .map_or(batch, |offer| offer.most_events.clamp(1, batch));
+        let hooked = prepared.passed.is_some();
         // Even with nothing to fan out the store is asked, as it knows when the next event is due.
-        let processed = self
-            .fan_out(Selection::Claimed(passed), offer(), most, &round)
-            .await?;
-        let more = events >= most;
-        Ok(Processed { more, ..processed })
+        let selection = prepared
+            .passed
+            .map_or(Selection::Due { limit: most }, Selection::Claimed);
+        let fan_out = FanOut {
+            selection,
+            offer: offer.map(|offer| offer.lease_offer),
+        };
+        let sent = Instant::now();
+        let call = async {
+            self.calls
+                .store()
+                .session()
+                .await?
+                .events()
+                .fan_out(&fan_out)
+                .await
+        };
+        let fanned_out = self.calls.call("fan events out", call).await?;
+        if !fanned_out.processed.is_empty() {
+            self.note(&fanned_out, &prepared.round);
+        }
+        Ok(Processed {
+            more: prepared.more || (!hooked && fanned_out.processed.len() >= most),
+            next_due: fanned_out.next_due,
+            born_leased: fanned_out.born_leased,
+            sent,
+        })
     }
 
     async fn claim(&self, limit: usize) -> Result<Vec<ClaimedEvent>> {
@@ -155,39 +210,6 @@ impl Processor {
         Ok(())
     }
 
-    /// Fans out a selection of `most` events or fewer.
-    async fn fan_out<G>(
-        &self,
-        selection: Selection,
-        offer: Option<Offer<G>>,
-        most: usize,
-        round: &Round,
-    ) -> Result<Processed<G>> {
-        let (offer, guard) = offer.map(|offer| (offer.lease_offer, offer.guard)).unzip();
-        let fan_out = FanOut { selection, offer };
-        let sent = Instant::now();
-        let call = async {
-            self.calls
-                .store()
-                .session()
-                .await?
-                .events()
-                .fan_out(&fan_out)
-                .await
-        };
-        let fanned_out = self.calls.call("fan events out", call).await?;
-        if !fanned_out.processed.is_empty() {
-            self.note(&fanned_out, round);
-        }
-        Ok(Processed {
-            more: fanned_out.processed.len() >= most,
-            next_due: fanned_out.next_due,
-            born_leased: fanned_out.born_leased,
-            sent,
-            guard,
-        })
-    }
-
     fn note(&self, fanned_out: &FannedOut, round: &Round) {
         let telemetry = self.telemetry();
         let now: DateTime<Utc> = Utc::now();
@@ -228,7 +250,7 @@ impl Processor {
             match result {
                 Ok(()) => passed.push((claimed.event.id, claimed.attempt)),
                 Err(error) => {
-                    let error = Chain(error.source()).to_string();
+                    let error = text_of(error);
                     tracing::info!(event = %claimed.event.id, name = %claimed.event.name, error, "vetoed by a hook");
                     let backoff = Backoff::default().after(claimed.errors.saturating_add(1));
                     let failure = EventFailure {
@@ -265,4 +287,14 @@ impl Processor {
             ))),
         }
     }
+}
+
+/// The text of a veto, whose `Display` and `Drop` are the user's and may panic.
+fn text_of(error: HandlerError) -> String {
+    let text = std::panic::AssertUnwindSafe(|| {
+        let text = Chain(error.source()).to_string();
+        drop(error);
+        text
+    });
+    std::panic::catch_unwind(text).unwrap_or_else(|_| "a veto whose text cannot be made".to_owned())
 }

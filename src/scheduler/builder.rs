@@ -8,6 +8,7 @@ use crate::{
     executor::Executor,
     handler::{BeforeExecute, BeforeProcess, ErrorReporter},
     instrumented::InstrumentedStorer,
+    raiser::Raiser,
     settings::{BuildError, Settings},
     store::Storer,
     store_calls::StoreCalls,
@@ -95,6 +96,12 @@ impl<S> SchedulerBuilder<S> {
     /// Who hears of panics and final errors; nobody by default.
     pub fn error_reporter(mut self, reporter: impl ErrorReporter) -> Self {
         self.settings.reporter = Arc::new(reporter);
+        self
+    }
+
+    /// The raiser whose limits hold for events that handlers raise; the default limits otherwise.
+    pub fn raiser(mut self, raiser: Raiser) -> Self {
+        self.settings.raiser = Some(raiser);
         self
     }
 

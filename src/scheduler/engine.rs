@@ -10,6 +10,7 @@ use super::{
     registration::register, supervisor::supervise,
 };
 use crate::{
+    clock::instant_after,
     executor::{Deadline, Executor},
     model::SchedulerState,
     processor::Processor,
@@ -39,7 +40,7 @@ pub(super) struct Inner {
     plan: Plan,
     state: Mutex<SchedulerState>,
     /// Raised at every change of the state.
-    changed: Signal,
+    pub(super) changed: Signal,
     /// Held for reading by whoever claims; a pause takes it for writing, so that afterwards no
     /// claim is under way.
     pub(super) gate: RwLock<()>,
@@ -154,7 +155,7 @@ impl Engine {
         {
             return ShutdownReport::default();
         }
-        let deadline = Instant::now() + deadline;
+        let deadline = instant_after(Instant::now(), deadline);
         let begins = inner
             .go(SchedulerState::Running, SchedulerState::ShuttingDown)
             .is_ok()
@@ -198,15 +199,23 @@ impl<'a> Starting<'a> {
         }
     }
 
+    /// Everything begins under the lock of the state, so that a shutdown comes before it or after.
     fn end(self) -> Result<(), SchedulerError> {
-        self.0
-            .executor
-            .start_renewal()
-            .map_err(SchedulerError::Thread)?;
-        self.0
-            .go(SchedulerState::Starting, SchedulerState::Running)
-            .map_err(|_| SchedulerError::Stopped)?;
-        self.0.spawn_loops();
+        let inner = self.0;
+        {
+            let mut state = inner.state.lock();
+            if *state != SchedulerState::Starting {
+                return Err(SchedulerError::Stopped);
+            }
+            let executor = &inner.executor;
+            executor.start_renewal().map_err(SchedulerError::Thread)?;
+            inner.spawn_loops();
+            let from = std::mem::replace(&mut *state, SchedulerState::Running);
+            executor
+                .telemetry()
+                .scheduler_state(Some(from), Some(SchedulerState::Running));
+        }
+        inner.changed.raise();
         Ok(())
     }
 }
@@ -320,10 +329,15 @@ impl Inner {
             executor.clone(),
         );
         let (calls, gauges) = (self.calls.clone(), Arc::clone(&self.gauges));
-        tasks.push(spawn(
-            "settle",
-            Box::new(move || Box::pin(settle.clone().settle_loop())),
-        ));
+        let guard = StopsWithRuntime(settle.clone());
+        let settling = supervise("settle", move || settle.clone().settle_loop());
+        tasks.push(
+            tokio::spawn(async move {
+                let _guard = guard;
+                settling.await;
+            })
+            .abort_handle(),
+        );
         tasks.push(spawn(
             "rescue",
             Box::new(move || Box::pin(rescue.clone().rescue_loop())),
@@ -349,7 +363,7 @@ impl Inner {
         let deadline = &self.deadline;
         let no_claims = tokio::select! {
             no_claims = self.gate.write() => Some(no_claims),
-            () = deadline.reached() => None,
+            () = deadline.near() => None,
         };
         tokio::select! {
             () = self.executor.hand_back_queued() => {}
@@ -388,6 +402,16 @@ impl Inner {
             task.abort();
         }
         self.changed.raise();
+    }
+}
+
+/// Dropped with its task: when the runtime ends while the scheduler lives on, nobody is left to run
+/// or settle what the renewal thread would renew for ever.
+struct StopsWithRuntime(Executor);
+
+impl Drop for StopsWithRuntime {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

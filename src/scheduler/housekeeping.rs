@@ -1,7 +1,7 @@
 //! What a scheduler does now and then: says that its handlers live, refreshes the gauges, and
 //! warns of handlers that nobody has.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -11,25 +11,27 @@ use crate::{
     store::AbsentHandler,
     store_calls::StoreCalls,
     telemetry::{Gauges, Reading},
+    text::Name,
 };
 
 /// How fresh gauges are: one cheap round of counts in so much time.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 /// How often registrations are marked as seen.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// A handler that nobody has had for so long, with open requests, is worth a warning: longer than
 /// any deployment.
 const ABSENT_AFTER: Duration = Duration::from_secs(3600);
 
 /// Keeps house until the executor stops.
 pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Arc<Gauges>) {
-    let mut heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
+    let mut warned = HashSet::new();
+    let mut mark_seen_at = Instant::now() + SEEN_INTERVAL;
     loop {
         // Failures are noted where calls are made; the next round tries again.
         drop(refresh(&calls, &executor, &gauges).await);
-        if Instant::now() >= heartbeat_at {
-            drop(heartbeat(&calls, &executor, &gauges).await);
-            heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
+        if Instant::now() >= mark_seen_at {
+            drop(mark_seen(&calls, &executor, &gauges, &mut warned).await);
+            mark_seen_at = Instant::now() + SEEN_INTERVAL;
         }
         tokio::select! {
             () = tokio::time::sleep(GAUGE_INTERVAL) => {}
@@ -67,7 +69,14 @@ async fn refresh(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Re
     Ok(())
 }
 
-async fn heartbeat(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Result<()> {
+/// Marks this process's handlers as seen, and looks for those that nobody has; warns of each once,
+/// until it is seen again.
+async fn mark_seen(
+    calls: &StoreCalls,
+    executor: &Executor,
+    gauges: &Gauges,
+    warned: &mut HashSet<Name>,
+) -> Result<()> {
     let handlers = executor.config().handler_names();
     let call = async {
         let mut session = calls.store().session().await?;
@@ -76,13 +85,16 @@ async fn heartbeat(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> 
         registrations.absent(ABSENT_AFTER).await
     };
     let absent = calls.call("say that the handlers live", call).await?;
+    warned.retain(|name| absent.iter().any(|absent| absent.handler == *name));
     for AbsentHandler {
         handler,
         last_seen_at,
         open_requests,
     } in &absent
     {
-        tracing::warn!(%handler, %last_seen_at, open_requests, "no process has this handler; deploy it, rename or retire it");
+        if warned.insert(handler.clone()) {
+            tracing::warn!(%handler, %last_seen_at, open_requests, "no process has this handler; deploy it, rename or retire it");
+        }
     }
     let counts: Vec<_> = absent
         .into_iter()

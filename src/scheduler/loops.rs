@@ -26,6 +26,7 @@ pub(super) async fn process(inner: Arc<Inner>) {
     let raised = inner.executor.store().signals().raised;
     let mut backoff = LoopBackoff::default();
     while !inner.executor.is_stopped() {
+        let state = inner.changed.seen();
         inner.running().await;
         let seen = raised.seen();
         match process_once(&inner, &processor).await {
@@ -37,6 +38,7 @@ pub(super) async fn process(inner: Arc<Inner>) {
                     let wait = wait_at_most(&inner, processed.next_due);
                     tokio::select! {
                         () = raised.changed_since(seen) => inner.executor.telemetry().notification_received(),
+                        () = inner.changed.changed_since(state) => {}
                         () = tokio::time::sleep(wait) => {}
                         () = inner.executor.stopped() => {}
                     }
@@ -54,6 +56,7 @@ pub(super) async fn claim(inner: Arc<Inner>) {
     let room = inner.executor.room().clone();
     let mut backoff = LoopBackoff::default();
     while !inner.executor.is_stopped() {
+        let state = inner.changed.seen();
         inner.running().await;
         let (ready_seen, room_seen) = (ready.seen(), room.seen());
         match claim_once(&inner, &mut claimer).await {
@@ -67,6 +70,7 @@ pub(super) async fn claim(inner: Arc<Inner>) {
                     // With no room, more ready requests change nothing.
                     () = ready.changed_since(ready_seen), if !refill.no_room => {}
                     () = room.changed_since(room_seen) => {}
+                    () = inner.changed.changed_since(state) => {}
                     () = tokio::time::sleep(wait) => {}
                     () = inner.executor.stopped() => {}
                 }
@@ -84,14 +88,14 @@ pub(super) async fn cooperate(inner: Arc<Inner>) {
     let room = inner.executor.room().clone();
     let mut backoff = LoopBackoff::default();
     while !inner.executor.is_stopped() {
+        let state = inner.changed.seen();
         inner.running().await;
         let (raised, ready, roomy) = (signals.raised.seen(), signals.ready.seen(), room.seen());
-        let turn = async {
-            let processed = process_once(&inner, &processor).await?;
-            Ok::<_, crate::error::StoreError>((processed, claim_once(&inner, &mut claimer).await?))
-        };
-        match turn.await {
-            Ok((processed, refill)) => {
+        // One that fails keeps the other from nothing.
+        let processed = process_once(&inner, &processor).await;
+        let refill = claim_once(&inner, &mut claimer).await;
+        match (processed, refill) {
+            (Ok(processed), Ok(refill)) => {
                 backoff.reset();
                 if processed.more || refill.more {
                     if !refill.more {
@@ -108,11 +112,12 @@ pub(super) async fn cooperate(inner: Arc<Inner>) {
                     () = signals.raised.changed_since(raised) => inner.executor.telemetry().notification_received(),
                     () = signals.ready.changed_since(ready), if !refill.no_room => {}
                     () = room.changed_since(roomy) => {}
+                    () = inner.changed.changed_since(state) => {}
                     () = tokio::time::sleep(wait) => {}
                     () = inner.executor.stopped() => {}
                 }
             }
-            Err(_) => tokio::time::sleep(backoff.next()).await,
+            _ => tokio::time::sleep(backoff.next()).await,
         }
     }
 }
@@ -143,26 +148,35 @@ struct Found {
     next_due: Option<Duration>,
 }
 
+/// Hooks run without the gate, as they may take long. What was claimed for them is fanned out also
+/// when the scheduler has been paused meanwhile, but not to run here.
 async fn process_once(inner: &Inner, processor: &Processor) -> Result<Found> {
-    let _gate = inner.gate.read().await;
     if !inner.is_running() {
         return Ok(Found::default());
     }
+    let prepared = processor.prepare().await?;
+    let _gate = inner.gate.read().await;
     let executor = &inner.executor;
-    let offer = || {
-        executor.reserve_for_offer().map(|room| Offer {
-            lease_offer: room.lease_offer.clone(),
-            most_events: room.largest_room,
-            guard: room,
-        })
+    let is_running = inner.is_running();
+    if !is_running && !prepared.holds_claims() {
+        return Ok(Found::default());
+    }
+    let room = if is_running {
+        executor.reserve_for_offer()
+    } else {
+        None
     };
-    let processed = processor.round(offer).await?;
+    let offer = room.as_ref().map(|room| Offer {
+        lease_offer: room.lease_offer.clone(),
+        most_events: room.largest_room,
+    });
+    let processed = processor.fan_out(prepared, offer).await?;
     if !processed.born_leased.is_empty() {
         let round = executor.telemetry().execute_round();
         round.claimed(processed.born_leased.len());
         executor.accept(processed.born_leased, &round.link(), processed.sent);
     }
-    drop(processed.guard);
+    drop(room);
     Ok(Found {
         more: processed.more,
         next_due: processed.next_due,

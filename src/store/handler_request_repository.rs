@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Claim, ClaimedBatch, ClaimedRequest, LockMode, Page, RequestFilter, RescueLost, RescuedRequest,
-    Settled, Settlement,
+    Claim, ClaimedBatch, LockMode, Page, RequestFilter, RescueLost, RescuedRequest, Settled,
+    Settlement,
 };
 use crate::{
     error::Result,
@@ -33,8 +33,9 @@ pub trait HandlerRequestRepository: Send {
     /// suspicion.
     async fn claim(&mut self, claim: &Claim) -> Result<ClaimedBatch>;
 
-    /// Claims one due request under suspicion; its execution has begun when this is committed.
-    async fn claim_suspect(&mut self, claim: &Claim) -> Result<Option<ClaimedRequest>>;
+    /// Claims one due request under suspicion; its execution has begun when this is committed, and
+    /// counts in the row but not in what is answered.
+    async fn claim_suspect(&mut self, claim: &Claim) -> Result<ClaimedBatch>;
 
     /// Writes outcomes, each fenced; answers in their order.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Settled>>;

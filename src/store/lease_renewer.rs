@@ -8,11 +8,11 @@ use crate::{error::Result, id::HandlerRequestId};
 /// Renews leases, on a thread and a connection of its own.
 #[async_trait]
 pub trait LeaseRenewer: Send {
-    /// Puts off the end of leases, each fenced, and answers which ones are lost: taken by somebody
-    /// else, canceled, or ended. A row that another transaction has locked is waited for, or is
-    /// renewed next time; it is not lost.
+    /// Puts off the end of leases, each fenced, and answers which claims are lost: taken by somebody
+    /// else, canceled, or ended. One request may be asked for with several attempts, of which the
+    /// latest can be held.
     ///
-    /// # Errors
-    /// No lease is known to be renewed; the renewer is not used again.
-    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<HandlerRequestId>>;
+    /// It never waits for a row: one that a transaction has locked is neither renewed nor lost, and
+    /// cannot be rescued before it is free.
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>>;
 }

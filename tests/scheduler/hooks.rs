@@ -209,3 +209,36 @@ async fn a_before_process_veto_backs_off_and_is_asked_again_without_a_maximum() 
         assert!(stored.last_error.unwrap().contains("panicked"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn before_process_hooks_leave_things_for_later_ones() {
+    let rig = Rig::paused();
+    let first = |context: ProcessContext| async move {
+        context.insert_extension(Tenant("first"));
+        Ok(())
+    };
+    let second = |context: ProcessContext| async move {
+        match context.extension::<Tenant>() {
+            Some(tenant) if tenant.0 == "first" => Ok(()),
+            other => Err(HandlerError::new(format!("{other:?}"))),
+        }
+    };
+    let handler = Handler::new("good", |_: Arc<Event>, _: Context| async {
+        Ok::<_, HandlerError>(())
+    });
+    let _scheduler = rig
+        .scheduler(config([handler.on("*")]))
+        .before_process(first)
+        .before_process(second)
+        .start()
+        .await;
+    rig.raise("thing.happened").await;
+    rig.until_completed(1).await;
+    let mut session = rig.store.session().await.unwrap();
+    let all = session
+        .events()
+        .list(&Default::default(), &tidings::store::Page::first(2))
+        .await
+        .unwrap();
+    assert_eq!(all[0].errors, 0);
+}

@@ -229,3 +229,33 @@ async fn an_event_that_no_registration_wants_is_processed_and_in_nobodys_way() {
         assert_eq!(rig.requests().await.len(), 1);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_handler_hears_of_its_room_also_when_the_buffer_was_full_then() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let slow = |name: &'static str| {
+            Handler::new(name, |_: Arc<Event>, _: Context| async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                Ok::<_, HandlerError>(())
+            })
+        };
+        let handlers = [
+            slow("one").on("one.event").concurrency(1),
+            slow("many").on("many.event").concurrency(2),
+        ];
+        let _scheduler = rig
+            .scheduler(config(handlers))
+            .kind(kind)
+            .batch_size(10)
+            .poll_interval(Duration::from_secs(3600))
+            .start()
+            .await;
+        let begun = Instant::now();
+        rig.raise_many("one.event", 20).await;
+        rig.raise_many("many.event", 40).await;
+        rig.until_completed(60).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(30), "{kind:?}: {took:?}");
+    }
+}

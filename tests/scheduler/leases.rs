@@ -436,6 +436,31 @@ async fn a_request_that_kills_its_processes_ends_dead_and_is_reported() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn suspects_that_cannot_be_claimed_stop_no_other_claim() {
+    use tidings::faulty::{Fault, FaultyStorer, Operation};
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let store = Arc::new(FaultyStorer::new(Arc::new(rig.store.clone())));
+        store
+            .faults()
+            .inject_always(Operation::ClaimSuspect, Fault::Refuse);
+        let handler = Handler::new("fails", |_: Arc<Event>, context: Context| async move {
+            if context.errors() == 0 {
+                return Err(HandlerError::new("once"));
+            }
+            Ok(())
+        });
+        let handler = handler
+            .on("*")
+            .backoff(Backoff::constant(Duration::from_secs(1)));
+        let map = config([handler]);
+        let _scheduler = rig.scheduler_on(store, map).kind(kind).start().await;
+        rig.raise_many("thing.happened", 100).await;
+        rig.until_completed(100).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_under_suspicion_run_one_at_a_time() {
     let rig = Rig::paused();
     let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
@@ -516,7 +541,7 @@ mod cut_off {
 
     #[async_trait]
     impl LeaseRenewer for Renewer {
-        async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<HandlerRequestId>> {
+        async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>> {
             check(&self.1)?;
             self.0.renew(renewal).await
         }

@@ -314,3 +314,32 @@ fn a_transactional_handler_of_another_database_is_refused_when_the_scheduler_is_
         "{source}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn work_goes_on_at_once_after_a_resume() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let handler = Handler::new("slow", |_: Arc<Event>, _: Context| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, HandlerError>(())
+        });
+        let scheduler = rig
+            .scheduler(config([handler.on("*").concurrency(2)]))
+            .kind(kind)
+            .poll_interval(Duration::from_secs(3600))
+            .start()
+            .await;
+        rig.raise_many("thing.happened", 100).await;
+        rig.until_completed(1).await;
+        scheduler.pause().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let before = rig.count(RequestState::Completed).await;
+        scheduler.resume().await.unwrap();
+        let begun = tokio::time::Instant::now();
+        rig.until_completed(before + 1).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(2), "{kind:?}: {took:?}");
+        rig.until_completed(100).await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "{kind:?}");
+    }
+}

@@ -456,3 +456,202 @@ async fn a_call_that_hangs_is_given_up_and_made_again() {
         assert!(scheduler.is_operational());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fan_out_that_hangs_holds_up_no_claim() {
+    let outage = Outage::new(Kind::Concurrent);
+    let fails_once = Handler::new("fails", |_: Arc<Event>, context: Context| async move {
+        if context.errors() == 0 {
+            return Err(HandlerError::new("once"));
+        }
+        Ok(())
+    });
+    let handler = fails_once
+        .on("thing.*")
+        .backoff(Backoff::constant(Duration::from_secs(2)));
+    let scheduler = outage.build(handler);
+    scheduler.start().await.unwrap();
+    outage.rig.raise_many("thing.happened", 100).await;
+    outage
+        .rig
+        .until("all back off", |rig| async move {
+            rig.count(RequestState::BackingOff).await == 100
+        })
+        .await;
+    outage.faults.inject_always(Operation::FanOut, Fault::Block);
+    outage.rig.raise("thing.happened").await;
+    outage.faults.until_blocked(Operation::FanOut, 1).await;
+    let begun = Instant::now();
+    outage.rig.until_completed(100).await;
+    assert!(
+        begun.elapsed() <= Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_too_large_for_its_time_limit_is_made_smaller() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let scheduler = outage.build(outage.handler());
+        // The first three tries, of ever smaller batches, hang.
+        outage.faults.inject(
+            Operation::Settle,
+            Fault::Delay(Duration::from_secs(3600)),
+            3,
+        );
+        outage.rig.raise_many("thing.happened", 8).await;
+        scheduler.start().await.unwrap();
+        outage.rig.until_completed(8).await;
+        assert_eq!(outage.runs(), 8);
+        assert!(outage.faults.calls(Operation::Settle) >= 5);
+        assert!(
+            outage
+                .rig
+                .requests()
+                .await
+                .iter()
+                .all(|request| request.rescues == 0)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_locked_row_holds_up_no_other_settlement() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let scheduler = outage.build(outage.slow_handler());
+        scheduler.start().await.unwrap();
+        scheduler.pause().await.unwrap();
+        outage.rig.raise_many("thing.happened", 101).await;
+        let fan_out = tidings::store::FanOut {
+            selection: tidings::store::Selection::Due { limit: 1000 },
+            offer: None,
+        };
+        let mut session = outage.rig.store.session().await.unwrap();
+        session.events().fan_out(&fan_out).await.unwrap();
+        drop(session);
+        scheduler.resume().await.unwrap();
+        outage
+            .rig
+            .until("some run", |rig| async move {
+                rig.count(RequestState::Executing).await > 0
+            })
+            .await;
+        let executing = outage.rig.requests().await;
+        let locked = executing
+            .iter()
+            .find(|request| request.lease.is_some())
+            .unwrap()
+            .id;
+        let mut transaction = outage.rig.store.begin().await.unwrap();
+        let lock = tidings::store::LockMode::Wait;
+        transaction
+            .handler_requests()
+            .find_for_update(locked, lock)
+            .await
+            .unwrap();
+        outage.rig.until_completed(100).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(outage.rig.count(RequestState::Completed).await, 100);
+        transaction.rollback().await.unwrap();
+        outage.rig.until_completed(101).await;
+        assert_eq!(outage.runs(), 101, "{kind:?}");
+        let report = scheduler.shutdown(Duration::from_secs(5)).await;
+        assert_eq!(report.abandoned, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fan_out_that_fails_for_good_stops_no_claim() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let fails_once = Handler::new("fails", |_: Arc<Event>, context: Context| async move {
+            if context.errors() == 0 {
+                return Err(HandlerError::new("once"));
+            }
+            Ok(())
+        });
+        let handler = fails_once
+            .on("thing.*")
+            .backoff(Backoff::constant(Duration::from_secs(2)));
+        let scheduler = outage.build(handler);
+        scheduler.start().await.unwrap();
+        outage.rig.raise_many("thing.happened", 10).await;
+        outage
+            .rig
+            .until("all back off", |rig| async move {
+                rig.count(RequestState::BackingOff).await == 10
+            })
+            .await;
+        outage
+            .faults
+            .inject_always(Operation::FanOut, Fault::Refuse);
+        outage.rig.until_completed(10).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_veto_that_cannot_be_stored_holds_up_no_other_event() {
+    use tidings::ProcessContext;
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let wanted = outage
+            .rig
+            .scheduler_on(outage.store.clone(), config([outage.handler()]));
+        let veto = |context: ProcessContext| async move {
+            if context.event.data.as_str().contains('3') {
+                return Err(HandlerError::new("not this one"));
+            }
+            Ok(())
+        };
+        outage
+            .faults
+            .inject_always(Operation::FailEvents, Fault::Refuse);
+        outage.rig.raise_many("thing.happened", 6).await;
+        let _scheduler = wanted.kind(kind).before_process(veto).start().await;
+        outage.rig.until_completed(5).await;
+    }
+}
+
+#[test]
+fn after_its_runtime_is_gone_a_scheduler_renews_nothing() {
+    let rig = Rig::real();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let handler = Handler::new("never", |_: Arc<Event>, _: Context| {
+        std::future::pending::<HandlerResult>()
+    });
+    let map = config([handler.on("*").concurrency(1)]);
+    let lease = Duration::from_millis(300);
+    let scheduler = runtime.block_on(async {
+        let scheduler = rig.scheduler(map).workers(1).lease(lease).start().await;
+        rig.raise_many("thing.happened", 5).await;
+        rig.until("one runs", |rig| async move {
+            rig.count(RequestState::Executing).await > 0
+        })
+        .await;
+        scheduler
+    });
+    drop(runtime);
+    let other = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let good = Handler::new("never", |_: Arc<Event>, _: Context| async {
+        Ok::<_, HandlerError>(())
+    });
+    other.block_on(async {
+        let _other = rig
+            .scheduler(config([good.on("*")]))
+            .lease(lease)
+            .start()
+            .await;
+        rig.until_completed(5).await;
+    });
+    drop(scheduler);
+}

@@ -371,3 +371,79 @@ async fn lower_priorities_run_first_and_equal_ones_by_age() {
     sorted.sort_unstable();
     assert_eq!(sorted, expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn durations_without_an_end_are_taken_as_such() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let handler = Handler::new("patient", |_: Arc<Event>, context: Context| async move {
+            if context.errors() == 0 {
+                return Err(HandlerError::retry_after(Duration::from_secs(1), "once"));
+            }
+            Ok(())
+        });
+        let forever = Handler::new("forever", |_: Arc<Event>, _: Context| async {
+            Err::<(), _>(HandlerError::snooze(Duration::MAX))
+        });
+        let handlers = [
+            handler.on("*").timeout(Duration::MAX),
+            forever.on("*").timeout(Duration::MAX),
+        ];
+        let scheduler = rig.scheduler(config(handlers)).kind(kind).start().await;
+        rig.raise("thing.happened").await;
+        rig.until_completed(1).await;
+        assert_eq!(rig.count(RequestState::BackingOff).await, 1);
+        scheduler.shutdown(Duration::MAX).await;
+    }
+}
+
+/// An error whose text cannot be made, or which cannot be dropped.
+#[derive(Debug)]
+struct Vicious {
+    in_drop: bool,
+}
+
+impl std::fmt::Display for Vicious {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.in_drop {
+            panic!("in the text");
+        }
+        f.write_str("vicious")
+    }
+}
+
+impl std::error::Error for Vicious {}
+
+impl Drop for Vicious {
+    fn drop(&mut self) {
+        assert!(!self.in_drop, "in the drop");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_that_panic_harm_neither_their_request_nor_others() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let handler = Handler::new("vicious", |event: Arc<Event>, _: Context| async move {
+            match event.data.decode::<serde_json::Value>()?["n"].as_u64() {
+                Some(3) => Err(HandlerError::new(Vicious { in_drop: false })),
+                Some(4) => Err(HandlerError::new(Vicious { in_drop: true })),
+                _ => Ok(()),
+            }
+        });
+        let handler = handler.on("*").concurrency(1).max_errors(1);
+        rig.raise_many("thing.happened", 40).await;
+        let _scheduler = rig.scheduler(config([handler])).kind(kind).start().await;
+        rig.until_all_ended().await;
+        assert_eq!(rig.count(RequestState::Completed).await, 38);
+        let dead: Vec<_> = rig.requests().await;
+        let messages: Vec<_> = dead
+            .iter()
+            .filter_map(|request| request.last_errors.first())
+            .map(|error| error.message.as_str())
+            .collect();
+        assert_eq!(messages.len(), 2);
+        assert!(messages[0].contains("in the text"), "{messages:?}");
+        assert_eq!(messages[1], "vicious");
+    }
+}

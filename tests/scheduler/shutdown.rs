@@ -10,7 +10,8 @@ use std::{
 
 use parking_lot::Mutex;
 use tidings::{
-    CancellationCause, Context, Event, Handler, HandlerError, RequestState, SchedulerState,
+    CancellationCause, Context, Event, Handler, HandlerError, ProcessContext, RequestState,
+    SchedulerState,
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -224,4 +225,63 @@ async fn a_shutdown_while_handlers_keep_failing_keeps_its_deadline() {
     scheduler.shutdown(Duration::from_secs(5)).await;
     assert!(begun.elapsed() <= Duration::from_secs(5));
     assert_eq!(rig.count(RequestState::Executing).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_or_a_claim_that_hangs_keeps_nothing_from_being_handed_back() {
+    use tidings::faulty::{Fault, FaultyStorer, Operation};
+    for kind in KINDS {
+        for hangs in [Operation::FanOut, Operation::ClaimEvents, Operation::Claim] {
+            let rig = Rig::paused();
+            let store = Arc::new(FaultyStorer::new(Arc::new(rig.store.clone())));
+            let running = Arc::new(Notify::new());
+            let told = Arc::clone(&running);
+            let handler = Handler::new("slow", move |_: Arc<Event>, _: Context| {
+                told.notify_one();
+                std::future::pending::<Result<(), HandlerError>>()
+            });
+            let map = config([handler.on("*")]);
+            let mut wanted = rig.scheduler_on(store.clone(), map).kind(kind);
+            if hangs == Operation::ClaimEvents {
+                wanted = wanted.before_process(|_: ProcessContext| async { Ok(()) });
+            }
+            let scheduler = wanted.start().await;
+            rig.raise_many("thing.happened", 100).await;
+            running.notified().await;
+            store.faults().inject_always(hangs, Fault::Block);
+            rig.raise("thing.happened").await;
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            let begun = Instant::now();
+            let report = scheduler.shutdown(Duration::from_secs(5)).await;
+            assert!(begun.elapsed() <= Duration::from_secs(5));
+            assert_eq!(report.abandoned, 0, "{kind:?} {hangs:?}");
+            assert_eq!(
+                rig.count(RequestState::Executing).await,
+                0,
+                "{kind:?} {hangs:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_heeds_its_context_ends_by_itself_before_it_is_broken_off() {
+    let rig = Rig::paused();
+    let running = Arc::new(Notify::new());
+    let told = Arc::clone(&running);
+    let handler = Handler::new("heeds", move |_: Arc<Event>, context: Context| {
+        told.notify_one();
+        async move {
+            context.canceled().await;
+            // What it takes to save its work.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            Ok::<_, HandlerError>(())
+        }
+    });
+    let scheduler = rig.scheduler(config([handler.on("*")])).start().await;
+    rig.raise("thing.happened").await;
+    running.notified().await;
+    let report = scheduler.shutdown(Duration::from_secs(10)).await;
+    assert_eq!((report.handed_back, report.abandoned), (0, 0));
+    assert_eq!(rig.count(RequestState::Completed).await, 1);
 }

@@ -64,10 +64,12 @@ impl Driver {
             .await
             .unwrap();
         let (expected, _) = self.expect_claims(inside, &claim, claim.limit.min(1), true);
-        assert_eq!(
-            answer.map(|row| (row.id, row.attempt)),
-            expected.first().copied()
-        );
+        let claimed: Vec<_> = answer
+            .requests
+            .iter()
+            .map(|row| (row.id, row.attempt))
+            .collect();
+        assert_eq!(claimed, expected.first().copied().as_slice());
     }
 
     /// Claims in the model; answers what was claimed, and the rows afterwards.
@@ -230,7 +232,7 @@ impl Driver {
                 .request(*id)
                 .filter(|row| row.check_fence(renewal.owner, *attempt).is_ok());
             match row {
-                None => expected.push(*id),
+                None => expected.push((*id, *attempt)),
                 Some(_) if locks.requests.contains(id) => {}
                 Some(row) => row
                     .renew(self.model.now, renewal.owner, *attempt, renewal.lease)
