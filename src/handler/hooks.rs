@@ -8,6 +8,9 @@ use super::{Context, HandlerError, HandlerResult};
 use crate::model::Event;
 
 /// What a before-process hook sees. Cheap to clone.
+///
+/// Each hook gets a copy of its own: what it changes there reaches neither the event, nor later
+/// hooks, nor handlers. A hook can let the event pass or veto it, and nothing else.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ProcessContext {
@@ -27,11 +30,13 @@ impl ProcessContext {
 
 /// Runs before an event is fanned out. An error vetoes: the event backs off and is tried again,
 /// without a maximum, by the default backoff, and stands in no other event's way. So do a panic
-/// and hooks that take longer than 5 s for one event (a sixth of a shorter lease than 30 s).
+/// and hooks that are too slow: those of one event together may take 5 s or a sixth of the lease,
+/// whichever is less. The error's text is logged, and kept in
+/// [`last_error`](crate::store::StoredEvent::last_error).
 ///
 /// Events pass hooks in rounds of at most 128, 32 at the same time, and a round is fanned out when
-/// all its hooks have ended. They may run again for an event that has passed: when its process is
-/// lost before the fan-out.
+/// all its hooks have ended; a pause of the scheduler waits for them, too. They may run again for
+/// an event that has passed: when its process is lost before the fan-out.
 ///
 /// Implemented for `async` functions and closures of a [`ProcessContext`].
 #[async_trait]
@@ -54,10 +59,14 @@ where
     }
 }
 
-/// Runs before a handler does, within the handler's time-out. It may leave
-/// [extensions](Context::insert_extension) for the handler, and veto with a handler result, which
-/// is then settled as if the handler had returned it, but counts no execution. A panic is an error
-/// of the request. For a transactional handler it runs before the transaction begins.
+/// Runs before a handler does, within the handler's time-out, which goes on when the handler
+/// begins. It may leave [extensions](Context::insert_extension) for the handler, and veto with a
+/// handler result, which is then settled as if the handler had returned it. It changes nothing
+/// else: neither the event, nor the request and its terms. A panic and a time-out are errors of the
+/// request. What ends before the handler begins counts no execution.
+///
+/// For a transactional handler hooks run before its transaction begins, so outside of it; when the
+/// transaction is run again after a conflict they are not.
 ///
 /// Implemented for `async` functions and closures of a [`Context`].
 #[async_trait]
