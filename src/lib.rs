@@ -48,6 +48,9 @@
 //! | `mocks` | | mocks of the ports, of `ErrorReporter` and of `Scheduler` |
 //! | `test-util` | | test kit, conformance suite, a store that fails on demand, clocks for tests |
 
+// On docs.rs, which builds with a nightly compiler, items say which feature they need.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod clock;
 mod config_map;
 #[cfg(feature = "test-util")]

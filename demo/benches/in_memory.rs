@@ -4,6 +4,11 @@
 //! `cargo bench -p demo --bench in_memory [-- EVENTS ROUNDS]`; without numbers also beside a store that
 //! grows to a million events.
 //!
+//! `cargo bench -p demo --bench in_memory -- --check` is small, and ends with exit code 1 when a
+//! floor is missed twice, the second time in more rounds: the first two contenders below cost at
+//! most 8 bare spawns per event, and beside many held events at most 1.5 times of what they cost
+//! beside few. `.ci/run` calls it.
+//!
 //! What it compares, per event:
 //!
 //! - *bare spawn*: the handler's future is spawned and ends; nothing is stored;
@@ -36,6 +41,8 @@
 )]
 
 use std::{
+    fmt,
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -53,7 +60,12 @@ use tokio::sync::Notify;
 /// Events that are raised in one call, as the loops of a busy service would.
 const BATCH: usize = 1000;
 
-fn main() {
+/// The most that an event may cost beside a bare spawn, however it is raised in batches.
+const MOST_SPAWNS: f64 = 8.0;
+/// The most that an event may cost beside many held ones, beside what it costs beside few.
+const MOST_GROWTH: f64 = 1.5;
+
+fn main() -> ExitCode {
     let numbers: Vec<usize> = std::env::args()
         .filter_map(|argument| argument.parse().ok())
         .collect();
@@ -63,11 +75,112 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+    if std::env::args().any(|argument| argument == "--check") {
+        return runtime.block_on(check_floors());
+    }
     println!("{rounds} rounds, interleaved; medians in nanoseconds per event");
     runtime.block_on(compare(events, rounds));
     if numbers.is_empty() {
         runtime.block_on(grow(rounds));
     }
+    ExitCode::SUCCESS
+}
+
+/// Whether all floors hold; what is missed is measured once more, as machines are noisy.
+async fn check_floors() -> ExitCode {
+    const ROUNDS: [usize; 2] = [15, 45];
+    for rounds in ROUNDS {
+        let floors = [
+            measure_spawns(rounds).await.as_slice(),
+            &[measure_growth(rounds).await],
+        ]
+        .concat();
+        println!("{rounds} rounds, interleaved; ratios of medians");
+        for floor in &floors {
+            println!("{floor}");
+        }
+        if floors.iter().all(Floor::holds) {
+            return ExitCode::SUCCESS;
+        }
+    }
+    println!("a floor was missed twice: see the lines with MISSED");
+    ExitCode::FAILURE
+}
+
+/// What was measured, and what it may be.
+#[derive(Clone, Copy)]
+struct Floor {
+    what: &'static str,
+    ratio: f64,
+    most: f64,
+}
+
+impl Floor {
+    fn new(what: &'static str, times: &[Duration], base: &[Duration], most: f64) -> Self {
+        let ratio = median(times).as_secs_f64() / median(base).as_secs_f64();
+        Self { what, ratio, most }
+    }
+
+    /// Not so for a ratio that is no number.
+    fn holds(&self) -> bool {
+        self.ratio <= self.most
+    }
+}
+
+impl fmt::Display for Floor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, ratio, most } = self;
+        let verdict = if self.holds() { "holds" } else { "MISSED" };
+        write!(f, "{verdict}: {what}: {ratio:.2}, at most {most}")
+    }
+}
+
+/// The cost of an event beside that of a bare spawn.
+async fn measure_spawns(rounds: usize) -> [Floor; 2] {
+    const EVENTS: usize = 20_000;
+    let (mut spawn, mut drain, mut at_once) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        spawn.push(bare_spawn(EVENTS).await);
+        drain.push(raise_then_drain(EVENTS).await);
+        at_once.push(raise_while_draining(EVENTS, BATCH).await);
+    }
+    [
+        Floor::new(
+            "raise, then drain, in bare spawns",
+            &drain,
+            &spawn,
+            MOST_SPAWNS,
+        ),
+        Floor::new(
+            "raise while draining, in bare spawns",
+            &at_once,
+            &spawn,
+            MOST_SPAWNS,
+        ),
+    ]
+}
+
+/// The cost of an event beside many held ones, beside what it costs beside few.
+async fn measure_growth(rounds: usize) -> Floor {
+    const NEW: usize = 10_000;
+    const FEW: usize = 10_000;
+    const MANY: usize = 1_000_000;
+    let full = MemoryStore::new();
+    run(&full, MANY, BATCH).await;
+    let (mut beside_few, mut beside_many) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        // A new one each time, as it would not stay small.
+        let small = MemoryStore::new();
+        run(&small, FEW, BATCH).await;
+        beside_few.push(run(&small, NEW, BATCH).await);
+        beside_many.push(run(&full, NEW, BATCH).await);
+    }
+    Floor::new(
+        "beside 1,000,000 held events, in the cost beside 10,000",
+        &beside_many,
+        &beside_few,
+        MOST_GROWTH,
+    )
 }
 
 /// All contenders at one size.

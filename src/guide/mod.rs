@@ -32,6 +32,10 @@ pub mod guarantees {}
 pub mod operating {}
 
 #[doc = include_str!("testing.md")]
+#[doc = ""]
+// The module is there with its feature only; without it the page leads to how to switch it on.
+#[cfg_attr(feature = "mocks", doc = "[`mocks`]: crate::mocks")]
+#[cfg_attr(not(feature = "mocks"), doc = "[`mocks`]: crate#features")]
 pub mod testing {}
 
 #[doc = include_str!("telemetry.md")]

@@ -223,7 +223,9 @@ impl Handler {
     }
 
     /// How many executions of this handler may run at the same time in one process; the default
-    /// is three quarters of the workers, so that no handler can take them all.
+    /// is three quarters of the workers (but one at least), so that no handler takes them all.
+    /// Several slow ones together can: where one must never wait for others, the limits of all
+    /// handlers sum up to no more than the workers.
     pub fn concurrency(mut self, limit: usize) -> Self {
         self.concurrency = Some(limit);
         self

@@ -8,6 +8,9 @@ use super::{Context, HandlerError, HandlerResult, extensions::Extensions};
 use crate::model::Event;
 
 /// What a before-process hook sees. Cheap to clone.
+///
+/// Hooks share what they leave for later hooks of the same event; they change neither the event
+/// nor what its handlers see.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ProcessContext {
@@ -52,11 +55,13 @@ impl fmt::Debug for ProcessContext {
 
 /// Runs before an event is fanned out. An error vetoes: the event backs off and is tried again,
 /// without a maximum, by the default backoff, and stands in no other event's way. So do a panic
-/// and hooks that take longer than 5 s for one event (a sixth of a shorter lease than 30 s).
+/// and hooks that are too slow: those of one event together may take 5 s or a sixth of the lease,
+/// whichever is less. The error's text is logged, and kept in
+/// [`last_error`](crate::store::StoredEvent::last_error).
 ///
 /// Events pass hooks in rounds of at most 128, 32 at the same time, and a round is fanned out when
-/// all its hooks have ended. They may run again for an event that has passed: when its process is
-/// lost before the fan-out.
+/// all its hooks have ended, also when the scheduler has been paused meanwhile. They may run again
+/// for an event that has passed: when its process is lost before the fan-out.
 ///
 /// Implemented for `async` functions and closures of a [`ProcessContext`].
 #[async_trait]
@@ -79,10 +84,14 @@ where
     }
 }
 
-/// Runs before a handler does, within the handler's time-out. It may leave
-/// [extensions](Context::insert_extension) for the handler, and veto with a handler result, which
-/// is then settled as if the handler had returned it, but counts no execution. A panic is an error
-/// of the request. For a transactional handler it runs before the transaction begins.
+/// Runs before a handler does, within the handler's time-out, which goes on when the handler
+/// begins. It may leave [extensions](Context::insert_extension) for the handler, and veto with a
+/// handler result, which is then settled as if the handler had returned it. It changes nothing
+/// else: neither the event, nor the request and its terms. A panic and a time-out are errors of the
+/// request. What ends before the handler begins counts no execution.
+///
+/// For a transactional handler hooks run before its transaction begins, so outside of it; when the
+/// transaction is run again after a conflict they are not.
 ///
 /// Implemented for `async` functions and closures of a [`Context`].
 #[async_trait]

@@ -1,5 +1,7 @@
 //! Random operations on the in-memory store, with transactions, rollbacks and time, against a plain
 //! model of it. The cases are the same in every run; a failing one is shrunk.
+//!
+//! `STATE_MACHINE_SEED` gives other cases, `STATE_MACHINE_CASES` more or fewer. A failure names both.
 #![cfg(feature = "test-util")]
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +17,8 @@ mod model;
 mod operation;
 mod processing;
 
+use std::{fmt::Debug, str::FromStr};
+
 use proptest::{
     collection::vec,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
@@ -24,17 +28,19 @@ use crate::{driver::Driver, operation::operation};
 
 /// Enough that each bug which is put into the store on purpose is found, and some seconds at most.
 const CASES: u32 = 400;
+const SEED: u64 = 0;
 const MAX_OPERATIONS: usize = 60;
 
 #[test]
 fn the_store_does_what_the_model_does() {
+    let seed = setting("STATE_MACHINE_SEED").unwrap_or(SEED);
+    let cases = setting("STATE_MACHINE_CASES").unwrap_or(CASES);
     let config = Config {
-        cases: CASES,
+        cases,
         failure_persistence: None,
         ..Config::default()
     };
-    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let mut runner = TestRunner::new_with_rng(config, rng);
+    let mut runner = TestRunner::new_with_rng(config, rng(seed));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -50,6 +56,21 @@ fn the_store_does_what_the_model_does() {
         Ok(())
     });
     if let Err(error) = outcome {
-        panic!("{error}");
+        panic!("STATE_MACHINE_SEED={seed} STATE_MACHINE_CASES={cases}: {error}");
     }
+}
+
+/// A number from the environment; one that is no number must not go unseen.
+fn setting<T: FromStr>(name: &str) -> Option<T>
+where
+    T::Err: Debug,
+{
+    let text = std::env::var_os(name)?;
+    Some(text.to_str().unwrap().parse().unwrap())
+}
+
+fn rng(seed: u64) -> TestRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }
