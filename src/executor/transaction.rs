@@ -26,10 +26,11 @@ impl Executor {
         context: &Context,
         span: &ExecutionSpan,
     ) -> RunResult {
+        let by_hooks = context.raised_len();
         let mut conflicts = 0;
         loop {
             // What a run that was rolled back has raised is void.
-            drop(context.take_raised());
+            context.keep_raised(by_hooks);
             let transaction = match self
                 .call("begin a handler's transaction", self.store().begin())
                 .await

@@ -202,6 +202,15 @@ impl Context {
         self.0.raised.lock().clone()
     }
 
+    pub(crate) fn raised_len(&self) -> usize {
+        self.0.raised.lock().len()
+    }
+
+    /// Forgets all but the first `count` raised events.
+    pub(crate) fn keep_raised(&self, count: usize) {
+        self.0.raised.lock().truncate(count);
+    }
+
     pub(crate) fn take_raised(&self) -> Vec<Event> {
         std::mem::take(&mut *self.0.raised.lock())
     }

@@ -23,8 +23,7 @@ pub trait Scheduler: Send + Sync {
     /// it has been handed back, or could not be in three tries; then it is left to its lease.
     /// Nothing happens when it is paused already.
     ///
-    /// Not cancellation safe: the scheduler pauses, but what was being handed back may stay leased
-    /// until the scheduler is shut down or dropped.
+    /// Cancellation safe: it goes on when the future is dropped.
     ///
     /// # Errors
     /// It is not running: [`SchedulerError::NotRunning`].

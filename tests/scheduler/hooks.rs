@@ -242,3 +242,42 @@ async fn before_process_hooks_leave_things_for_later_ones() {
         .unwrap();
     assert_eq!(all[0].errors, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_before_execute_hook_raises_is_stored_with_either_kind_of_handler() {
+    async fn transactional(
+        _: Arc<Event>,
+        _: Context,
+        _: &mut tidings::MemoryConnection,
+    ) -> HandlerResult {
+        Ok(())
+    }
+    let ordinary = Handler::new("ordinary", |_: Arc<Event>, _: Context| async {
+        Ok::<_, HandlerError>(())
+    });
+    let handlers = [
+        ordinary.on("thing.*"),
+        Handler::transactional("transactional", transactional).on("thing.*"),
+    ];
+    let rig = Rig::paused();
+    let hook = |context: Context| async move {
+        let handler = context.handler().to_owned();
+        context.raise(Event::from_data(
+            format!("hooked.{handler}"),
+            tidings::EventData::null(),
+        ));
+        ControlFlow::Continue(())
+    };
+    let _scheduler = rig
+        .scheduler(config(handlers))
+        .before_execute(hook)
+        .start()
+        .await;
+    rig.raise("thing.happened").await;
+    rig.until_completed(2).await;
+    let mut session = rig.store.session().await.unwrap();
+    assert_eq!(
+        session.events().count(&Default::default()).await.unwrap(),
+        3
+    );
+}
