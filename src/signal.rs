@@ -59,6 +59,7 @@ impl Signal {
 ///
 /// They are hints: whoever waits for one also looks by itself from time to time.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Signals {
     /// An event was committed, or an application called [`Raiser::wake`](crate::Raiser::wake).
     pub raised: Signal,
@@ -66,6 +67,14 @@ pub struct Signals {
     pub ready: Signal,
     /// A handler request was settled, canceled, reexecuted or rescued.
     pub settled: Signal,
+}
+
+impl Signals {
+    /// Signals that nobody has raised yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tidings::{
     MemoryConnection, MemoryStore, Outcome, Priority, Registration, RequestState, StoreError,
     store::{
         Claim, EventFilter, FanOut, HandlerRoom, LockMode, Raised, Renewal, RequestFilter,
-        Selection, Settlement, Storer, StorerExt, Transaction,
+        Settlement, Storer, StorerExt, Transaction,
     },
 };
 
@@ -21,10 +21,7 @@ async fn pending(store: &MemoryStore, count: usize) -> Vec<HandlerRequestId> {
     let pattern = EventPattern::parse("a").unwrap();
     let registration = Registration::new(pattern, "h".into(), Priority::default(), 1000);
     let events: Vec<_> = (0..count).map(|_| event()).collect();
-    let fan_out = FanOut {
-        selection: Selection::Due { limit: count },
-        offer: None,
-    };
+    let fan_out = FanOut::due(count);
     let mut session = store.session().await.unwrap();
     session
         .registrations()
@@ -46,16 +43,8 @@ fn event() -> Event {
 }
 
 fn claim(owner: LeaseOwner, limit: usize) -> Claim {
-    let handlers = vec![HandlerRoom {
-        handler: "h".into(),
-        room: limit,
-    }];
-    Claim {
-        owner,
-        lease: LEASE,
-        limit,
-        handlers,
-    }
+    let handlers = vec![HandlerRoom::new("h", limit)];
+    Claim::new(owner, LEASE, limit, handlers)
 }
 
 async fn lock(tx: &mut Box<dyn Transaction>, id: HandlerRequestId) -> Result<(), StoreError> {
@@ -138,10 +127,7 @@ async fn three_that_wait_in_a_circle_are_a_deadlock() {
 #[tokio::test]
 async fn two_that_share_the_names_and_want_them_alone_are_a_deadlock() {
     let store = MemoryStore::new();
-    let fan_out = FanOut {
-        selection: Selection::Due { limit: 1 },
-        offer: None,
-    };
+    let fan_out = FanOut::due(1);
     let barrier = Arc::new(tokio::sync::Barrier::new(2));
     let renamers: Vec<_> = [("a", "b"), ("c", "d")]
         .into_iter()
@@ -227,11 +213,7 @@ async fn a_locked_request_delays_the_renewal_of_no_other() {
     let mut tx = store.begin().await.unwrap();
     lock(&mut tx, ids[0]).await.unwrap();
     clock.advance(LEASE / 2);
-    let renewal = Renewal {
-        owner,
-        lease: LEASE,
-        requests,
-    };
+    let renewal = Renewal::new(owner, LEASE, requests);
     let mut renewer = store.lease_renewer().await.unwrap();
     let until = clock.now() + LEASE;
     assert_eq!(renewer.renew(&renewal).await.unwrap(), []);
@@ -401,10 +383,7 @@ async fn every_request_completes_once_under_rescues() {
 /// Works until nothing is left; some executions outlive their lease, and settle all the same.
 async fn work(store: &MemoryStore, clock: &ManualClock, worker: usize) -> usize {
     let owner = LeaseOwner::new();
-    let rescue = tidings::store::RescueLost {
-        limit: 50,
-        backoff: tidings::Backoff::constant(Duration::ZERO),
-    };
+    let rescue = tidings::store::RescueLost::new(50, tidings::Backoff::constant(Duration::ZERO));
     let mut session = store.session().await.unwrap();
     let mut applied = 0;
     for round in 0.. {
@@ -431,14 +410,9 @@ async fn work(store: &MemoryStore, clock: &ManualClock, worker: usize) -> usize 
         }
         tokio::task::yield_now().await;
         for request in claimed {
-            let settlement = Settlement {
-                id: request.id,
-                attempt: request.attempt,
-                owner,
-                outcome: Outcome::Completed,
-                executed: true,
-                raised: vec![event().caused_by(&request.event)],
-            };
+            let mut settlement =
+                Settlement::new(request.id, request.attempt, owner, Outcome::Completed);
+            settlement.raised = vec![event().caused_by(&request.event)];
             let settled = store
                 .transaction(|tx| {
                     Box::pin(async move { tx.handler_requests().settle(&[settlement]).await })

@@ -115,10 +115,7 @@ fn insert(session: &mut (impl Session + ?Sized), order: &str) -> Result<(), Stor
 /// Runs all dead requests of a handler again, a hundred at a time, and answers how many.
 async fn reexecute_dead(store: &dyn Storer, handler: &str) -> Result<u64, StoreError> {
     const LIMIT: usize = 100;
-    let filter = RequestFilter {
-        handlers: vec![handler.into()],
-        ..RequestFilter::default()
-    };
+    let filter = RequestFilter::default().of_handlers([handler]);
     let mut session = store.session().await?;
     let mut total = 0;
     loop {
@@ -339,10 +336,7 @@ async fn dead_requests_are_reexecuted_until_none_is_left() {
         .times(3)
         .returning(move || {
             let counts = Arc::clone(&counts);
-            let filter = RequestFilter {
-                handlers: vec!["send_mail".into()],
-                ..RequestFilter::default()
-            };
+            let filter = RequestFilter::default().of_handlers(["send_mail"]);
             let mut requests = MockHandlerRequestRepository::new();
             requests
                 .expect_reexecute_dead()
@@ -514,10 +508,10 @@ async fn registrations_requests_and_leases_are_mocked_as_well() {
         .expect_renew()
         .once()
         .returning(move |_| Ok(vec![(id, 1)]));
-    let renewal = Renewal {
-        owner: LeaseOwner::new(),
-        lease: std::time::Duration::from_secs(30),
-        requests: vec![(id, 1)],
-    };
+    let renewal = Renewal::new(
+        LeaseOwner::new(),
+        std::time::Duration::from_secs(30),
+        vec![(id, 1)],
+    );
     assert_eq!(renewer.renew(&renewal).await.unwrap(), [(id, 1)]);
 }

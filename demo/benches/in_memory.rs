@@ -339,10 +339,7 @@ async fn settled(store: &MemoryStore) {
 
 async fn check(store: &MemoryStore, events: usize) {
     let mut session = store.session().await.expect("a session");
-    let filter = RequestFilter {
-        states: vec![tidings::RequestState::Completed],
-        ..RequestFilter::default()
-    };
+    let filter = RequestFilter::default().in_states([tidings::RequestState::Completed]);
     let completed = session
         .handler_requests()
         .count(&filter)

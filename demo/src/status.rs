@@ -52,10 +52,7 @@ pub(crate) async fn is_all_handled(store: &dyn Storer) -> Result<bool> {
 
 /// How many requests are in a state.
 pub(crate) async fn count_in(session: &mut dyn Session, state: RequestState) -> Result<u64> {
-    let filter = RequestFilter {
-        states: vec![state],
-        ..RequestFilter::default()
-    };
+    let filter = RequestFilter::default().in_states([state]);
     session.handler_requests().count(&filter).await
 }
 

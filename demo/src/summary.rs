@@ -35,11 +35,7 @@ impl Summary {
     pub(crate) async fn read(store: &dyn Storer, tallies: Counts, seconds: f64) -> Result<Self> {
         let mut session = store.session().await?;
         let events = session.events().count(&EventFilter::default()).await?;
-        let unwanted = EventFilter {
-            processed: Some(true),
-            has_requests: Some(false),
-            ..EventFilter::default()
-        };
+        let unwanted = EventFilter::default().processed(true).with_requests(false);
         let events_without_handlers = session.events().count(&unwanted).await?;
         let handler_requests = session
             .handler_requests()

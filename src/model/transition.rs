@@ -15,6 +15,7 @@ pub const SUSPECT_FROM_RESCUES: u32 = 3;
 
 /// The outcome of an execution, as it is settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The handler succeeded.
     Completed,
@@ -44,6 +45,7 @@ pub enum Outcome {
 
 /// What a rescue made of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Rescue {
     /// It can be claimed again at once; no error was counted.
     Ready,
@@ -55,6 +57,7 @@ pub enum Rescue {
 
 /// Why a transition was refused: the state that stands against it, or the fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The request is in this state.
     State(RequestState),

@@ -1,4 +1,7 @@
 //! The values of the hot path's batch operations.
+//!
+//! They can get more fields, so other crates make them with `new`, which takes what a value cannot
+//! be without, and assign the other fields.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +15,7 @@ use crate::{
 
 /// Asks for events whose hooks are to run before they are fanned out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EventClaim {
     /// Who asks.
     pub owner: LeaseOwner,
@@ -21,8 +25,21 @@ pub struct EventClaim {
     pub limit: usize,
 }
 
+impl EventClaim {
+    /// Asks for at most `limit` events.
+    #[must_use]
+    pub const fn new(owner: LeaseOwner, lease: Duration, limit: usize) -> Self {
+        Self {
+            owner,
+            lease,
+            limit,
+        }
+    }
+}
+
 /// An event that was claimed for processing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClaimedEvent {
     /// The event.
     pub event: Arc<Event>,
@@ -32,8 +49,21 @@ pub struct ClaimedEvent {
     pub errors: u32,
 }
 
+impl ClaimedEvent {
+    /// An event that was just claimed.
+    #[must_use]
+    pub const fn new(event: Arc<Event>, attempt: u64, errors: u32) -> Self {
+        Self {
+            event,
+            attempt,
+            errors,
+        }
+    }
+}
+
 /// Processing an event failed: a hook vetoed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EventFailure {
     /// The event.
     pub id: EventId,
@@ -45,8 +75,22 @@ pub struct EventFailure {
     pub backoff: Duration,
 }
 
+impl EventFailure {
+    /// The failure of the claim of an event.
+    #[must_use]
+    pub fn new(id: EventId, attempt: u64, error: impl Into<String>, backoff: Duration) -> Self {
+        Self {
+            id,
+            attempt,
+            error: error.into(),
+            backoff,
+        }
+    }
+}
+
 /// Which events to fan out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// Any that are unprocessed, due and unclaimed, oldest first, at most this many.
     Due {
@@ -59,6 +103,7 @@ pub enum Selection {
 
 /// How many more requests of a handler a process can take.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HandlerRoom {
     /// The handler.
     pub handler: Name,
@@ -66,9 +111,21 @@ pub struct HandlerRoom {
     pub room: usize,
 }
 
+impl HandlerRoom {
+    /// Room for so many requests of a handler.
+    #[must_use]
+    pub fn new(handler: impl Into<Name>, room: usize) -> Self {
+        Self {
+            handler: handler.into(),
+            room,
+        }
+    }
+}
+
 /// A process offers to execute what it fans out: requests are born leased to it while there is
 /// room and no ready request of better or equal priority waits for one of the offered handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LeaseOffer {
     /// Who offers.
     pub owner: LeaseOwner,
@@ -80,13 +137,49 @@ pub struct LeaseOffer {
     pub handlers: Vec<HandlerRoom>,
 }
 
+impl LeaseOffer {
+    /// Offers to execute at most `limit` requests of these handlers.
+    #[must_use]
+    pub const fn new(
+        owner: LeaseOwner,
+        lease: Duration,
+        limit: usize,
+        handlers: Vec<HandlerRoom>,
+    ) -> Self {
+        Self {
+            owner,
+            lease,
+            limit,
+            handlers,
+        }
+    }
+}
+
 /// Asks to make handler requests of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FanOut {
     /// Which events.
     pub selection: Selection,
     /// Who would execute the requests at once.
     pub offer: Option<LeaseOffer>,
+}
+
+impl FanOut {
+    /// A fan-out of these events, whose requests wait to be claimed.
+    #[must_use]
+    pub const fn new(selection: Selection) -> Self {
+        Self {
+            selection,
+            offer: None,
+        }
+    }
+
+    /// A fan-out of at most `limit` due events, whose requests wait to be claimed.
+    #[must_use]
+    pub const fn due(limit: usize) -> Self {
+        Self::new(Selection::Due { limit })
+    }
 }
 
 /// What a fan-out did.
@@ -103,6 +196,7 @@ pub struct FannedOut {
 
 /// An event that has been processed, without its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProcessedEvent {
     /// Its id.
     pub id: EventId,
@@ -118,8 +212,30 @@ pub struct ProcessedEvent {
     pub requests: usize,
 }
 
+impl ProcessedEvent {
+    /// An event without entity that has got so many requests.
+    #[must_use]
+    pub fn new(
+        id: EventId,
+        name: impl Into<Name>,
+        correlation_id: CorrelationId,
+        timestamp: DateTime<Utc>,
+        requests: usize,
+    ) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            entity: None,
+            correlation_id,
+            timestamp,
+            requests,
+        }
+    }
+}
+
 /// Asks for handler requests to execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claim {
     /// Who asks.
     pub owner: LeaseOwner,
@@ -129,6 +245,24 @@ pub struct Claim {
     pub limit: usize,
     /// The handlers that the process has and that are not full.
     pub handlers: Vec<HandlerRoom>,
+}
+
+impl Claim {
+    /// Asks for at most `limit` requests of these handlers.
+    #[must_use]
+    pub const fn new(
+        owner: LeaseOwner,
+        lease: Duration,
+        limit: usize,
+        handlers: Vec<HandlerRoom>,
+    ) -> Self {
+        Self {
+            owner,
+            lease,
+            limit,
+            handlers,
+        }
+    }
 }
 
 /// What a claim got.
@@ -147,6 +281,7 @@ pub struct ClaimedBatch {
 
 /// A claimed request: what an executor needs to know, and its event.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClaimedRequest {
     /// Its id.
     pub id: HandlerRequestId,
@@ -169,6 +304,29 @@ pub struct ClaimedRequest {
 }
 
 impl ClaimedRequest {
+    /// A request without errors, executions and rescues, and with the default priority; a store
+    /// assigns what is different.
+    #[must_use]
+    pub fn new(
+        id: HandlerRequestId,
+        event: Arc<Event>,
+        handler: impl Into<Name>,
+        attempt: u64,
+        max_errors: u32,
+    ) -> Self {
+        Self {
+            id,
+            event,
+            handler: handler.into(),
+            priority: Priority::default(),
+            attempt,
+            errors: 0,
+            max_errors,
+            executions: 0,
+            rescues: 0,
+        }
+    }
+
     /// Whether it was rescued so often that it may be what kills its processes.
     #[must_use]
     pub const fn is_suspect(&self) -> bool {
@@ -178,6 +336,7 @@ impl ClaimedRequest {
 
 /// A claimed request whose event cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnreadableRequest {
     /// Its id.
     pub id: HandlerRequestId,
@@ -191,8 +350,29 @@ pub struct UnreadableRequest {
     pub error: String,
 }
 
+impl UnreadableRequest {
+    /// A request that was just claimed; `error` names table, column, row and reason.
+    #[must_use]
+    pub fn new(
+        id: HandlerRequestId,
+        handler: impl Into<Name>,
+        attempt: u64,
+        errors: u32,
+        error: impl Into<String>,
+    ) -> Self {
+        Self {
+            id,
+            handler: handler.into(),
+            attempt,
+            errors,
+            error: error.into(),
+        }
+    }
+}
+
 /// The outcome of one claimed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settlement {
     /// The request.
     pub id: HandlerRequestId,
@@ -209,7 +389,28 @@ pub struct Settlement {
     pub raised: Vec<Event>,
 }
 
+impl Settlement {
+    /// The outcome of an execution that raised nothing.
+    #[must_use]
+    pub const fn new(
+        id: HandlerRequestId,
+        attempt: u64,
+        owner: LeaseOwner,
+        outcome: Outcome,
+    ) -> Self {
+        Self {
+            id,
+            attempt,
+            owner,
+            outcome,
+            executed: true,
+            raised: Vec::new(),
+        }
+    }
+}
+
 /// Whether a settlement or hand-back took effect.
+// Exhaustive: the fence holds or it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// It did.
@@ -220,6 +421,7 @@ pub enum Settled {
 
 /// Asks to keep leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Renewal {
     /// Whose.
     pub owner: LeaseOwner,
@@ -229,8 +431,25 @@ pub struct Renewal {
     pub requests: Vec<(HandlerRequestId, u64)>,
 }
 
+impl Renewal {
+    /// Asks to keep these requests, each with its fence, for `lease` from now.
+    #[must_use]
+    pub const fn new(
+        owner: LeaseOwner,
+        lease: Duration,
+        requests: Vec<(HandlerRequestId, u64)>,
+    ) -> Self {
+        Self {
+            owner,
+            lease,
+            requests,
+        }
+    }
+}
+
 /// Asks to take back requests whose lease ran out.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RescueLost {
     /// At most this many.
     pub limit: usize,
@@ -238,8 +457,17 @@ pub struct RescueLost {
     pub backoff: Backoff,
 }
 
+impl RescueLost {
+    /// Asks to take back at most `limit`.
+    #[must_use]
+    pub const fn new(limit: usize, backoff: Backoff) -> Self {
+        Self { limit, backoff }
+    }
+}
+
 /// A request that was taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RescuedRequest {
     /// Its id.
     pub id: HandlerRequestId,
@@ -257,4 +485,29 @@ pub struct RescuedRequest {
     pub rescues: u32,
     /// What became of it.
     pub rescue: Rescue,
+}
+
+impl RescuedRequest {
+    /// A request that was taken back for the first time and has no errors; a store assigns the
+    /// counts of others.
+    #[must_use]
+    pub fn new(
+        id: HandlerRequestId,
+        event_id: EventId,
+        event_name: impl Into<Name>,
+        handler: impl Into<Name>,
+        owner: LeaseOwner,
+        rescue: Rescue,
+    ) -> Self {
+        Self {
+            id,
+            event_id,
+            event_name: event_name.into(),
+            handler: handler.into(),
+            owner,
+            errors: 0,
+            rescues: 1,
+            rescue,
+        }
+    }
 }

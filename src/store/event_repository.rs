@@ -15,6 +15,7 @@ use crate::{error::Result, id::EventId, model::Event};
 pub type EventStream<'a> = BoxStream<'a, Result<StoredEvent>>;
 
 /// Whether an event was stored.
+// Exhaustive: the id was new or it was not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Raised {
     /// It was.

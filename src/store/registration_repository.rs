@@ -27,6 +27,7 @@ pub struct Renamed {
 
 /// A handler that is registered but that no living process has.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AbsentHandler {
     /// The handler.
     pub handler: Name,
@@ -34,6 +35,18 @@ pub struct AbsentHandler {
     pub last_seen_at: DateTime<Utc>,
     /// Its requests that have not ended.
     pub open_requests: u64,
+}
+
+impl AbsentHandler {
+    /// A handler that no living process has, with so many open requests.
+    #[must_use]
+    pub fn new(handler: impl Into<Name>, last_seen_at: DateTime<Utc>, open_requests: u64) -> Self {
+        Self {
+            handler: handler.into(),
+            last_seen_at,
+            open_requests,
+        }
+    }
 }
 
 /// Reads and changes registrations.

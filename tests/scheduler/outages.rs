@@ -287,10 +287,7 @@ async fn requests_whose_claim_or_fan_out_lost_its_answer_run_after_their_lease()
                     .await;
                 other.pause().await.unwrap();
                 other.shutdown(Duration::from_secs(1)).await;
-                let fan_out = tidings::store::FanOut {
-                    selection: tidings::store::Selection::Due { limit: 10 },
-                    offer: None,
-                };
+                let fan_out = tidings::store::FanOut::due(10);
                 outage.rig.raise("thing.happened").await;
                 let mut session = outage.rig.store.session().await.unwrap();
                 session.events().fan_out(&fan_out).await.unwrap();
@@ -349,10 +346,7 @@ async fn a_commit_that_fails_or_whose_answer_is_lost_writes_exactly_once() {
             outage.faults.inject(Operation::Commit, fault, 1);
             outage.rig.raise("thing.happened").await;
             let request = outage.rig.until_only(RequestState::Completed).await;
-            let filter = EventFilter {
-                names: vec!["written.row".into()],
-                ..EventFilter::default()
-            };
+            let filter = EventFilter::default().named(["written.row"]);
             let rows = outage
                 .rig
                 .store
@@ -525,10 +519,7 @@ async fn one_locked_row_holds_up_no_other_settlement() {
         scheduler.start().await.unwrap();
         scheduler.pause().await.unwrap();
         outage.rig.raise_many("thing.happened", 101).await;
-        let fan_out = tidings::store::FanOut {
-            selection: tidings::store::Selection::Due { limit: 1000 },
-            offer: None,
-        };
+        let fan_out = tidings::store::FanOut::due(1000);
         let mut session = outage.rig.store.session().await.unwrap();
         session.events().fan_out(&fan_out).await.unwrap();
         drop(session);

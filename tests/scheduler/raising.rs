@@ -11,10 +11,7 @@ use tidings::{
 use crate::rig::{KINDS, Rig, config};
 
 async fn events(rig: &Rig, name: &str) -> Vec<StoredEvent> {
-    let filter = EventFilter {
-        names: vec![name.into()],
-        ..EventFilter::default()
-    };
+    let filter = EventFilter::default().named([name]);
     let mut session = rig.store.session().await.unwrap();
     session
         .events()

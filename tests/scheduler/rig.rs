@@ -127,10 +127,7 @@ impl Rig {
     }
 
     pub(crate) async fn count(&self, state: RequestState) -> u64 {
-        let filter = RequestFilter {
-            states: vec![state],
-            ..RequestFilter::default()
-        };
+        let filter = RequestFilter::default().in_states([state]);
         let mut session = self.store.session().await.expect("a session");
         session
             .handler_requests()

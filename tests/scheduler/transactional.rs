@@ -30,10 +30,7 @@ async fn write(
 }
 
 async fn written(rig: &Rig) -> u64 {
-    let filter = EventFilter {
-        names: vec!["written.row".into()],
-        ..EventFilter::default()
-    };
+    let filter = EventFilter::default().named(["written.row"]);
     rig.store
         .session()
         .await
@@ -207,10 +204,7 @@ async fn events_raised_through_the_context_commit_with_the_writes() {
     rig.until_completed(1).await;
     assert_eq!(written(&rig).await, 1);
     let mut session = rig.store.session().await.unwrap();
-    let filter = EventFilter {
-        names: vec!["written.row".into()],
-        ..EventFilter::default()
-    };
+    let filter = EventFilter::default().named(["written.row"]);
     let raised = session
         .events()
         .list(&filter, &tidings::store::Page::first(2))

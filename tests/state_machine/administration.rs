@@ -51,14 +51,8 @@ impl Driver {
         limit: usize,
         handler: Option<usize>,
     ) {
-        let handlers = handler
-            .map(|index| Name::from(HANDLERS[index % 3]))
-            .into_iter()
-            .collect();
-        let filter = RequestFilter {
-            handlers,
-            ..RequestFilter::default()
-        };
+        let handlers = handler.map(|index| HANDLERS[index % 3]);
+        let filter = RequestFilter::default().of_handlers(handlers);
         let (mut rows, locks) = (self.model.view(inside), self.model.others_locks(inside));
         let answer = self
             .session(inside)

@@ -68,10 +68,7 @@ async fn compare_events(session: &mut &mut dyn Session, rows: &Rows) {
         .unwrap()
         .map(|stored| stored.event.id);
     assert_eq!(oldest, unprocessed.first().copied());
-    let filter = EventFilter {
-        processed: Some(false),
-        ..EventFilter::default()
-    };
+    let filter = EventFilter::default().processed(false);
     let streamed: Vec<_> = events.stream(&filter).try_collect().await.unwrap();
     assert_eq!(
         streamed
@@ -94,10 +91,7 @@ async fn compare_requests(
         .unwrap();
     assert_eq!(listed, rows.requests);
     for state in RequestState::ALL {
-        let filter = RequestFilter {
-            states: vec![state],
-            ..RequestFilter::default()
-        };
+        let filter = RequestFilter::default().in_states([state]);
         let expected: Vec<_> = rows
             .requests
             .iter()

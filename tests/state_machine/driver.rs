@@ -155,10 +155,7 @@ pub(crate) fn raise_in(rows: &mut Rows, event: &Event, locked: &mut Locks) -> Ra
 pub(crate) fn rooms(claim: &Claim) -> Vec<HandlerRoom> {
     let rooms = HANDLERS.into_iter().zip(&claim.rooms);
     rooms
-        .map(|(handler, room)| HandlerRoom {
-            handler: handler.into(),
-            room: *room,
-        })
+        .map(|(handler, room)| HandlerRoom::new(handler, *room))
         .collect()
 }
 

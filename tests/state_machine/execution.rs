@@ -120,14 +120,10 @@ impl Driver {
             };
             let attempt = attempt + u64::from(settling.void);
             let outcome = outcome(settling.outcome);
-            settled.push(Settlement {
-                id,
-                attempt,
-                owner: self.owner,
-                outcome,
-                executed: settling.claim % 5 > 0,
-                raised,
-            });
+            let mut settlement = Settlement::new(id, attempt, self.owner, outcome);
+            settlement.executed = settling.claim % 5 > 0;
+            settlement.raised = raised;
+            settled.push(settlement);
         }
         let (mut rows, locks) = (self.model.view(inside), self.model.others_locks(inside));
         let answer = self
@@ -164,6 +160,7 @@ impl Driver {
                 outcome,
                 executed,
                 raised,
+                ..
             } = settlement;
             let applied = rows
                 .request(*id)
@@ -220,11 +217,7 @@ impl Driver {
             .iter()
             .filter_map(|index| chosen(&self.claims, *index))
             .collect();
-        let renewal = Renewal {
-            owner: self.owner,
-            lease: Duration::from_secs(seconds),
-            requests,
-        };
+        let renewal = Renewal::new(self.owner, Duration::from_secs(seconds), requests);
         let (mut rows, locks) = (self.model.view(false), self.model.others_locks(false));
         let mut expected = Vec::new();
         for (id, attempt) in &renewal.requests {
@@ -246,10 +239,7 @@ impl Driver {
 
     pub(crate) async fn rescue(&mut self, inside: bool, limit: usize, seconds: u64) {
         let backoff = Duration::from_secs(seconds);
-        let rescue = RescueLost {
-            limit,
-            backoff: Backoff::constant(backoff),
-        };
+        let rescue = RescueLost::new(limit, Backoff::constant(backoff));
         let (mut rows, locks) = (self.model.view(inside), self.model.others_locks(inside));
         let now = self.model.now;
         let mut lost: Vec<_> = rows
@@ -282,12 +272,12 @@ impl Driver {
     }
 
     pub(crate) fn store_claim(&self, claim: &Claim) -> store::Claim {
-        store::Claim {
-            owner: self.owner,
-            lease: Duration::from_secs(claim.seconds),
-            limit: claim.limit,
-            handlers: rooms(claim),
-        }
+        store::Claim::new(
+            self.owner,
+            Duration::from_secs(claim.seconds),
+            claim.limit,
+            rooms(claim),
+        )
     }
 }
 

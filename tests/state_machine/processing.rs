@@ -39,11 +39,7 @@ impl Driver {
     }
 
     pub(crate) async fn claim_events(&mut self, inside: bool, limit: usize) {
-        let claim = EventClaim {
-            owner: self.owner,
-            lease: Duration::from_secs(30),
-            limit,
-        };
+        let claim = EventClaim::new(self.owner, Duration::from_secs(30), limit);
         let (mut rows, locks) = (self.model.view(inside), self.model.others_locks(inside));
         let (now, mut expected, mut locked) = (self.model.now, Vec::new(), Locks::default());
         for row in rows
@@ -75,12 +71,8 @@ impl Driver {
     pub(crate) async fn fail_events(&mut self, inside: bool, claims: &[usize], seconds: u64) {
         let claims = self.chosen_event_claims(claims, false);
         let backoff = Duration::from_secs(seconds);
-        let failure = |(id, attempt): &(EventId, u64)| EventFailure {
-            id: *id,
-            attempt: *attempt,
-            error: "veto".into(),
-            backoff,
-        };
+        let failure =
+            |(id, attempt): &(EventId, u64)| EventFailure::new(*id, *attempt, "veto", backoff);
         let failures: Vec<_> = claims.iter().map(failure).collect();
         let (mut rows, locks) = (self.model.view(inside), self.model.others_locks(inside));
         let now = self.model.now;
@@ -110,21 +102,18 @@ impl Driver {
         selection: Selection,
         offer: Option<Claim>,
     ) {
-        let offer = offer.map(|claim| LeaseOffer {
-            owner: self.owner,
-            lease: Duration::from_secs(claim.seconds),
-            limit: claim.limit,
-            handlers: rooms(&claim),
+        let offer = offer.map(|claim| {
+            LeaseOffer::new(
+                self.owner,
+                Duration::from_secs(claim.seconds),
+                claim.limit,
+                rooms(&claim),
+            )
         });
         let (mut rows, locks) = (self.model.view(inside), self.model.others_locks(inside));
-        let answer = self
-            .session(inside)
-            .events()
-            .fan_out(&FanOut {
-                selection: selection.clone(),
-                offer: offer.clone(),
-            })
-            .await;
+        let mut fan_out = FanOut::new(selection.clone());
+        fan_out.offer = offer.clone();
+        let answer = self.session(inside).events().fan_out(&fan_out).await;
         let (now, mut locked) = (
             self.model.now,
             Locks {
@@ -161,6 +150,7 @@ impl Driver {
                 };
                 rows.events.iter().filter(held).map(|row| row.id).collect()
             }
+            other => panic!("{other:?} is not modelled"),
         };
         if locks.renames {
             return assert_locked(answer);

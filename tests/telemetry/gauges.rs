@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tidings::{
     ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerError, HandlerResult,
     ManualClock, MemoryStore, RequestState, Scheduler,
-    store::{FanOut, RequestFilter, Selection, Storer},
+    store::{FanOut, RequestFilter, Storer},
 };
 
 use crate::{
@@ -41,10 +41,7 @@ async fn gauges_show_the_store_while_a_scheduler_runs() {
     assert_eq!(
         count(
             &store,
-            RequestFilter {
-                states: vec![RequestState::Dead],
-                ..RequestFilter::default()
-            }
+            RequestFilter::default().in_states([RequestState::Dead])
         )
         .await,
         4
@@ -70,10 +67,7 @@ async fn gauges_show_the_store_while_a_scheduler_runs() {
         vec![event("order.shipped").with_timestamp(hour_ago)],
     )
     .await;
-    let fan_out = FanOut {
-        selection: Selection::Due { limit: 10 },
-        offer: None,
-    };
+    let fan_out = FanOut::due(10);
     store
         .session()
         .await

@@ -8,8 +8,7 @@ use tidings::{
     MemoryStore, StoreError, Telemetry,
     mocks::{MockEventRepository, MockHandlerRequestRepository, MockSession, MockStorer},
     store::{
-        Claim, ConnectionType, EventFilter, FanOut, HandlerRoom, LeaseOffer, RequestFilter,
-        Selection, Settlement, Storer,
+        Claim, ConnectionType, EventFilter, FanOut, HandlerRoom, RequestFilter, Settlement, Storer,
     },
 };
 
@@ -43,21 +42,15 @@ async fn batches_are_measured_with_their_sizes() {
     tx.events().raise(&events).await.unwrap();
     tx.commit().await.unwrap();
     let mut session = store.session().await.unwrap();
-    let fan_out = FanOut {
-        selection: Selection::Due { limit: 10 },
-        offer: None::<LeaseOffer>,
-    };
+    let fan_out = FanOut::due(10);
     session.events().fan_out(&fan_out).await.unwrap();
     let owner = LeaseOwner::new();
-    let claim = Claim {
+    let claim = Claim::new(
         owner,
-        lease: Duration::from_secs(30),
-        limit: 2,
-        handlers: vec![HandlerRoom {
-            handler: "ship".into(),
-            room: 10,
-        }],
-    };
+        Duration::from_secs(30),
+        2,
+        vec![HandlerRoom::new("ship", 10)],
+    );
     let claimed = session
         .handler_requests()
         .claim(&claim)
@@ -66,13 +59,13 @@ async fn batches_are_measured_with_their_sizes() {
         .requests;
     let settlements: Vec<_> = claimed
         .iter()
-        .map(|request| Settlement {
-            id: request.id,
-            attempt: request.attempt,
-            owner,
-            outcome: tidings::Outcome::Completed,
-            executed: true,
-            raised: Vec::new(),
+        .map(|request| {
+            Settlement::new(
+                request.id,
+                request.attempt,
+                owner,
+                tidings::Outcome::Completed,
+            )
         })
         .collect();
     session

@@ -11,7 +11,7 @@ use std::{
 use tidings::{
     Backoff, ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerError, HandlerResult,
     LeaseOwner, MemoryStore, ProcessContext, Scheduler,
-    store::{Claim, FanOut, HandlerRoom, Selection, Storer},
+    store::{Claim, FanOut, HandlerRoom, Storer},
 };
 
 use crate::{
@@ -264,20 +264,14 @@ async fn a_request_of_a_lost_process_is_rescued_and_then_executed() {
         .await
         .unwrap();
     raise(&store, vec![event("order.placed")]).await;
-    let fan_out = FanOut {
-        selection: Selection::Due { limit: 10 },
-        offer: None,
-    };
+    let fan_out = FanOut::due(10);
     session.events().fan_out(&fan_out).await.unwrap();
-    let claim = Claim {
-        owner: LeaseOwner::new(),
-        lease: Duration::from_millis(1),
-        limit: 10,
-        handlers: vec![HandlerRoom {
-            handler: "ship".into(),
-            room: 10,
-        }],
-    };
+    let claim = Claim::new(
+        LeaseOwner::new(),
+        Duration::from_millis(1),
+        10,
+        vec![HandlerRoom::new("ship", 10)],
+    );
     let claimed = session.handler_requests().claim(&claim).await.unwrap();
     assert_eq!(claimed.requests.len(), 1);
     drop(session);

@@ -344,10 +344,7 @@ async fn canceled_requests_are_counted() {
         .await
         .unwrap();
     assert_eq!((drained.processed, drained.canceled), (1, 1));
-    let canceled = RequestFilter {
-        states: vec![RequestState::Canceled],
-        ..Default::default()
-    };
+    let canceled = RequestFilter::default().in_states([RequestState::Canceled]);
     let mut session = store.session().await.unwrap();
     assert_eq!(
         session.handler_requests().count(&canceled).await.unwrap(),
