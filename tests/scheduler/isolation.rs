@@ -14,7 +14,7 @@ use tidings::{
 };
 use tokio::time::Instant;
 
-use crate::rig::{KINDS, Rig, config};
+use crate::rig::{Blocker, KINDS, Rig, config};
 
 const MANY: usize = 10_000;
 
@@ -258,4 +258,42 @@ async fn a_full_handler_hears_of_its_room_also_when_the_buffer_was_full_then() {
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(30), "{kind:?}: {took:?}");
     }
+}
+
+#[test]
+fn a_handler_that_blocks_its_thread_takes_no_other_task_along() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let rig = Rig::real();
+    let blocker = Blocker::default();
+    let blocks = blocker.clone();
+    let handler = Handler::new("blocks", move |event: Arc<Event>, _: Context| {
+        if event.name == "blocks.now" {
+            blocks.block();
+        }
+        async { Ok::<_, HandlerError>(()) }
+    });
+    runtime.block_on(async {
+        let map = config([handler.on("*")]);
+        let _scheduler = rig.scheduler(map).workers(1).start().await;
+        // Once it is known to be quick, several wait in the buffer at the same time.
+        rig.raise_many("a.quick", 20).await;
+        rig.until_completed(20).await;
+        // One worker runs both: the quick one, which wakes the settling loop, and then the other.
+        let events = ["a.quick", "blocks.now"]
+            .map(|name| Event::from_data(name, tidings::EventData::null()));
+        let mut session = rig.store.session().await.unwrap();
+        let raiser = rig.store.raiser();
+        raiser
+            .raise_all(&mut *session, events.to_vec())
+            .await
+            .unwrap();
+        drop(session);
+        rig.until_completed(21).await;
+        blocker.release();
+        rig.until_completed(22).await;
+    });
 }

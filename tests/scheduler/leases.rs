@@ -475,7 +475,8 @@ async fn requests_under_suspicion_run_one_at_a_time() {
                 std::future::pending::<()>().await;
             }
             peak.fetch_max(current.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            // Longer than a poll, which looks for another one.
+            tokio::time::sleep(Duration::from_secs(12)).await;
             current.fetch_sub(1, Ordering::SeqCst);
             Ok::<_, HandlerError>(())
         }

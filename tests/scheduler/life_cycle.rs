@@ -343,3 +343,33 @@ async fn work_goes_on_at_once_after_a_resume() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{kind:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_hands_back_what_waits_in_the_buffer() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let handler = Handler::new("quick", |_: Arc<Event>, _: Context| async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok::<_, HandlerError>(())
+        });
+        let scheduler = rig
+            .scheduler(config([handler.on("*")]))
+            .kind(kind)
+            .start()
+            .await;
+        rig.raise_many("thing.happened", 2000).await;
+        soon("requests wait in the buffer", async {
+            while scheduler.status().buffered < 100 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        scheduler.pause().await.unwrap();
+        assert_eq!(scheduler.status().buffered, 0, "{kind:?}");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(rig.count(RequestState::Executing).await, 0, "{kind:?}");
+        assert!(rig.count(RequestState::Pending).await > 0, "{kind:?}");
+        scheduler.resume().await.unwrap();
+        rig.until_completed(2000).await;
+    }
+}

@@ -147,3 +147,31 @@ async fn reports_under_way_are_carried_out_before_a_shutdown_ends() {
     scheduler.shutdown(Duration::from_secs(60)).await;
     assert_eq!(heard.0.0.lock().len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_final_error_is_reported_also_when_the_answer_to_its_settlement_was_lost() {
+    use tidings::faulty::{Fault, FaultyStorer, Operation};
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let heard = Heard::default();
+        let store = Arc::new(FaultyStorer::new(Arc::new(rig.store.clone())));
+        store
+            .faults()
+            .inject(Operation::Settle, Fault::LoseAnswer, 1);
+        let handler = Handler::new("fails", |_: Arc<Event>, _: Context| async {
+            Err::<(), _>(HandlerError::new("no"))
+        });
+        let _scheduler = rig
+            .scheduler_on(store, config([handler.on("*").max_errors(1)]))
+            .kind(kind)
+            .reporter(Arc::new(heard.clone()))
+            .start()
+            .await;
+        rig.raise("thing.happened").await;
+        let reports = heard.wait_for(1).await;
+        assert_eq!(
+            (reports[0].kind, reports[0].is_final),
+            (ReportKind::Final, true)
+        );
+    }
+}
