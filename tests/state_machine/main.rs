@@ -14,6 +14,7 @@ mod comparison;
 mod driver;
 mod execution;
 mod model;
+mod one_request;
 mod operation;
 mod processing;
 
@@ -21,6 +22,7 @@ use std::{fmt::Debug, str::FromStr};
 
 use proptest::{
     collection::vec,
+    strategy::Strategy,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
@@ -28,24 +30,18 @@ use crate::{driver::Driver, operation::operation};
 
 /// Enough that each bug which is put into the store on purpose is found, and some seconds at most.
 const CASES: u32 = 400;
+/// One request is quick, and its fourth rescue is rare.
+const REQUEST_CASES: u32 = 5000;
 const SEED: u64 = 0;
 const MAX_OPERATIONS: usize = 60;
 
 #[test]
 fn the_store_does_what_the_model_does() {
-    let seed = setting("STATE_MACHINE_SEED").unwrap_or(SEED);
-    let cases = setting("STATE_MACHINE_CASES").unwrap_or(CASES);
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(config, rng(seed));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap();
-    let outcome = runner.run(&vec(operation(), 1..MAX_OPERATIONS), |operations| {
+    check(CASES, operation(), |operations| {
         runtime.block_on(async {
             let mut driver = Driver::new().await;
             for operation in operations {
@@ -53,6 +49,28 @@ fn the_store_does_what_the_model_does() {
             }
             driver.compare().await;
         });
+    });
+}
+
+#[test]
+fn a_request_does_what_a_machine_of_plain_enums_does() {
+    check(REQUEST_CASES, one_request::step(), |steps| {
+        one_request::run(&steps)
+    });
+}
+
+/// Runs random sequences; a failure names how to get them again.
+fn check<S: Strategy>(cases: u32, step: S, run: impl Fn(Vec<S::Value>)) {
+    let seed = setting("STATE_MACHINE_SEED").unwrap_or(SEED);
+    let cases = setting("STATE_MACHINE_CASES").unwrap_or(cases);
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new_with_rng(config, rng(seed));
+    let outcome = runner.run(&vec(step, 1..MAX_OPERATIONS), |steps| {
+        run(steps);
         Ok(())
     });
     if let Err(error) = outcome {
