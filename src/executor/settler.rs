@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::{
     Executor,
     ended::{self, Disposition, Ended},
-    held::{Held, key},
+    held::{Claimed, Held, key},
     panic_capture::Panicked,
 };
 use crate::{
@@ -153,13 +153,19 @@ impl Settler {
     }
 }
 
-/// A settlement that is written apart; counts down when it ends, however it does.
-struct Apart<'a>(&'a Settler);
+/// A settlement that is written apart. However that ends, also by a panic of the store, it counts no
+/// longer and is not renewed any more.
+struct Apart<'a> {
+    executor: &'a Executor,
+    claims: Vec<Claimed>,
+}
 
 impl Drop for Apart<'_> {
     fn drop(&mut self) {
-        self.0.apart.fetch_sub(1, Ordering::AcqRel);
-        self.0.written.raise();
+        let shared = &self.executor.0;
+        shared.held.remove(self.claims.drain(..));
+        shared.settler.apart.fetch_sub(1, Ordering::AcqRel);
+        shared.settler.written.raise();
     }
 }
 
@@ -322,7 +328,11 @@ impl Executor {
         self.0.settler.apart.fetch_add(1, Ordering::AcqRel);
         let this = self.clone();
         tokio::spawn(async move {
-            let apart = Apart(&this.0.settler);
+            let claims = batch.ends.iter().map(|(held, _)| key(&held.context));
+            let apart = Apart {
+                executor: &this,
+                claims: claims.collect(),
+            };
             let mut batches = vec![batch];
             while let Some(batch) = batches.pop() {
                 batches.extend(this.settle(batch).await);

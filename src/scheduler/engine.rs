@@ -162,16 +162,16 @@ impl Engine {
             || inner
                 .go(SchedulerState::Paused, SchedulerState::ShuttingDown)
                 .is_ok();
+        if !begins && inner.state() != SchedulerState::ShuttingDown {
+            // Nothing to end; the deadline of a later shutdown is not this one.
+            return ShutdownReport::default();
+        }
         inner.deadline.at_the_latest(deadline);
         if begins {
             // A task of its own, so that it goes on when this future is dropped.
             tokio::spawn(Arc::clone(inner).shut_down());
         }
-        match inner.state() {
-            SchedulerState::ShuttingDown => inner.left(SchedulerState::ShuttingDown).await,
-            _ if begins => {}
-            _ => return ShutdownReport::default(),
-        }
+        inner.left(SchedulerState::ShuttingDown).await;
         *inner.report.lock()
     }
 }

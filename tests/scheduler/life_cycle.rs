@@ -373,3 +373,27 @@ async fn a_pause_hands_back_what_waits_in_the_buffer() {
         rig.until_completed(2000).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_before_the_start_leaves_its_deadline_to_nobody() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let running = Arc::new(Notify::new());
+        let told = Arc::clone(&running);
+        let handler = Handler::new("slow", move |_: Arc<Event>, _: Context| {
+            told.notify_one();
+            async {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                Ok::<_, HandlerError>(())
+            }
+        });
+        let scheduler = rig.scheduler(config([handler.on("*")])).kind(kind).build();
+        scheduler.shutdown(Duration::ZERO).await;
+        scheduler.start().await.unwrap();
+        rig.raise("thing.happened").await;
+        running.notified().await;
+        let report = scheduler.shutdown(Duration::from_secs(60)).await;
+        assert_eq!((report.handed_back, report.abandoned), (0, 0), "{kind:?}");
+        assert_eq!(rig.count(RequestState::Completed).await, 1, "{kind:?}");
+    }
+}
