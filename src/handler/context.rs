@@ -138,8 +138,8 @@ impl Context {
     /// settlement of this request, and only if the handler returns `Ok` and nobody else has the
     /// request by then. Until then it is in memory.
     ///
-    /// Names and sizes are checked when the handler has returned, against the default limits of a
-    /// [`Raiser`](crate::Raiser); what is over them is an error of the request.
+    /// Names and sizes are checked when the handler has returned, against the limits of the
+    /// scheduler's raiser, or the default ones; what is over them is an error of the request.
     pub fn raise(&self, event: Event) {
         let mut event = event.caused_by(self.event());
         propagation::inject_current(std::slice::from_mut(&mut event));

@@ -153,3 +153,31 @@ async fn bad_events_are_refused_with_name_and_remedy_and_nothing_is_stored() {
     let mut session = rig.store.session().await.unwrap();
     raiser.raise(&mut *session, exactly).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_limits_of_the_schedulers_raiser_hold_in_handlers() {
+    use tidings::Scheduler;
+    let rig = Rig::paused();
+    let handler = Handler::new("raises", |_: Arc<Event>, context: Context| async move {
+        context.raise(Event::new(
+            "raised.event",
+            &"x".repeat(98 + context.event().name.len() - 5),
+        )?);
+        Ok::<_, HandlerError>(())
+    });
+    let map = config([handler.on("*").max_errors(1)]);
+    let store = Arc::new(rig.store.clone());
+    let scheduler = tidings::ConcurrentScheduler::builder(store, map)
+        .raiser(rig.store.raiser().max_data_len(100))
+        .renew_on_runtime()
+        .build()
+        .unwrap();
+    scheduler.start().await.unwrap();
+    rig.raise("longer").await;
+    let request = rig.until_only(RequestState::Dead).await;
+    let error = &request.last_errors[0].message;
+    assert!(
+        error.contains("101 bytes, more than the limit of 100"),
+        "{error}"
+    );
+}
