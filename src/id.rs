@@ -131,6 +131,17 @@ impl HandlerRequestId {
         Self::combine(event, HandlerHash::of(handler))
     }
 
+    /// The lowest and the highest id that a request of an event can have, whatever its handler is
+    /// called: with them an index of ids finds the requests of an event.
+    #[cfg(feature = "_sql")]
+    pub(crate) const fn range_of(event: EventId) -> (Self, Self) {
+        const LOWEST_32: u128 = 0xffff_ffff;
+        let any = Self::combine(event, HandlerHash(0)).0.as_u128();
+        let lowest = Uuid::from_u128(any & !LOWEST_32);
+        let highest = Uuid::from_u128(any | LOWEST_32);
+        (Self(lowest), Self(highest))
+    }
+
     /// As [`derive`](Self::derive), with the hash of the handler's name at hand.
     #[must_use]
     pub const fn combine(event: EventId, handler: HandlerHash) -> Self {
@@ -160,6 +171,12 @@ impl HandlerHash {
             (hash ^ u64::from(byte)).wrapping_mul(PRIME)
         });
         Self((avalanche(hash) >> 32) as u32)
+    }
+
+    /// The hash as databases keep it, which have no unsigned integers.
+    #[cfg(feature = "_sql")]
+    pub(crate) const fn signed(self) -> i32 {
+        self.0.cast_signed()
     }
 }
 

@@ -73,6 +73,8 @@ mod raiser;
 mod scheduler;
 mod settings;
 mod signal;
+#[cfg(feature = "_sql")]
+mod sql;
 pub mod store;
 mod store_calls;
 mod telemetry;
@@ -110,6 +112,12 @@ pub use crate::{
     telemetry::{Telemetry, TelemetryBuilder},
     text::Name,
 };
+
+#[cfg(feature = "postgres")]
+pub use crate::sql::{PostgresOptions, PostgresStore};
+/// The version of `sqlx` whose pools, connections and transactions the stores take and give.
+#[cfg(feature = "_sql")]
+pub use sqlx;
 
 // The examples of the README run as those here do.
 #[cfg(doctest)]

@@ -35,6 +35,7 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
     ],
     &[
         ("memory", &[]),
+        ("sql", &[]),
         ("instrumented", &[]),
         ("faulty", &[]),
         ("conformance", &[]),
@@ -50,6 +51,7 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
 /// Modules that are below others and yet none of their business: stores know no handler.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("memory", &["handler", "config_map"]),
+    ("sql", &["handler", "config_map"]),
     ("instrumented", &["handler", "config_map"]),
     ("faulty", &["handler", "config_map"]),
     ("conformance", &["handler", "config_map"]),

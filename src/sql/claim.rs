@@ -1,0 +1,179 @@
+//! Claims in several statements, for databases that cannot do them in one.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    fan_out::names,
+    link::Link,
+    records::{HANDLER_REQUESTS, LockedRequests, priority},
+};
+use crate::{
+    clock::between,
+    error::{Chain, Result, StoreError},
+    model::{Event, HandlerRequest, Priority},
+    store::{Claim, ClaimedBatch, ClaimedRequest, UnreadableRequest},
+    text::Name,
+};
+
+/// See [`HandlerRequestRepository::claim`](crate::store::HandlerRequestRepository::claim).
+pub(super) async fn claim(link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
+    let mut batch = claim_best(link, asked, asked.limit, false).await?;
+    if batch.requests.len() + batch.unreadable.len() < asked.limit {
+        batch.next_due = next_due(link, asked).await?;
+    }
+    Ok(batch)
+}
+
+/// See [`HandlerRequestRepository::claim_suspect`](crate::store::HandlerRequestRepository::claim_suspect).
+pub(super) async fn claim_suspect(link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
+    claim_best(link, asked, asked.limit.min(1), true).await
+}
+
+async fn claim_best(
+    link: &mut Link<'_>,
+    asked: &Claim,
+    limit: usize,
+    suspects: bool,
+) -> Result<ClaimedBatch> {
+    let dialect = &link.shared.dialect;
+    let LockedRequests { mut requests, now } = dialect
+        .lock_due(link, &asked.handlers, limit, suspects)
+        .await?;
+    let Some(now) = now else {
+        return Ok(ClaimedBatch::default());
+    };
+    // The claim of a suspect counts its execution, which the handler is not to see as one before
+    // its own.
+    let executions: Vec<_> = requests.iter().map(|request| request.executions).collect();
+    for request in &mut requests {
+        // What was locked is due; a refusal would leave the row as it was, unclaimed.
+        request
+            .claim(now, asked.owner, asked.lease)
+            .map_err(|_| refused(request))?;
+    }
+    dialect.write_requests(link, &requests).await?;
+    let mut batch = with_events(link, &requests).await?;
+    batch
+        .requests
+        .sort_unstable_by_key(|request| (request.priority, request.id));
+    let executions: HashMap<_, _> = requests
+        .iter()
+        .map(|request| request.id)
+        .zip(executions)
+        .collect();
+    for request in &mut batch.requests {
+        request.executions = executions.get(&request.id).copied().unwrap_or_default();
+    }
+    Ok(batch)
+}
+
+fn refused(request: &HandlerRequest) -> StoreError {
+    StoreError::Unreadable {
+        table: HANDLER_REQUESTS,
+        column: "queue",
+        id: request.id.to_string(),
+        source: Some("the request is not pending, as this column says".into()),
+    }
+}
+
+/// Claimed requests with their events, each of which is read once.
+pub(super) async fn with_events(
+    link: &mut Link<'_>,
+    requests: &[HandlerRequest],
+) -> Result<ClaimedBatch> {
+    let mut ids: Vec<_> = requests.iter().map(|request| request.event_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let events = link.shared.dialect.events(link, &ids).await?;
+    let events: HashMap<_, _> = events
+        .into_iter()
+        .map(|(id, event)| (id, event.map(Arc::new)))
+        .collect();
+    let mut batch = ClaimedBatch::default();
+    for request in requests {
+        match events.get(&request.event_id.as_uuid()) {
+            Some(Ok(event)) => batch
+                .requests
+                .push(claimed_request(request, Arc::clone(event))),
+            Some(Err(error)) => batch
+                .unreadable
+                .push(unreadable(request, &Chain(error).to_string())),
+            None => {
+                let error = format!("events.id of row {} is gone", request.event_id);
+                batch.unreadable.push(unreadable(request, &error));
+            }
+        }
+    }
+    Ok(batch)
+}
+
+fn unreadable(request: &HandlerRequest, error: &str) -> UnreadableRequest {
+    UnreadableRequest::new(
+        request.id,
+        request.handler.clone(),
+        request.attempt,
+        request.errors,
+        error,
+    )
+}
+
+/// What an executor needs to know of a request that was just claimed.
+pub(super) fn claimed_request(request: &HandlerRequest, event: Arc<Event>) -> ClaimedRequest {
+    let mut claimed = ClaimedRequest::new(
+        request.id,
+        event,
+        request.handler.clone(),
+        request.attempt,
+        request.max_errors,
+    );
+    claimed.priority = request.priority;
+    claimed.errors = request.errors;
+    claimed.executions = request.executions;
+    claimed.rescues = request.rescues;
+    claimed
+}
+
+/// When the next request of the asked handlers that backs off is due.
+async fn next_due(link: &mut Link<'_>, asked: &Claim) -> Result<Option<std::time::Duration>> {
+    let handlers = names(asked.handlers.iter().map(|handler| &handler.handler));
+    let row = link
+        .row(&link.shared.common.next_due_request, vec![handlers])
+        .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let mut columns = row.reader(HANDLER_REQUESTS);
+    let now = columns.time("now")?;
+    let next = columns.optional_time("backoff_until")?;
+    Ok(next.map(|next| between(now, next)))
+}
+
+/// The best priority among the requests of these handlers that are due.
+pub(super) async fn best_due<'a>(
+    link: &mut Link<'_>,
+    handlers: impl Iterator<Item = &'a Name>,
+) -> Result<Option<Priority>> {
+    let handlers = names(handlers);
+    let row = link
+        .row(&link.shared.common.best_due, vec![handlers])
+        .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let mut columns = row.reader(HANDLER_REQUESTS);
+    match columns.optional_int("priority")? {
+        Some(_) => priority(&mut row.reader(HANDLER_REQUESTS)).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The events themselves, from rows of their columns.
+pub(super) fn read_events(rows: &[super::row::Row]) -> Result<HashMap<uuid::Uuid, Result<Event>>> {
+    rows.iter()
+        .map(|row| {
+            let id = row.reader(super::records::EVENTS).uuid("id")?;
+            let event = super::records::event(&mut row.reader(super::records::EVENTS));
+            Ok((id, event))
+        })
+        .collect()
+}

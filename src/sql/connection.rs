@@ -1,0 +1,274 @@
+//! A connection that the store holds: what it runs is guarded, so that a connection that was left
+//! in the middle of a reply, or that somebody else may have left so, is closed and never reused.
+
+use std::{ops::BitOrAssign, sync::Arc};
+
+use sqlx::{Database, pool::PoolConnection};
+use sqlx_core::transaction::TransactionManager;
+
+use super::{
+    link::{Link, Raw},
+    shared::Shared,
+};
+use crate::{
+    error::{Result, StoreError},
+    signal::Signals,
+};
+
+/// A connection of a pool, or one of its own.
+pub(super) enum Held<DB: Database> {
+    Pooled(PoolConnection<DB>),
+    Single(Box<DB::Connection>),
+}
+
+impl<DB: Database> Held<DB> {
+    pub(super) fn get(&mut self) -> &mut DB::Connection {
+        match self {
+            Self::Pooled(connection) => connection,
+            Self::Single(connection) => connection,
+        }
+    }
+
+    /// Closes it when it is dropped.
+    fn spoil(&mut self) {
+        if let Self::Pooled(connection) = self {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// A connection of any of the databases.
+pub(super) enum Handle {
+    #[cfg(feature = "postgres")]
+    Postgres(Held<sqlx::Postgres>),
+    #[cfg(feature = "mysql")]
+    MySql(Held<sqlx::MySql>),
+    #[cfg(feature = "_sqlite")]
+    Sqlite(Held<sqlx::Sqlite>),
+}
+
+impl Handle {
+    pub(super) fn raw(&mut self) -> Raw<'_> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(held) => Raw::Postgres(held.get()),
+            #[cfg(feature = "mysql")]
+            Self::MySql(held) => Raw::MySql(held.get()),
+            #[cfg(feature = "_sqlite")]
+            Self::Sqlite(held) => Raw::Sqlite(held.get()),
+        }
+    }
+
+    fn spoil(&mut self) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(held) => held.spoil(),
+            #[cfg(feature = "mysql")]
+            Self::MySql(held) => held.spoil(),
+            #[cfg(feature = "_sqlite")]
+            Self::Sqlite(held) => held.spoil(),
+        }
+    }
+}
+
+/// What a transaction has done that others wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects {
+    pub(super) raised: bool,
+    pub(super) ready: bool,
+    pub(super) settled: bool,
+}
+
+impl BitOrAssign for Effects {
+    fn bitor_assign(&mut self, other: Self) {
+        self.raised |= other.raised;
+        self.ready |= other.ready;
+        self.settled |= other.settled;
+    }
+}
+
+impl Effects {
+    /// Tells this process, once others can see what was done.
+    pub(super) fn signal(self, signals: &Signals) {
+        if self.raised {
+            signals.raised.raise();
+        }
+        if self.ready {
+            signals.ready.raise();
+        }
+        if self.settled {
+            signals.settled.raise();
+        }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Each call is a transaction of its own.
+    Autocommit,
+    /// In a transaction that its owner ends.
+    Transaction,
+    /// The transaction has been committed or rolled back, here or by the database.
+    Ended,
+}
+
+/// The state of a connection, beside the connection itself.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) mode: Mode,
+    /// A call is under way, or its future was dropped.
+    pub(super) busy: bool,
+    /// A handler got the connection; what it does with it is not seen.
+    pub(super) lent: bool,
+    pub(super) effects: Effects,
+}
+
+/// A connection of a store.
+pub(super) struct SqlConnection {
+    handle: Handle,
+    progress: Progress,
+    shared: Arc<Shared>,
+}
+
+impl SqlConnection {
+    pub(super) const fn new(handle: Handle, shared: Arc<Shared>) -> Self {
+        Self {
+            handle,
+            progress: Progress {
+                mode: Mode::Autocommit,
+                busy: false,
+                lent: false,
+                effects: Effects {
+                    raised: false,
+                    ready: false,
+                    settled: false,
+                },
+            },
+            shared,
+        }
+    }
+
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Starts a call. What it needs beyond one statement is begun here, if no transaction is open.
+    pub(super) async fn open(&mut self, operation: &'static str, needs: Needs) -> Result<Link<'_>> {
+        if self.progress.mode == Mode::Ended {
+            return Err(StoreError::Ended {
+                operation,
+                thing: "the transaction",
+            });
+        }
+        if self.progress.busy {
+            return Err(StoreError::Unavailable {
+                operation,
+                source: Some("an earlier call on this connection was broken off".into()),
+            });
+        }
+        self.progress.busy = true;
+        let needs_transaction = match needs {
+            Needs::OneStatement => false,
+            Needs::Atomicity => true,
+            Needs::Pins => !self.shared.dialect.has_pinned_sessions(),
+        };
+        let begins = needs_transaction && self.progress.mode == Mode::Autocommit;
+        let begin = begins.then(|| self.shared.dialect.begin(needs));
+        let mut link = Link::own(
+            self.handle.raw(),
+            &self.shared,
+            operation,
+            &mut self.progress,
+        );
+        if let Some(statement) = begin {
+            link.begin(statement).await?;
+        }
+        Ok(link)
+    }
+
+    /// Begins the transaction that the owner of this connection ends.
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        self.progress.busy = true;
+        let statement = self.shared.dialect.begin(Needs::Atomicity);
+        let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
+        link.begin(statement).await?;
+        link.keep_open();
+        self.progress.mode = Mode::Transaction;
+        self.progress.busy = false;
+        Ok(())
+    }
+
+    /// Ends the transaction.
+    pub(super) async fn end(&mut self, commits: bool) -> Result<()> {
+        let operation = if commits { "commit" } else { "rollback" };
+        if self.progress.mode != Mode::Transaction {
+            return if commits {
+                Err(StoreError::Ended {
+                    operation,
+                    thing: "the transaction",
+                })
+            } else {
+                Ok(())
+            };
+        }
+        let mut effects = std::mem::take(&mut self.progress.effects);
+        effects.raised |= self.progress.lent;
+        let mut link = self.open(operation, Needs::OneStatement).await?;
+        let ended = link.end(commits).await;
+        self.progress.mode = Mode::Ended;
+        ended?;
+        self.progress.busy = false;
+        self.progress.lent = false;
+        if commits {
+            effects.signal(&self.shared.signals);
+        }
+        Ok(())
+    }
+
+    /// The connection itself, for a handler.
+    pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
+        self.progress.lent = true;
+        self.handle.raw().lend()
+    }
+}
+
+/// What a call needs beyond its statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// It is one statement whose plan the planner may choose.
+    OneStatement,
+    /// It is several statements, all or none.
+    Atomicity,
+    /// It is one statement whose plan is pinned.
+    Pins,
+}
+
+impl Drop for SqlConnection {
+    fn drop(&mut self) {
+        let in_transaction = self.progress.mode == Mode::Transaction;
+        if self.progress.busy || self.progress.lent || in_transaction {
+            self.handle.spoil();
+        }
+    }
+}
+
+/// Begins a transaction on a connection of the database.
+pub(super) async fn begin<DB: Database>(
+    connection: &mut DB::Connection,
+    statement: sqlx::SqlStr,
+) -> sqlx::Result<()> {
+    DB::TransactionManager::begin(connection, Some(statement)).await
+}
+
+/// Commits or rolls back the transaction of a connection of the database.
+pub(super) async fn end<DB: Database>(
+    connection: &mut DB::Connection,
+    commits: bool,
+) -> sqlx::Result<()> {
+    if commits {
+        DB::TransactionManager::commit(connection).await
+    } else {
+        DB::TransactionManager::rollback(connection).await
+    }
+}

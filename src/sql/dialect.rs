@@ -1,0 +1,174 @@
+//! What differs between the databases beyond the text of statements.
+
+use std::{collections::HashMap, fmt};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::SqlStr;
+use uuid::Uuid;
+
+use super::{
+    claim,
+    connection::{Handle, Needs},
+    fan_out,
+    link::Link,
+    migrate::Migration,
+    records::{DueEvent, LockedRequests, WaitingEvent},
+    settle,
+    shared::{Purpose, Shared},
+};
+use crate::{
+    error::Result,
+    id::{EventId, HandlerRequestId},
+    model::{Event, HandlerRequest},
+    store::{
+        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, LockMode, Raised, Renewal, Settled,
+        Settlement,
+    },
+};
+
+/// A kind of database. The operations with a default are made of the others, in several statements;
+/// a database that can do one in a single statement overrides it.
+///
+/// Everything is called in a transaction, unless it is one statement.
+#[async_trait]
+pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
+    /// The kind of database, as telemetry shows it.
+    fn system(&self) -> &'static str;
+
+    /// A connection from the pool.
+    async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle>;
+
+    /// A connection of its own, outside of every pool.
+    async fn connect(&self) -> sqlx::Result<Handle>;
+
+    /// Closes the pools.
+    async fn close(&self);
+
+    /// The steps of the schema.
+    fn migrations(&self) -> &'static [Migration];
+
+    /// Applies the steps that are missing, while no other process does.
+    async fn migrate(&self, link: &mut Link<'_>, shared: &Shared) -> Result<()>;
+
+    /// The text that begins a transaction in which so much is needed.
+    fn begin(&self, needs: Needs) -> SqlStr;
+
+    /// Whether the connections of sessions have their plans pinned.
+    fn has_pinned_sessions(&self) -> bool {
+        true
+    }
+
+    /// Stores events; answers in their order. One statement, or several in a transaction.
+    async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>>;
+
+    /// Whether raising so many events takes several statements.
+    fn raise_needs(&self, events: &[Event]) -> Needs;
+
+    /// Due events, oldest first, locked; those that are locked are skipped.
+    async fn due_events(&self, link: &mut Link<'_>, limit: usize) -> Result<Vec<DueEvent>>;
+
+    /// Waiting events of these ids, locked.
+    async fn lock_waiting(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Vec<DueEvent>>;
+
+    /// Takes unprocessed events off the queue, wherever they wait.
+    async fn unqueue(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()>;
+
+    /// Lets events wait that are off the queue or wait already.
+    async fn put_waiting(&self, link: &mut Link<'_>, events: &[WaitingEvent]) -> Result<()>;
+
+    /// Notes that nobody wanted these events.
+    async fn put_unwanted(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        now: DateTime<Utc>,
+    ) -> Result<()>;
+
+    /// When the earliest request of each of these events was made, where there is one.
+    async fn first_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<HashMap<Uuid, DateTime<Utc>>>;
+
+    /// Inserts requests; leaves those alone whose id exists.
+    async fn insert_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest])
+    -> Result<()>;
+
+    /// Writes what can change of requests.
+    async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()>;
+
+    /// The requests with these ids, locked in the order of their ids.
+    async fn lock_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+        mode: LockMode,
+    ) -> Result<LockedRequests>;
+
+    /// The best requests that are due, locked, within the rooms and the limit; those that are
+    /// locked are skipped.
+    async fn lock_due(
+        &self,
+        link: &mut Link<'_>,
+        handlers: &[HandlerRoom],
+        limit: usize,
+        suspects: bool,
+    ) -> Result<LockedRequests>;
+
+    /// Events by their ids, in any order; what cannot be read tells why.
+    async fn events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<HashMap<Uuid, Result<Event>>>;
+
+    /// What [`fan_out`](Self::fan_out) needs.
+    fn fan_out_needs(&self) -> Needs {
+        Needs::Atomicity
+    }
+
+    /// What [`claim`](Self::claim) needs.
+    fn claim_needs(&self) -> Needs {
+        Needs::Atomicity
+    }
+
+    /// What [`settle`](Self::settle) needs for these.
+    fn settle_needs(&self, _settlements: &[Settlement]) -> Needs {
+        Needs::Atomicity
+    }
+
+    /// What [`renew`](Self::renew) needs.
+    fn renew_needs(&self) -> Needs {
+        Needs::Atomicity
+    }
+
+    /// See [`EventRepository::fan_out`](crate::store::EventRepository::fan_out).
+    async fn fan_out(&self, link: &mut Link<'_>, asked: &FanOut) -> Result<FannedOut> {
+        fan_out::fan_out(link, asked).await
+    }
+
+    /// See [`HandlerRequestRepository::claim`](crate::store::HandlerRequestRepository::claim).
+    async fn claim(&self, link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
+        claim::claim(link, asked).await
+    }
+
+    /// See [`HandlerRequestRepository::settle`](crate::store::HandlerRequestRepository::settle).
+    async fn settle(
+        &self,
+        link: &mut Link<'_>,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>> {
+        settle::settle(link, settlements).await
+    }
+
+    /// See [`LeaseRenewer::renew`](crate::store::LeaseRenewer::renew).
+    async fn renew(
+        &self,
+        link: &mut Link<'_>,
+        renewal: &Renewal,
+    ) -> Result<Vec<(HandlerRequestId, u64)>> {
+        settle::renew(link, renewal).await
+    }
+}

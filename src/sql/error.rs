@@ -1,0 +1,171 @@
+//! How errors of the databases become those of a store.
+
+use std::time::Duration;
+
+use crate::error::StoreError;
+
+/// The limits that a time-out names.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Of getting a connection.
+    pub(super) acquire: Duration,
+    /// Of one statement.
+    pub(super) statement: Duration,
+    /// Of waiting for a lock.
+    pub(super) lock: Duration,
+}
+
+/// What an error of a database says.
+enum Verdict {
+    Conflict,
+    LockTimeout,
+    StatementTimeout,
+    Unavailable,
+    NoSchema,
+    Other,
+}
+
+impl Limits {
+    /// The error of a store for an error of sqlx.
+    pub(super) fn error(&self, operation: &'static str, error: sqlx::Error) -> StoreError {
+        let verdict = match &error {
+            sqlx::Error::PoolTimedOut => {
+                return StoreError::TimedOut {
+                    operation,
+                    limit: self.acquire,
+                };
+            }
+            sqlx::Error::PoolClosed => {
+                return StoreError::Ended {
+                    operation,
+                    thing: "the pool of connections",
+                };
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::WorkerCrashed => Verdict::Unavailable,
+            sqlx::Error::Database(error) => verdict(&**error),
+            _ => Verdict::Other,
+        };
+        let source = Box::new(error);
+        match verdict {
+            Verdict::Conflict => StoreError::Conflict {
+                operation,
+                source: Some(source),
+            },
+            Verdict::LockTimeout => StoreError::TimedOut {
+                operation,
+                limit: self.lock,
+            },
+            Verdict::StatementTimeout => StoreError::TimedOut {
+                operation,
+                limit: self.statement,
+            },
+            Verdict::Unavailable => StoreError::Unavailable {
+                operation,
+                source: Some(source),
+            },
+            Verdict::NoSchema => StoreError::invalid(
+                "the schema of the store",
+                format!("is not there or not complete ({source})"),
+                "run `migrate()` of the store, or apply its migrations, with the same table prefix",
+            ),
+            Verdict::Other => StoreError::Backend { operation, source },
+        }
+    }
+}
+
+/// Whether an error of a handler tells that its transaction lost against a concurrent one: it, or
+/// one of its sources, is an error of a store or of sqlx that says so.
+pub(super) fn is_conflict_of_handler(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let of_store = error
+            .downcast_ref::<StoreError>()
+            .is_some_and(StoreError::is_conflict);
+        let of_sqlx = error
+            .downcast_ref::<sqlx::Error>()
+            .and_then(sqlx::Error::as_database_error)
+            .is_some_and(|error| matches!(verdict(error), Verdict::Conflict));
+        of_store || of_sqlx
+    })
+}
+
+fn verdict(error: &dyn sqlx::error::DatabaseError) -> Verdict {
+    #[cfg(feature = "postgres")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        return postgres(error.code());
+    }
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return mysql(error.number());
+    }
+    #[cfg(feature = "_sqlite")]
+    if error
+        .try_downcast_ref::<sqlx::sqlite::SqliteError>()
+        .is_some()
+    {
+        let code = error.code().and_then(|code| code.parse().ok());
+        return sqlite(code.unwrap_or_default(), error.message());
+    }
+    let _ = error;
+    Verdict::Other
+}
+
+/// By the codes of PostgreSQL's manual, appendix A.
+#[cfg(feature = "postgres")]
+fn postgres(code: &str) -> Verdict {
+    match code {
+        // serialization_failure, deadlock_detected
+        "40001" | "40P01" => Verdict::Conflict,
+        // lock_not_available
+        "55P03" => Verdict::LockTimeout,
+        // query_canceled
+        "57014" => Verdict::StatementTimeout,
+        // undefined_table, undefined_column, undefined_function
+        "42P01" | "42703" | "42883" => Verdict::NoSchema,
+        // admin_shutdown, crash_shutdown, cannot_connect_now, idle sessions and transactions that
+        // were ended, read_only_sql_transaction (what was the primary has become a standby)
+        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006" => Verdict::Unavailable,
+        // connection exceptions; insufficient resources (disk, memory, connections)
+        _ if code.starts_with("08") || code.starts_with("53") => Verdict::Unavailable,
+        _ => Verdict::Other,
+    }
+}
+
+/// By the numbers of MySQL's and MariaDB's references of server errors.
+#[cfg(feature = "mysql")]
+const fn mysql(number: u16) -> Verdict {
+    match number {
+        // deadlock; a row changed since it was last read (MariaDB with snapshot isolation)
+        1213 | 1020 => Verdict::Conflict,
+        // lock wait time-out; NOWAIT
+        1205 | 3572 => Verdict::LockTimeout,
+        // statement time-out (MariaDB, MySQL)
+        1969 | 3024 => Verdict::StatementTimeout,
+        // no such table, column or procedure
+        1146 | 1054 | 1305 => Verdict::NoSchema,
+        // disk full, too many connections, shutdown, killed, lost, read-only, out of memory
+        1021 | 1040 | 1053 | 1077 | 1079 | 1152 | 1158 | 1159 | 1160 | 1161 | 1203 | 1226
+        | 1290 | 1317 | 1836 | 1927 | 4031 | 1037 | 1038 => Verdict::Unavailable,
+        _ => Verdict::Other,
+    }
+}
+
+/// By SQLite's result codes; the lower eight bits are the primary one.
+#[cfg(feature = "_sqlite")]
+fn sqlite(code: i32, message: &str) -> Verdict {
+    const BUSY_SNAPSHOT: i32 = 517;
+    match (code, code & 0xff) {
+        (BUSY_SNAPSHOT, _) => Verdict::Conflict,
+        // busy, locked
+        (_, 5 | 6) => Verdict::LockTimeout,
+        // out of memory, read-only, interrupted, i/o error, full, cannot open
+        (_, 7..=10 | 13 | 14) => Verdict::Unavailable,
+        _ if message.starts_with("no such table") || message.starts_with("no such column") => {
+            Verdict::NoSchema
+        }
+        _ => Verdict::Other,
+    }
+}

@@ -1,0 +1,281 @@
+//! One call on a connection: its statements run here, each within a time limit.
+
+use std::time::Duration;
+
+use sqlx::{Executor as _, SqlStr};
+
+use super::{
+    arg::Arg,
+    connection::{Effects, Mode, Progress, begin, end},
+    row::Row,
+    shared::Shared,
+    statement::Statement,
+};
+use crate::{
+    error::{Result, StoreError},
+    store::Connection,
+};
+
+/// A borrowed connection of any of the databases.
+pub(super) enum Raw<'c> {
+    #[cfg(feature = "postgres")]
+    Postgres(&'c mut sqlx::PgConnection),
+    #[cfg(feature = "mysql")]
+    MySql(&'c mut sqlx::MySqlConnection),
+    #[cfg(feature = "_sqlite")]
+    Sqlite(&'c mut sqlx::SqliteConnection),
+}
+
+/// Does the same with each kind of connection.
+macro_rules! each {
+    ($raw:expr, $connection:ident: $database:ident, $row:ident, $bind:ident => $body:expr) => {
+        match $raw {
+            #[cfg(feature = "postgres")]
+            Raw::Postgres($connection) => {
+                use sqlx::Postgres as $database;
+
+                use super::{arg::bind_postgres as $bind, row::Row::Postgres as $row};
+                $body
+            }
+            #[cfg(feature = "mysql")]
+            Raw::MySql($connection) => {
+                use sqlx::MySql as $database;
+
+                use super::{arg::bind_mysql as $bind, row::Row::MySql as $row};
+                $body
+            }
+            #[cfg(feature = "_sqlite")]
+            Raw::Sqlite($connection) => {
+                use sqlx::Sqlite as $database;
+
+                use super::{arg::bind_sqlite as $bind, row::Row::Sqlite as $row};
+                $body
+            }
+        }
+    };
+}
+
+#[allow(
+    unused_imports,
+    reason = "each database uses some of what is imported for it"
+)]
+impl<'c> Raw<'c> {
+    async fn rows(
+        &mut self,
+        sql: SqlStr,
+        persistent: bool,
+        args: Vec<Arg<'_>>,
+    ) -> sqlx::Result<Vec<Row>> {
+        each!(self, connection: DB, of, bind => {
+            let query = bind(sqlx::query(sql).persistent(persistent), args);
+            let rows = query.fetch_all(&mut **connection).await?;
+            Ok(rows.into_iter().map(of).collect())
+        })
+    }
+
+    async fn execute(
+        &mut self,
+        sql: SqlStr,
+        persistent: bool,
+        args: Vec<Arg<'_>>,
+    ) -> sqlx::Result<u64> {
+        each!(self, connection: DB, of, bind => {
+            let query = bind(sqlx::query(sql).persistent(persistent), args);
+            Ok(query.execute(&mut **connection).await?.rows_affected())
+        })
+    }
+
+    /// Runs statements without arguments and answers, any number of them in one text.
+    async fn script(&mut self, sql: SqlStr) -> sqlx::Result<()> {
+        each!(self, connection: DB, of, bind => {
+            connection.execute(sqlx::raw_sql(sql)).await?;
+            Ok(())
+        })
+    }
+
+    async fn begin(&mut self, statement: SqlStr) -> sqlx::Result<()> {
+        each!(self, connection: DB, of, bind => begin::<DB>(connection, statement).await)
+    }
+
+    async fn end(&mut self, commits: bool) -> sqlx::Result<()> {
+        each!(self, connection: DB, of, bind => end::<DB>(connection, commits).await)
+    }
+
+    /// The connection as a handler gets it.
+    pub(super) fn lend(self) -> Connection<'c> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(connection) => Connection::new(connection),
+            #[cfg(feature = "mysql")]
+            Self::MySql(connection) => Connection::new(connection),
+            #[cfg(feature = "_sqlite")]
+            Self::Sqlite(connection) => Connection::new(connection),
+        }
+    }
+}
+
+/// One call on a connection. It ends with [`close`](Self::close); a connection whose call did not
+/// end is not used again.
+pub(super) struct Link<'c> {
+    raw: Raw<'c>,
+    pub(super) shared: &'c Shared,
+    operation: &'static str,
+    /// Of the store's own connection; none for one that the application holds.
+    progress: Option<&'c mut Progress>,
+    /// What this call has done that others wait for.
+    pub(super) effects: Effects,
+    /// Whether the call has begun a transaction of its own.
+    began: bool,
+    /// Whether a reply may still be under way, or the connection is gone.
+    broken: bool,
+}
+
+impl<'c> Link<'c> {
+    pub(super) fn own(
+        raw: Raw<'c>,
+        shared: &'c Shared,
+        operation: &'static str,
+        progress: &'c mut Progress,
+    ) -> Self {
+        Self {
+            raw,
+            shared,
+            operation,
+            progress: Some(progress),
+            effects: Effects::default(),
+            began: false,
+            broken: false,
+        }
+    }
+
+    /// A call on a connection that the application holds.
+    pub(super) fn foreign(raw: Raw<'c>, shared: &'c Shared, operation: &'static str) -> Self {
+        Self {
+            raw,
+            shared,
+            operation,
+            progress: None,
+            effects: Effects::default(),
+            began: false,
+            broken: false,
+        }
+    }
+
+    /// The rows that a statement answers.
+    pub(super) async fn rows(
+        &mut self,
+        statement: &Statement,
+        args: Vec<Arg<'_>>,
+    ) -> Result<Vec<Row>> {
+        let call = self.raw.rows(statement.sql(), self.shared.prepares, args);
+        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+        self.answer(answer)
+    }
+
+    /// The first row that a statement answers.
+    pub(super) async fn row(
+        &mut self,
+        statement: &Statement,
+        args: Vec<Arg<'_>>,
+    ) -> Result<Option<Row>> {
+        Ok(self.rows(statement, args).await?.into_iter().next())
+    }
+
+    /// Runs a statement; answers how many rows it changed.
+    pub(super) async fn execute(
+        &mut self,
+        statement: &Statement,
+        args: Vec<Arg<'_>>,
+    ) -> Result<u64> {
+        let call = self
+            .raw
+            .execute(statement.sql(), self.shared.prepares, args);
+        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+        self.answer(answer)
+    }
+
+    /// Runs a text of any number of statements, within a limit of its own.
+    pub(super) async fn script(&mut self, sql: SqlStr, limit: Duration) -> Result<()> {
+        let answer = tokio::time::timeout(limit, self.raw.script(sql)).await;
+        self.answer(answer)
+    }
+
+    /// Begins the call's own transaction.
+    pub(super) async fn begin(&mut self, statement: SqlStr) -> Result<()> {
+        let call = self.raw.begin(statement);
+        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+        self.answer(answer)?;
+        self.began = true;
+        Ok(())
+    }
+
+    /// Leaves the transaction that was begun to the owner of the connection.
+    pub(super) const fn keep_open(&mut self) {
+        self.began = false;
+    }
+
+    pub(super) async fn end(&mut self, commits: bool) -> Result<()> {
+        let call = self.raw.end(commits);
+        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+        self.began = false;
+        self.answer(answer)
+    }
+
+    /// Ends the call: commits or rolls back what it began, and tells others what was done.
+    pub(super) async fn close<T>(mut self, answer: Result<T>) -> Result<T> {
+        let answer = match answer {
+            Ok(value) => {
+                if self.began {
+                    self.end(true).await?;
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                if self.began && self.end(false).await.is_err() {
+                    // The connection stays marked as busy, and is closed.
+                    return Err(error);
+                }
+                Err(error)
+            }
+        };
+        let Some(progress) = self.progress else {
+            return answer;
+        };
+        match &answer {
+            Ok(_) if progress.mode == Mode::Autocommit => {
+                self.effects.signal(&self.shared.signals);
+            }
+            Ok(_) => progress.effects |= self.effects,
+            // The database has undone the transaction; a statement after it would be one of its own.
+            Err(error) if error.is_conflict() && progress.mode == Mode::Transaction => {
+                progress.mode = Mode::Ended;
+                return answer;
+            }
+            Err(_) if self.broken => return answer,
+            Err(_) => {}
+        }
+        progress.busy = false;
+        answer
+    }
+
+    fn answer<T>(
+        &mut self,
+        answer: Result<sqlx::Result<T>, tokio::time::error::Elapsed>,
+    ) -> Result<T> {
+        match answer {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                let error = self.shared.limits.error(self.operation, error);
+                self.broken |= matches!(error, StoreError::Unavailable { .. });
+                Err(error)
+            }
+            Err(_) => {
+                self.broken = true;
+                Err(StoreError::TimedOut {
+                    operation: self.operation,
+                    limit: self.shared.limits.statement,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Bringing the schema up to date, and refusing one that does not fit.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+
+use super::{arg::args, connection::Needs, link::Link, prefix::TablePrefix, shared::Shared};
+use crate::error::{Result, StoreError};
+
+/// How long one migration may take: a large table may have to be rewritten.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A step of the schema. Its file says which tables it locks, and records itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Migration {
+    /// Its number; they are applied in this order.
+    pub(super) version: i64,
+    /// Its text, with the default table prefix.
+    pub(super) sql: &'static str,
+}
+
+impl Migration {
+    /// The text for tables with another prefix.
+    fn text(&self, prefix: &TablePrefix) -> String {
+        let default = TablePrefix::default();
+        self.sql.replace(default.as_str(), prefix.as_str())
+    }
+}
+
+/// A version of the library: major, minor, patch.
+type Version = (u64, u64, u64);
+
+fn parse_version(text: &str) -> Option<Version> {
+    let text = text.split(['-', '+']).next()?;
+    let mut parts = text.split('.').map(str::parse);
+    let version = (
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+    );
+    parts.next().is_none().then_some(version)
+}
+
+/// What the bookkeeping table says.
+pub(super) struct Applied {
+    /// The latest migration; 0 if there is none.
+    version: i64,
+    /// The oldest version of the library that works with the schema.
+    compatible_from: Vec<String>,
+}
+
+impl Applied {
+    /// Refuses a schema that this version of the library cannot use.
+    fn check_library(&self) -> Result<()> {
+        let library = env!("CARGO_PKG_VERSION");
+        let ours = parse_version(library);
+        let too_new = self
+            .compatible_from
+            .iter()
+            .find(|needed| parse_version(needed).is_none_or(|needed| ours < Some(needed)));
+        match too_new {
+            Some(needed) => Err(StoreError::invalid(
+                format!("version {library} of the library"),
+                format!("is too old for the schema of the store, which needs {needed} or later"),
+                "upgrade this program before the others migrate",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn latest(migrations: &[Migration]) -> i64 {
+    migrations
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or_default()
+}
+
+/// Checks that the schema is there and fits this version of the library.
+pub(super) async fn check(shared: &std::sync::Arc<Shared>) -> Result<()> {
+    let mut connection = shared.acquire_unchecked().await?;
+    let mut link = connection
+        .open("check the schema", Needs::OneStatement)
+        .await?;
+    let answer = applied(&mut link).await;
+    let applied = link.close(answer).await?;
+    applied.check_library()?;
+    let needed = latest(shared.dialect.migrations());
+    if applied.version < needed {
+        let state = match applied.version {
+            0 => "is missing".to_owned(),
+            version => format!("is at migration {version}, and this version needs {needed}"),
+        };
+        return Err(StoreError::invalid(
+            "the schema of the store",
+            state,
+            "run `migrate()` of the store, or apply its migrations, with the same table prefix",
+        ));
+    }
+    shared.is_checked.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Brings the schema up to date.
+pub(super) async fn migrate(shared: &std::sync::Arc<Shared>) -> Result<()> {
+    if check(shared).await.is_ok() {
+        return Ok(());
+    }
+    let mut connection = shared.acquire_unchecked().await?;
+    let mut link = connection.open("migrate", Needs::OneStatement).await?;
+    let answer = shared.dialect.migrate(&mut link, shared).await;
+    link.close(answer).await?;
+    check(shared).await
+}
+
+/// What the bookkeeping table says; nothing if there is none.
+pub(super) async fn applied(link: &mut Link<'_>) -> Result<Applied> {
+    let statements = &link.shared.common;
+    let mut applied = Applied {
+        version: 0,
+        compatible_from: Vec::new(),
+    };
+    if super::count(link, &statements.has_migrations, args![]).await? == 0 {
+        return Ok(applied);
+    }
+    for row in link.rows(&statements.applied_migrations, args![]).await? {
+        let mut columns = row.reader("migrations");
+        applied.version = applied.version.max(columns.int("version")?);
+        applied
+            .compatible_from
+            .push(columns.text("compatible_from")?);
+    }
+    Ok(applied)
+}
+
+/// Applies what is missing. The caller keeps other processes out.
+pub(super) async fn apply(link: &mut Link<'_>, shared: &Shared) -> Result<()> {
+    let applied = applied(link).await?;
+    applied.check_library()?;
+    for migration in shared.dialect.migrations() {
+        if migration.version > applied.version {
+            tracing::info!(version = migration.version, "migrating the schema");
+            let sql = AssertSqlSafe(migration.text(&shared.prefix)).into_sql_str();
+            link.script(sql, MIGRATION_TIMEOUT).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(compatible_from: &[&str]) -> Applied {
+        Applied {
+            version: 1,
+            compatible_from: compatible_from
+                .iter()
+                .map(|&text| text.to_owned())
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_too_old_is_refused() {
+        assert!(applied(&["0.0.9", "0.1.0"]).check_library().is_ok());
+        for needed in ["99.0.0", "0.999.0", "no version"] {
+            let error = applied(&["0.1.0", needed]).check_library().unwrap_err();
+            assert!(error.to_string().contains(needed), "{error}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(parse_version("0.10.0") > parse_version("0.9.12"));
+        assert_eq!(parse_version("1.2.3-rc.1"), Some((1, 2, 3)));
+        assert_eq!(parse_version("1.2"), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! The stores on SQL databases: PostgreSQL, MySQL, MariaDB and SQLite.
+//!
+//! The repositories and the algorithms are here, once; `postgres`, `mysql` and `sqlite` hold what
+//! differs: connections, schema, the text of statements, and what one database does in a single
+//! statement. SQL is static text; only the table prefix is put into it, in `statement`.
+
+mod arg;
+mod claim;
+mod common;
+mod connection;
+mod dialect;
+mod error;
+mod event_repository;
+mod fan_out;
+mod handler_request_repository;
+mod link;
+mod migrate;
+#[cfg(feature = "mysql")]
+mod mysql;
+mod operations;
+mod options;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod prefix;
+mod query;
+mod raise;
+mod records;
+mod registration_repository;
+mod registrations;
+mod row;
+mod session;
+mod settle;
+mod shared;
+#[cfg(feature = "_sqlite")]
+mod sqlite;
+mod statement;
+mod store;
+
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, PostgresStore};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    error::Result,
+    id::{EventId, HandlerRequestId},
+    model::HandlerRequest,
+};
+
+/// The time of the database.
+async fn now(link: &mut link::Link<'_>) -> Result<DateTime<Utc>> {
+    let row = link.row(&link.shared.common.now, arg::args![]).await?;
+    match row {
+        Some(row) => row.reader("no table").time("now"),
+        None => Err(missing_row()),
+    }
+}
+
+/// What a counting statement answers.
+async fn count(
+    link: &mut link::Link<'_>,
+    statement: &statement::Statement,
+    args: Vec<arg::Arg<'_>>,
+) -> Result<u64> {
+    match link.row(statement, args).await? {
+        Some(row) => row.reader("no table").int("count"),
+        None => Err(missing_row()),
+    }
+}
+
+fn missing_row() -> crate::StoreError {
+    crate::StoreError::Backend {
+        operation: "read an answer",
+        source: "the database answered without a row".into(),
+    }
+}
+
+/// All requests of an event, in the order of their handlers' names.
+async fn requests_of_event(
+    link: &mut link::Link<'_>,
+    event: EventId,
+) -> Result<Vec<HandlerRequest>> {
+    let (lowest, highest) = HandlerRequestId::range_of(event);
+    let args = arg::args![event.as_uuid(), lowest.as_uuid(), highest.as_uuid()];
+    let rows = link
+        .rows(&link.shared.common.requests_of_event, args)
+        .await?;
+    Ok(records::LockedRequests::read(&rows)?.requests)
+}
+
+/// A bound as the databases take it.
+fn limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

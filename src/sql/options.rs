@@ -1,0 +1,109 @@
+//! What every SQL store can be told.
+
+use std::time::Duration;
+
+use super::{error::Limits, prefix::TablePrefix};
+use crate::error::Result;
+
+/// The options that all databases have; each store documents its own setters of them.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) max_connections: u32,
+    pub(super) acquire_timeout: Duration,
+    pub(super) statement_timeout: Duration,
+    pub(super) lock_timeout: Duration,
+    pub(super) table_prefix: Option<String>,
+    pub(super) prepared_statements: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(5),
+            // Less than a scheduler waits for a call, so that the database answers first.
+            statement_timeout: Duration::from_secs(8),
+            lock_timeout: Duration::from_secs(5),
+            table_prefix: None,
+            prepared_statements: true,
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn prefix(&self) -> Result<TablePrefix> {
+        match &self.table_prefix {
+            Some(prefix) => TablePrefix::parse(prefix),
+            None => Ok(TablePrefix::default()),
+        }
+    }
+
+    pub(super) const fn limits(&self) -> Limits {
+        Limits {
+            acquire: self.acquire_timeout,
+            statement: self.statement_timeout,
+            lock: self.lock_timeout,
+        }
+    }
+}
+
+/// The setters of the options that all databases have.
+macro_rules! common_setters {
+    () => {
+        /// The options as they are by default.
+        #[must_use]
+        pub fn new() -> Self {
+            Self::default()
+        }
+
+        /// At most this many connections for transactions, sessions and the application's own use
+        /// of the store; 10 by default. See the documentation of the store for what it opens
+        /// beside these.
+        #[must_use]
+        pub const fn max_connections(mut self, connections: u32) -> Self {
+            self.common.max_connections = connections;
+            self
+        }
+
+        /// How long a call waits for a connection; 5 s by default.
+        #[must_use]
+        pub const fn acquire_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.common.acquire_timeout = limit;
+            self
+        }
+
+        /// How long a statement of the store may take; 8 s by default, which is less than a
+        /// scheduler waits for a call. A connection whose statement took longer is closed.
+        #[must_use]
+        pub const fn statement_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.common.statement_timeout = limit;
+            self
+        }
+
+        /// How long a statement waits for a lock that another transaction has; 5 s by default.
+        #[must_use]
+        pub const fn lock_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.common.lock_timeout = limit;
+            self
+        }
+
+        /// What the names of the store's tables begin with; `tidings_` by default. It has 1 to 31
+        /// characters of a-z, 0-9 and _, and does not begin with a digit; another one is refused
+        /// when the store is made.
+        #[must_use]
+        pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
+            self.common.table_prefix = Some(prefix.into());
+            self
+        }
+
+        /// Whether statements are prepared once for each connection, which is faster; true by
+        /// default. Switch it off behind a pooler that does not keep track of prepared statements.
+        #[must_use]
+        pub const fn prepared_statements(mut self, prepared: bool) -> Self {
+            self.common.prepared_statements = prepared;
+            self
+        }
+    };
+}
+
+pub(super) use common_setters;

@@ -1,0 +1,9 @@
+//! The store on PostgreSQL.
+
+mod dialect;
+mod options;
+mod statements;
+mod store;
+
+pub use options::PostgresOptions;
+pub use store::PostgresStore;

@@ -1,0 +1,384 @@
+//! The statements of PostgreSQL. Each says what it locks; the others lock nothing.
+
+use crate::sql::{common::CommonTexts, statement::statements};
+
+/// The columns of an event, in the order in which they are read; `e` is its table.
+macro_rules! event {
+    () => {
+        "e.id, e.name, e.entity_name, e.entity_id, e.data::text, e.timestamp, e.correlation_id, \
+         e.causation_id, e.headers::text, e.version"
+    };
+}
+
+/// A stored event, with where it waits.
+macro_rules! stored_event {
+    () => {
+        concat!(
+            "SELECT ",
+            event!(),
+            ", u.event_id IS NOT NULL OR w.event_id IS NOT NULL, coalesce(w.errors, 0), w.last_error, \
+               CASE WHEN w.owner IS NULL THEN w.due_at END, n.processed_at \
+             FROM {p}events e \
+             LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
+             LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
+             LEFT JOIN {p}unwanted_events n ON n.event_id = e.id "
+        )
+    };
+}
+
+/// The condition of an event filter.
+macro_rules! event_filter {
+    () => {
+        "WHERE (cardinality($1::text[]) = 0 OR e.name = ANY ($1)) \
+           AND ($2::text IS NULL OR (e.entity_name = $2 AND e.entity_id = $3::text)) \
+           AND ($4::timestamptz IS NULL OR e.timestamp >= $4) \
+           AND ($5::timestamptz IS NULL OR e.timestamp < $5) \
+           AND ($6::bigint IS NULL OR (u.event_id IS NULL AND w.event_id IS NULL) = ($6 = 1)) \
+           AND ($7::bigint IS NULL OR (u.event_id IS NULL AND w.event_id IS NULL AND n.event_id IS NULL) = ($7 = 1)) "
+    };
+}
+
+/// A request as it is read; `r` is its table, `e` that of its event.
+macro_rules! request {
+    () => {
+        "SELECT r.id, r.event_id, e.name, r.handler, r.priority, r.max_errors, r.errors, r.attempt, \
+           r.executions, r.rescues, r.created_at, r.backoff_until, r.last_execution_at, \
+           r.last_errors::text, r.completed_at, r.canceled_at, r.dead_at, r.owner, r.lease_until, \
+           statement_timestamp() "
+    };
+}
+
+macro_rules! from_requests {
+    () => {
+        "FROM {p}handler_requests r LEFT JOIN {p}events e ON e.id = r.event_id "
+    };
+}
+
+/// The condition of a request filter, but for the states.
+macro_rules! request_filter {
+    () => {
+        "(cardinality($2::text[]) = 0 OR e.name = ANY ($2)) \
+           AND (cardinality($3::text[]) = 0 OR r.handler = ANY ($3)) \
+           AND ($4::text IS NULL OR (e.entity_name = $4 AND e.entity_id = $5::text)) \
+           AND ($6::timestamptz IS NULL OR r.created_at >= $6) \
+           AND ($7::timestamptz IS NULL OR r.created_at < $7) \
+           AND ($8::text IS NULL OR strpos(r.last_errors -> -1 ->> 'message', $8) > 0) "
+    };
+}
+
+/// The condition of a request filter on the states, as bits.
+macro_rules! request_states {
+    () => {
+        "($1::bigint = 0 OR ($1 >> CASE \
+             WHEN r.canceled_at IS NOT NULL THEN 0 \
+             WHEN r.completed_at IS NOT NULL THEN 1 \
+             WHEN r.dead_at IS NOT NULL THEN 2 \
+             WHEN r.owner IS NOT NULL THEN 3 \
+             WHEN r.backoff_until > statement_timestamp() THEN 4 \
+             ELSE 5 END) & 1 = 1) "
+    };
+}
+
+pub(super) const COMMON: CommonTexts = CommonTexts {
+    now: "SELECT statement_timestamp()",
+    has_migrations: "SELECT (to_regclass('{p}migrations') IS NOT NULL)::int",
+    applied_migrations: "SELECT version, compatible_from FROM {p}migrations",
+    // Locks the name of the table of registrations, shared, until the transaction ends.
+    share_names: "SELECT pg_advisory_xact_lock_shared('{p}registrations'::regclass::oid::int, 0)::text",
+    // Locks the name of the table of registrations, alone, until the transaction ends.
+    lock_names: "SELECT pg_advisory_xact_lock('{p}registrations'::regclass::oid::int, 0)::text",
+
+    find_event: concat!(stored_event!(), "WHERE e.id = $1"),
+    // Locks the event.
+    lock_event: "SELECT id FROM {p}events WHERE id = $1 FOR UPDATE",
+    lock_event_skip: "SELECT id FROM {p}events WHERE id = $1 FOR UPDATE SKIP LOCKED",
+    // Locks the event's place on the queue.
+    lock_unprocessed: "SELECT event_id FROM {p}unprocessed_events WHERE event_id = $1 FOR UPDATE",
+    lock_unprocessed_skip: "SELECT event_id FROM {p}unprocessed_events WHERE event_id = $1 FOR UPDATE SKIP LOCKED",
+    lock_waiting_event: "SELECT event_id FROM {p}waiting_events WHERE event_id = $1 FOR UPDATE",
+    lock_waiting_event_skip: "SELECT event_id FROM {p}waiting_events WHERE event_id = $1 FOR UPDATE SKIP LOCKED",
+    count_unprocessed: "SELECT (SELECT count(*) FROM {p}unprocessed_events) + (SELECT count(*) FROM {p}waiting_events)",
+    oldest_unprocessed: "SELECT least( \
+           (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id LIMIT 1), \
+           (SELECT event_id FROM {p}waiting_events ORDER BY event_id LIMIT 1))",
+    count_events: concat!(
+        "SELECT count(*) FROM {p}events e \
+         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
+         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
+         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id ",
+        event_filter!()
+    ),
+    list_events: concat!(
+        stored_event!(),
+        event_filter!(),
+        "AND ($8::uuid IS NULL OR e.id > $8) ORDER BY e.id LIMIT $9 OFFSET $10"
+    ),
+    next_due_event: "SELECT statement_timestamp(), \
+           EXISTS (SELECT FROM {p}unprocessed_events) \
+             OR EXISTS (SELECT FROM {p}waiting_events WHERE due_at <= statement_timestamp()), \
+           (SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL)",
+
+    find_request: concat!(request!(), from_requests!(), "WHERE r.id = $1"),
+    // Locks the request.
+    lock_request: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.id = $1 FOR UPDATE OF r"
+    ),
+    lock_request_skip: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.id = $1 FOR UPDATE OF r SKIP LOCKED"
+    ),
+    requests_of_event: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.id BETWEEN $2 AND $3 AND r.event_id = $1 ORDER BY r.handler"
+    ),
+    count_open: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE queue = 0) \
+           + (SELECT count(*) FROM {p}handler_requests WHERE queue = 1) \
+           + (SELECT count(*) FROM {p}handler_requests WHERE queue = 2) \
+           + (SELECT count(*) FROM {p}handler_requests WHERE lease_until IS NOT NULL)",
+    oldest_open: "SELECT id FROM ( \
+           SELECT id FROM {p}handler_requests WHERE queue = 0 \
+           UNION ALL SELECT id FROM {p}handler_requests WHERE queue = 1 \
+           UNION ALL SELECT id FROM {p}handler_requests WHERE queue = 2 \
+           UNION ALL SELECT id FROM {p}handler_requests WHERE lease_until IS NOT NULL) open \
+         ORDER BY id LIMIT 1",
+    count_dead: "SELECT count(*) FROM {p}handler_requests WHERE queue = 3",
+    count_requests: concat!(
+        "SELECT count(*) ",
+        from_requests!(),
+        "WHERE ",
+        request_states!(),
+        "AND ",
+        request_filter!()
+    ),
+    list_requests: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE ",
+        request_states!(),
+        "AND ",
+        request_filter!(),
+        "AND ($9::uuid IS NULL OR r.id > $9) ORDER BY r.id LIMIT $10 OFFSET $11"
+    ),
+    list_dead: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.queue = 3 AND $1::bigint IS NOT NULL AND ",
+        request_filter!(),
+        "AND ($9::uuid IS NULL OR r.id > $9) ORDER BY r.id LIMIT $10 OFFSET $11"
+    ),
+    dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r \
+         JOIN {p}events e ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
+    dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests WHERE queue = 3 ORDER BY handler",
+    // Locks the requests; those that are locked are skipped.
+    lock_expired: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.lease_until <= statement_timestamp() \
+         ORDER BY r.lease_until, r.id LIMIT $1 FOR UPDATE OF r SKIP LOCKED"
+    ),
+    next_due_request: "SELECT statement_timestamp(), min(d.backoff_until) \
+         FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
+           SELECT r.backoff_until FROM {p}handler_requests r \
+           WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
+           ORDER BY r.backoff_until LIMIT 1) d",
+    best_due: "SELECT min(d.priority) \
+         FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
+           (SELECT r.priority FROM {p}handler_requests r \
+            WHERE r.handler = asked.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1) \
+           UNION ALL (SELECT r.priority FROM {p}handler_requests r \
+            WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp())) d",
+    open_and_dead_of: "SELECT id FROM {p}handler_requests \
+         WHERE handler = $1 AND completed_at IS NULL AND canceled_at IS NULL ORDER BY id",
+    count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 0) \
+           + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 1) \
+           + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 2) \
+           + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND lease_until IS NOT NULL)",
+
+    all_registrations: "SELECT handler, pattern, priority, max_errors, state, renamed_to, last_seen_at \
+         FROM {p}registrations ORDER BY handler, pattern",
+    // Locks the registration.
+    put_registration: "INSERT INTO {p}registrations \
+           (handler, pattern, priority, max_errors, hash, prefix, specificity, state, renamed_to, last_seen_at) \
+         VALUES ($1, $2, $3::bigint, $4::bigint, $5::bigint, $6, $7::bigint, $8::bigint, $9, $10) \
+         ON CONFLICT (handler, pattern) DO UPDATE SET \
+           priority = excluded.priority, max_errors = excluded.max_errors, hash = excluded.hash, \
+           prefix = excluded.prefix, specificity = excluded.specificity, state = excluded.state, \
+           renamed_to = excluded.renamed_to, last_seen_at = excluded.last_seen_at",
+    // Locks the registration.
+    delete_registration: "DELETE FROM {p}registrations WHERE handler = $1 AND pattern = $2",
+    // Locks the registrations of these handlers, in one order.
+    touch_handlers: "UPDATE {p}registrations t SET last_seen_at = statement_timestamp() FROM ( \
+           SELECT handler, pattern FROM {p}registrations WHERE handler = ANY ($1::text[]) \
+           ORDER BY handler, pattern FOR UPDATE) locked \
+         WHERE t.handler = locked.handler AND t.pattern = locked.pattern",
+};
+
+statements! {
+    /// What only PostgreSQL says so.
+    Texts => Statements {
+        /// Keeps other migrations out until the transaction ends.
+        lock_migrations,
+        /// (columns of events as arrays): the ids of the new ones.
+        raise,
+        /// (limit): due events, locked.
+        due_events,
+        /// (ids): waiting events, locked.
+        lock_waiting,
+        /// (ids): deletes them from the queue.
+        unqueue,
+        /// (columns of waiting events as arrays)
+        put_waiting,
+        /// (ids, now)
+        put_unwanted,
+        /// (ids, lowest ids, highest ids): event id and time.
+        first_requests,
+        /// (columns of requests as arrays)
+        insert_requests,
+        /// (columns of requests as arrays)
+        write_requests,
+        /// (ids): requests, locked in this order.
+        lock_requests,
+        lock_requests_skip,
+        /// (handlers, rooms, limit): the best that are due, locked.
+        lock_due,
+        /// (handlers, rooms, limit): the best suspects that are due, locked.
+        lock_due_suspects,
+        /// (ids): events.
+        events,
+    }
+}
+
+pub(super) const TEXTS: Texts = Texts {
+    // Locks the prefix, as it is looked up in this schema, until the transaction ends.
+    lock_migrations: "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.{p}migrations', 0))::text",
+    // Locks the new events; waits for a transaction that is storing the same id.
+    raise: "WITH raised AS ( \
+           INSERT INTO {p}events (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version) \
+           SELECT id, name, entity_name, entity_id, data::json, at, correlation_id, causation_id, headers::json, version \
+           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::text[], $10::bigint[]) \
+             AS given (id, name, entity_name, entity_id, data, at, correlation_id, causation_id, headers, version) \
+           ON CONFLICT (id) DO NOTHING RETURNING id), \
+         queued AS (INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised) \
+         SELECT id FROM raised",
+    // Locks the events' places on the queue; those that are locked are skipped.
+    due_events: concat!(
+        "WITH late AS MATERIALIZED ( \
+           SELECT event_id, attempt, errors, last_error, owner IS NOT NULL AS is_claimed FROM {p}waiting_events \
+           WHERE due_at <= statement_timestamp() ORDER BY due_at, event_id LIMIT $1 FOR UPDATE SKIP LOCKED), \
+         fresh AS MATERIALIZED ( \
+           SELECT event_id FROM {p}unprocessed_events ORDER BY event_id \
+           LIMIT greatest($1 - (SELECT count(*) FROM late), 0) FOR UPDATE SKIP LOCKED), \
+         due AS (SELECT * FROM late UNION ALL SELECT event_id, 0, 0, NULL, false FROM fresh) \
+         SELECT d.event_id, e.name, e.entity_name, e.entity_id, e.data::text, e.timestamp, e.correlation_id, \
+           e.causation_id, e.headers::text, e.version, d.attempt, d.errors, d.last_error, d.is_claimed, \
+           statement_timestamp() \
+         FROM due d LEFT JOIN {p}events e ON e.id = d.event_id ORDER BY d.event_id"
+    ),
+    // Locks the events' places.
+    lock_waiting: "WITH due AS MATERIALIZED ( \
+           SELECT event_id, attempt, errors, last_error, owner IS NOT NULL AS is_claimed FROM {p}waiting_events \
+           WHERE event_id = ANY ($1::uuid[]) ORDER BY event_id FOR UPDATE) \
+         SELECT d.event_id, e.name, e.entity_name, e.entity_id, e.data::text, e.timestamp, e.correlation_id, \
+           e.causation_id, e.headers::text, e.version, d.attempt, d.errors, d.last_error, d.is_claimed, \
+           statement_timestamp() \
+         FROM due d LEFT JOIN {p}events e ON e.id = d.event_id ORDER BY d.event_id",
+    // Locks the events' places.
+    unqueue: "WITH waiting AS (DELETE FROM {p}waiting_events WHERE event_id = ANY ($1::uuid[])) \
+         DELETE FROM {p}unprocessed_events WHERE event_id = ANY ($1::uuid[])",
+    // Locks the events' places.
+    put_waiting: "WITH given AS ( \
+           SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::uuid[], $6::timestamptz[]) \
+             AS given (event_id, attempt, errors, last_error, owner, due_at)), \
+         fresh AS (DELETE FROM {p}unprocessed_events WHERE event_id = ANY ($1::uuid[])) \
+         INSERT INTO {p}waiting_events (event_id, attempt, errors, last_error, owner, due_at) \
+         SELECT event_id, attempt, errors, last_error, owner, due_at FROM given \
+         ON CONFLICT (event_id) DO UPDATE SET attempt = excluded.attempt, errors = excluded.errors, \
+           last_error = excluded.last_error, owner = excluded.owner, due_at = excluded.due_at",
+    put_unwanted: "INSERT INTO {p}unwanted_events (event_id, processed_at) \
+         SELECT id, $2::timestamptz FROM unnest($1::uuid[]) AS given (id) ON CONFLICT (event_id) DO NOTHING",
+    first_requests: "SELECT given.id, f.created_at \
+         FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS given (id, lowest, highest) CROSS JOIN LATERAL ( \
+           SELECT min(r.created_at) AS created_at FROM {p}handler_requests r \
+           WHERE r.id BETWEEN given.lowest AND given.highest AND r.event_id = given.id) f \
+         WHERE f.created_at IS NOT NULL",
+    // Locks the new requests.
+    insert_requests: "INSERT INTO {p}handler_requests \
+           (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
+         SELECT id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until \
+         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
+           $8::timestamptz[], $9::uuid[], $10::timestamptz[]) \
+           AS given (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
+         ON CONFLICT (id) DO NOTHING",
+    // Locks the requests.
+    write_requests: "UPDATE {p}handler_requests r SET \
+           handler = given.handler, errors = given.errors, attempt = given.attempt, executions = given.executions, \
+           rescues = given.rescues, queue = given.queue, backoff_until = given.backoff_until, \
+           last_execution_at = given.last_execution_at, completed_at = given.completed_at, \
+           canceled_at = given.canceled_at, dead_at = given.dead_at, owner = given.owner, \
+           lease_until = given.lease_until, last_errors = given.last_errors::json \
+         FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
+           $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], \
+           $13::uuid[], $14::timestamptz[], $15::text[]) \
+           AS given (id, handler, errors, attempt, executions, rescues, queue, backoff_until, last_execution_at, \
+             completed_at, canceled_at, dead_at, owner, lease_until, last_errors) \
+         WHERE r.id = given.id",
+    // Locks the requests.
+    lock_requests: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.id = ANY ($1::uuid[]) ORDER BY r.id FOR UPDATE OF r"
+    ),
+    lock_requests_skip: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.id = ANY ($1::uuid[]) ORDER BY r.id FOR UPDATE OF r SKIP LOCKED"
+    ),
+    // Locks the requests; those that are locked are skipped. First it finds, without locks, how many
+    // the best of all handlers take from each handler, then locks so many of each.
+    lock_due: concat!(
+        "WITH asked AS MATERIALIZED ( \
+           SELECT handler, least(room, $3) AS room FROM unnest($1::text[], $2::bigint[]) AS asked (handler, room)), \
+         shares AS MATERIALIZED ( \
+           SELECT best.handler, best.queue, count(*) AS share FROM ( \
+             SELECT due.handler, due.queue FROM asked CROSS JOIN LATERAL ( \
+               (SELECT r.handler, r.queue, r.priority, r.id FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT asked.room) \
+               UNION ALL \
+               (SELECT r.handler, r.queue, r.priority, r.id FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+                ORDER BY r.backoff_until, r.id LIMIT asked.room) \
+               ORDER BY priority, id LIMIT asked.room) due \
+             ORDER BY due.priority, due.id LIMIT $3) best \
+           GROUP BY best.handler, best.queue), \
+         ready AS MATERIALIZED ( \
+           SELECT l.id FROM shares CROSS JOIN LATERAL ( \
+             SELECT r.id FROM {p}handler_requests r WHERE r.handler = shares.handler AND r.queue = 0 \
+             ORDER BY r.priority, r.id LIMIT shares.share FOR UPDATE SKIP LOCKED) l \
+           WHERE shares.queue = 0), \
+         late AS MATERIALIZED ( \
+           SELECT l.id FROM shares CROSS JOIN LATERAL ( \
+             SELECT r.id FROM {p}handler_requests r \
+             WHERE r.handler = shares.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+             ORDER BY r.backoff_until, r.id LIMIT shares.share FOR UPDATE SKIP LOCKED) l \
+           WHERE shares.queue = 1) ",
+        request!(),
+        from_requests!(),
+        "WHERE r.id = ANY (ARRAY(SELECT id FROM ready UNION ALL SELECT id FROM late)) ORDER BY r.priority, r.id FOR UPDATE OF r"
+    ),
+    lock_due_suspects: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.handler = ANY ($1::text[]) AND cardinality($2::bigint[]) > 0 AND r.queue = 2 \
+           AND (r.backoff_until IS NULL OR r.backoff_until <= statement_timestamp()) \
+         ORDER BY r.priority, r.id LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
+    ),
+    events: concat!(
+        "SELECT ",
+        event!(),
+        " FROM {p}events e WHERE e.id = ANY ($1::uuid[])"
+    ),
+};

@@ -1,0 +1,139 @@
+//! The store on PostgreSQL, as applications make it.
+
+use std::{fmt, sync::Arc};
+
+use sqlx::{
+    Executor as _, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{
+    PostgresOptions,
+    dialect::{PINS, PostgresDialect},
+    statements::{COMMON, TEXTS},
+};
+use crate::{
+    error::{Result, StoreError},
+    sql::{shared::Shared, store::sql_store},
+    store::WakeUps,
+};
+
+/// A store of events and handler requests on PostgreSQL 13 or later.
+///
+/// Clones share their connections.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pub(super) shared: Arc<Shared>,
+}
+
+sql_store!(PostgresStore, sqlx::PgConnection, WakeUps::InProcess, true);
+
+impl PostgresStore {
+    /// Connects to a database. It opens, when they are needed, up to
+    /// [`max_connections`](PostgresOptions::max_connections) for transactions,
+    /// [`session_connections`](PostgresOptions::session_connections) for the calls of schedulers,
+    /// and for each running scheduler one that renews leases and one that listens.
+    ///
+    /// # Errors
+    /// The URL is not one of PostgreSQL, the database cannot be reached, or the table prefix is
+    /// not acceptable.
+    pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
+        let prefix = options.common.prefix()?;
+        let connect: PgConnectOptions = url.parse().map_err(|_| {
+            StoreError::invalid(
+                "the database URL",
+                "is not one of PostgreSQL",
+                "write postgres://user:password@host:port/database",
+            )
+        })?;
+        let limits = options.common.limits();
+        let pool = || {
+            PgPoolOptions::new()
+                .acquire_timeout(options.common.acquire_timeout)
+                .max_connections(options.common.max_connections)
+        };
+        let transactions = pool().connect_lazy_with(connect.clone());
+        let sessions = if options.transaction_pooler {
+            transactions.clone()
+        } else {
+            let lock_timeout = options.common.lock_timeout.as_millis();
+            let settings = format!(
+                "{PINS}; SET lock_timeout = {lock_timeout}; \
+                 SET default_transaction_isolation = 'read committed'"
+            );
+            let settings: Arc<str> = settings.into();
+            pool()
+                .max_connections(options.session_connections)
+                .after_connect(move |connection, _| {
+                    let settings = sqlx::AssertSqlSafe(Arc::clone(&settings));
+                    Box::pin(async move {
+                        connection.execute(sqlx::raw_sql(settings)).await?;
+                        Ok(())
+                    })
+                })
+                .connect_lazy_with(connect)
+        };
+        let store = Self::build(
+            transactions,
+            sessions,
+            !options.transaction_pooler,
+            prefix,
+            &options,
+        );
+        let handle = store.shared.acquire_unchecked().await;
+        drop(handle.map_err(|error| match error {
+            StoreError::TimedOut { limit, .. } if limit == limits.acquire => {
+                StoreError::Unavailable {
+                    operation: "connect",
+                    source: None,
+                }
+            }
+            error => error,
+        })?);
+        Ok(store)
+    }
+
+    /// A store on the application's own pool, with default options. Its connections are not
+    /// changed in any way: plans are pinned within transactions, which costs two round trips more
+    /// a call than [`connect`](Self::connect) does.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        let options = PostgresOptions::default();
+        Self::build(pool.clone(), pool, false, Default::default(), &options)
+    }
+
+    /// As [`new`](Self::new), with options; those about connections do not matter.
+    ///
+    /// # Errors
+    /// The table prefix is not acceptable.
+    pub fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self> {
+        let prefix = options.common.prefix()?;
+        Ok(Self::build(pool.clone(), pool, false, prefix, &options))
+    }
+
+    fn build(
+        transactions: PgPool,
+        sessions: PgPool,
+        has_pinned_sessions: bool,
+        prefix: crate::sql::prefix::TablePrefix,
+        options: &PostgresOptions,
+    ) -> Self {
+        let dialect = PostgresDialect {
+            transactions,
+            sessions,
+            has_pinned_sessions,
+            statements: TEXTS.fill(&prefix),
+        };
+        Self {
+            shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore")
+            .field("prefix", &self.shared.prefix)
+            .finish_non_exhaustive()
+    }
+}

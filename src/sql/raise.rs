@@ -1,0 +1,86 @@
+//! Raising events, through the store's connections and through those that the application holds.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    link::{Link, Raw},
+    shared::Shared,
+};
+use crate::{
+    error::{Result, StoreError},
+    model::Event,
+    raiser::{RaiseConnection, Raising},
+    store::Raised,
+};
+
+/// What a SQL store puts into its [`Raiser`](crate::Raiser).
+pub(super) struct Backend(pub(super) Arc<Shared>);
+
+/// Stores events in a call of the store.
+pub(super) async fn raise(link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let raised = link.shared.dialect.raise(link, events).await?;
+    link.effects.raised |= raised.contains(&Raised::New);
+    Ok(raised)
+}
+
+/// Stores events through a connection of the application, of whose commit the store does not hear.
+async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Result<Vec<Raised>> {
+    let Some(Backend(shared)) = raising.backend::<Backend>() else {
+        return Err(wrong_raiser(system));
+    };
+    if shared.dialect.system() != system {
+        return Err(wrong_raiser(system));
+    }
+    let mut link = Link::foreign(raw, shared, "raise");
+    let raised = raise(&mut link, raising.events()).await?;
+    if raised.contains(&Raised::New) {
+        shared.signals.raised.raise();
+    }
+    Ok(raised)
+}
+
+fn wrong_raiser(system: &str) -> StoreError {
+    StoreError::invalid(
+        format!("a raise through a connection of {system}"),
+        "was asked of the raiser of another kind of store",
+        "use the raiser that the store of this database gives",
+    )
+}
+
+/// Lets events be raised in a kind of connection, however the application holds it.
+macro_rules! raise_connection {
+    ($system:literal, $raw:ident, $database:ty, $connection:ty) => {
+        #[async_trait]
+        impl RaiseConnection for $connection {
+            async fn store_events(&mut self, raising: &Raising<'_>) -> Result<Vec<Raised>> {
+                raise_foreign(Raw::$raw(self), $system, raising).await
+            }
+        }
+
+        #[async_trait]
+        impl RaiseConnection for sqlx::Transaction<'_, $database> {
+            async fn store_events(&mut self, raising: &Raising<'_>) -> Result<Vec<Raised>> {
+                raise_foreign(Raw::$raw(&mut **self), $system, raising).await
+            }
+        }
+
+        #[async_trait]
+        impl RaiseConnection for sqlx::pool::PoolConnection<$database> {
+            async fn store_events(&mut self, raising: &Raising<'_>) -> Result<Vec<Raised>> {
+                raise_foreign(Raw::$raw(&mut **self), $system, raising).await
+            }
+        }
+    };
+}
+
+#[cfg(feature = "postgres")]
+raise_connection!("postgresql", Postgres, sqlx::Postgres, sqlx::PgConnection);
+#[cfg(feature = "mysql")]
+raise_connection!("mysql", MySql, sqlx::MySql, sqlx::MySqlConnection);
+#[cfg(feature = "_sqlite")]
+raise_connection!("sqlite", Sqlite, sqlx::Sqlite, sqlx::SqliteConnection);

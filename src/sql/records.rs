@@ -1,0 +1,257 @@
+//! How records are read from rows.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::row::{Reader, Row};
+use crate::{
+    error::Result,
+    id::{CorrelationId, EventId, HandlerRequestId, LeaseOwner},
+    model::{
+        Entity, Event, EventData, EventPattern, ExecutionError, HandlerRequest, Headers, Lease,
+        Priority, Registration, RegistrationState,
+    },
+    store::StoredEvent,
+    text::Name,
+};
+
+/// The table of events, as errors name it.
+pub(super) const EVENTS: &str = "events";
+/// The table of handler requests, as errors name it.
+pub(super) const HANDLER_REQUESTS: &str = "handler_requests";
+/// The table of registrations, as errors name it.
+pub(super) const REGISTRATIONS: &str = "registrations";
+
+/// An unprocessed event, and how its processing went so far.
+pub(super) struct DueEvent {
+    pub(super) event: Arc<Event>,
+    pub(super) attempt: u64,
+    pub(super) errors: u32,
+    pub(super) last_error: Option<String>,
+    /// Whether somebody has claimed it, perhaps too long ago.
+    pub(super) is_claimed: bool,
+    /// The time of the statement.
+    pub(super) now: DateTime<Utc>,
+}
+
+/// An event that waits: claimed, or backing off.
+pub(super) struct WaitingEvent {
+    pub(super) id: EventId,
+    pub(super) attempt: u64,
+    pub(super) errors: u32,
+    pub(super) last_error: Option<String>,
+    /// Who has claimed it; nobody if it backs off.
+    pub(super) owner: Option<LeaseOwner>,
+    pub(super) due_at: DateTime<Utc>,
+}
+
+/// Requests that were locked, and the time of the statement.
+#[derive(Default)]
+pub(super) struct LockedRequests {
+    pub(super) requests: Vec<HandlerRequest>,
+    /// None if there are no requests.
+    pub(super) now: Option<DateTime<Utc>>,
+}
+
+impl LockedRequests {
+    /// Reads rows of requests.
+    pub(super) fn read(rows: &[Row]) -> Result<Self> {
+        let mut locked = Self::default();
+        for row in rows {
+            let (request, now) = request(row)?;
+            locked.requests.push(request);
+            locked.now = Some(now);
+        }
+        Ok(locked)
+    }
+}
+
+/// The columns of an event: id, name, entity_name, entity_id, data, timestamp, correlation_id,
+/// causation_id, headers, version.
+pub(super) fn event(columns: &mut Reader<'_>) -> Result<Event> {
+    let id = EventId::from_uuid(columns.uuid("id")?);
+    let name = columns.text("name")?;
+    let entity_name = columns.optional_text("entity_name")?;
+    let entity_id = columns.optional_text("entity_id")?;
+    let data = columns.text("data")?;
+    let timestamp = columns.time("timestamp")?;
+    let correlation_id = columns.uuid("correlation_id")?;
+    let causation_id = columns.optional_uuid("causation_id")?;
+    let headers = columns.optional_text("headers")?;
+    let version = columns.int("version")?;
+    let mut event = Event::from_data(name, EventData::from_stored(data)).with_id(id);
+    event.entity = match (entity_name, entity_id) {
+        (Some(name), Some(id)) => Some(Entity::new(name, id)),
+        (None, None) => None,
+        _ => return Err(columns.unreadable("entity_id", "an entity needs both name and id")),
+    };
+    event.timestamp = timestamp;
+    event.correlation_id = CorrelationId::from_uuid(correlation_id);
+    event.causation_id = causation_id.map(EventId::from_uuid);
+    event.headers = match headers {
+        Some(text) => {
+            serde_json::from_str(&text).map_err(|error| columns.unreadable("headers", error))?
+        }
+        None => Headers::new(),
+    };
+    event.version = version;
+    Ok(event)
+}
+
+/// The columns of an event, then: is it unprocessed, errors, last_error, due_at if it backs off,
+/// processed_at if nobody wanted it.
+pub(super) fn stored_event(row: &Row) -> Result<(StoredEvent, bool)> {
+    let mut columns = row.reader(EVENTS);
+    let mut stored = StoredEvent::new(Arc::new(event(&mut columns)?));
+    let is_unprocessed = columns.bool("is_unprocessed")?;
+    stored.errors = columns.int("errors")?;
+    stored.last_error = columns.optional_text("last_error")?;
+    stored.backoff_until = columns.optional_time("due_at")?;
+    stored.processed_at = columns.optional_time("processed_at")?;
+    Ok((stored, is_unprocessed))
+}
+
+/// The columns of an event, then attempt, errors, last_error, is_claimed, now.
+pub(super) fn due_event(row: &Row) -> Result<DueEvent> {
+    let mut columns = row.reader(EVENTS);
+    Ok(DueEvent {
+        event: Arc::new(event(&mut columns)?),
+        attempt: columns.int("attempt")?,
+        errors: columns.int("errors")?,
+        last_error: columns.optional_text("last_error")?,
+        is_claimed: columns.bool("is_claimed")?,
+        now: columns.time("now")?,
+    })
+}
+
+/// The columns of a request: id, event_id, event_name, handler, priority, max_errors, errors,
+/// attempt, executions, rescues, created_at, backoff_until, last_execution_at, last_errors,
+/// completed_at, canceled_at, dead_at, owner, lease_until, now.
+pub(super) fn request(row: &Row) -> Result<(HandlerRequest, DateTime<Utc>)> {
+    let mut columns = row.reader(HANDLER_REQUESTS);
+    let id = HandlerRequestId::from_uuid(columns.uuid("id")?);
+    let event_id = EventId::from_uuid(columns.uuid("event_id")?);
+    // An event that somebody has deleted has no name, and its requests can still be looked at.
+    let event_name = columns.optional_text("event_name")?.unwrap_or_default();
+    let handler: Name = columns.text("handler")?.into();
+    let priority = priority(&mut columns)?;
+    let max_errors = columns.int("max_errors")?;
+    let errors = columns.int("errors")?;
+    let attempt = columns.int("attempt")?;
+    let executions = columns.int("executions")?;
+    let rescues = columns.int("rescues")?;
+    let created_at = columns.time("created_at")?;
+    let mut request = HandlerRequest::with_id(
+        id,
+        event_id,
+        event_name.into(),
+        handler,
+        priority,
+        max_errors,
+        created_at,
+    );
+    request.errors = errors;
+    request.attempt = attempt;
+    request.executions = executions;
+    request.rescues = rescues;
+    request.backoff_until = columns.optional_time("backoff_until")?;
+    request.last_execution_at = columns.optional_time("last_execution_at")?;
+    request.last_errors = match columns.optional_text("last_errors")? {
+        Some(text) => serde_json::from_str::<Vec<ExecutionError>>(&text)
+            .map_err(|error| columns.unreadable("last_errors", error))?,
+        None => Vec::new(),
+    };
+    request.completed_at = columns.optional_time("completed_at")?;
+    request.canceled_at = columns.optional_time("canceled_at")?;
+    request.dead_at = columns.optional_time("dead_at")?;
+    let owner = columns.optional_uuid("owner")?.map(LeaseOwner::from_uuid);
+    let until = columns.optional_time("lease_until")?;
+    request.lease = match (owner, until) {
+        (Some(owner), Some(until)) => Some(Lease { owner, until }),
+        (None, None) => None,
+        _ => return Err(columns.unreadable("lease_until", "a lease needs both owner and end")),
+    };
+    Ok((request, columns.time("now")?))
+}
+
+pub(super) fn priority(columns: &mut Reader<'_>) -> Result<Priority> {
+    let number = columns.int("priority")?;
+    Priority::new(number).map_err(|error| columns.unreadable("priority", error))
+}
+
+/// The columns of a registration: handler, pattern, priority, max_errors, state, renamed_to,
+/// last_seen_at.
+pub(super) fn registration(row: &Row) -> Result<Registration> {
+    let mut columns = row.reader(REGISTRATIONS);
+    let handler: Name = columns.text("handler")?.into();
+    let pattern = EventPattern::parse(columns.text("pattern")?)
+        .map_err(|error| columns.unreadable("pattern", error))?;
+    let priority = priority(&mut columns)?;
+    let max_errors = columns.int("max_errors")?;
+    let mut registration = Registration::new(pattern, handler, priority, max_errors);
+    let state: i64 = columns.int("state")?;
+    let renamed_to = columns.optional_text("renamed_to")?;
+    registration.state = match (state, renamed_to) {
+        (0, _) => RegistrationState::Active,
+        (1, _) => RegistrationState::Retired,
+        (2, Some(name)) => RegistrationState::RenamedTo(name.into()),
+        _ => return Err(columns.unreadable("state", "it is none that this version knows")),
+    };
+    registration.last_seen_at = columns.time("last_seen_at")?;
+    Ok(registration)
+}
+
+/// The state of a registration as a number.
+pub(super) const fn registration_state(state: &RegistrationState) -> i64 {
+    match state {
+        RegistrationState::Active => 0,
+        RegistrationState::Retired => 1,
+        RegistrationState::RenamedTo(_) => 2,
+    }
+}
+
+/// In which partial index a request waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Ready = 0,
+    BackingOff = 1,
+    Suspect = 2,
+    Dead = 3,
+}
+
+/// Where a request waits; an executing, completed or canceled one nowhere.
+pub(super) fn queue(request: &HandlerRequest) -> Option<Queue> {
+    if request.dead_at.is_some() {
+        Some(Queue::Dead)
+    } else if !request.is_open() || request.lease.is_some() {
+        None
+    } else if request.is_suspect() {
+        Some(Queue::Suspect)
+    } else if request.backoff_until.is_some() {
+        Some(Queue::BackingOff)
+    } else {
+        Some(Queue::Ready)
+    }
+}
+
+/// The last errors as a JSON text, without what some databases cannot keep in a text.
+pub(super) fn last_errors(request: &HandlerRequest) -> Option<String> {
+    if request.last_errors.is_empty() {
+        return None;
+    }
+    let kept: Vec<_> = request
+        .last_errors
+        .iter()
+        .map(|error| ExecutionError {
+            message: without_nul(&error.message),
+            ..error.clone()
+        })
+        .collect();
+    serde_json::to_string(&kept).ok()
+}
+
+/// A text in which U+2400, the symbol for NUL, stands for NUL, which PostgreSQL cannot store.
+pub(super) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{2400}")
+}

@@ -1,0 +1,289 @@
+//! Registrations: a small table, read as a whole and changed under a lock that keeps fan-outs out.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    arg::{Arg, args},
+    link::Link,
+    records::{registration, registration_state},
+    settle::lock,
+};
+use crate::{
+    clock::between,
+    error::{Result, StoreError},
+    id::{HandlerHash, HandlerRequestId},
+    model::{EventPattern, Registration, RegistrationState},
+    store::{AbsentHandler, LockMode, Registered, Renamed},
+    text::Name,
+};
+
+/// Registrations by handler and pattern.
+type Table = BTreeMap<(Name, EventPattern), Registration>;
+
+/// All registrations, in the order (handler, pattern).
+pub(super) async fn registrations(link: &mut Link<'_>) -> Result<Vec<Registration>> {
+    let rows = link
+        .rows(&link.shared.common.all_registrations, args![])
+        .await?;
+    rows.iter().map(registration).collect()
+}
+
+async fn table(link: &mut Link<'_>) -> Result<Table> {
+    let all = registrations(link).await?;
+    Ok(all
+        .into_iter()
+        .map(|one| ((one.handler.clone(), one.pattern.clone()), one))
+        .collect())
+}
+
+/// Keeps renames and fan-outs out until the transaction ends.
+async fn lock_names(link: &mut Link<'_>) -> Result<()> {
+    link.rows(&link.shared.common.lock_names, args![]).await?;
+    Ok(())
+}
+
+async fn put(link: &mut Link<'_>, registration: &Registration) -> Result<()> {
+    let pattern = registration.pattern.as_str();
+    let renamed_to = match &registration.state {
+        RegistrationState::RenamedTo(name) => Some(name.as_str()),
+        _ => None,
+    };
+    // The longest prefix before the exact names, which are more specific than any.
+    let specificity =
+        i64::try_from(registration.pattern.specificity()).unwrap_or(i64::from(i32::MAX));
+    let args = args![
+        registration.handler.as_str(),
+        pattern,
+        i64::from(registration.priority.get()),
+        i64::from(registration.max_errors),
+        i64::from(HandlerHash::of(&registration.handler).signed()),
+        pattern.strip_suffix('*'),
+        specificity,
+        registration_state(&registration.state),
+        renamed_to,
+        registration.last_seen_at,
+    ];
+    link.execute(&link.shared.common.put_registration, args)
+        .await?;
+    Ok(())
+}
+
+async fn delete(link: &mut Link<'_>, handler: &Name, pattern: &EventPattern) -> Result<()> {
+    let args = args![handler.as_str(), pattern.as_str()];
+    link.execute(&link.shared.common.delete_registration, args)
+        .await?;
+    Ok(())
+}
+
+/// See [`RegistrationRepository::register`](crate::store::RegistrationRepository::register).
+pub(super) async fn register(link: &mut Link<'_>, new: &[Registration]) -> Result<Registered> {
+    lock_names(link).await?;
+    let now = super::now(link).await?;
+    let table = table(link).await?;
+    let known = table.keys().map(|(handler, _)| handler);
+    let names = known.chain(new.iter().map(|new| &new.handler));
+    if let Some((one, other)) = HandlerHash::clash(names.map(Name::as_str)) {
+        return Err(StoreError::invalid(
+            format!("the registration of handlers {one:?} and {other:?}"),
+            "has names that hash alike",
+            "rename one of them",
+        ));
+    }
+    let mut registered = Registered::default();
+    for registration in new {
+        let handler = &registration.handler;
+        if let Some(renamed) = name_today(&table, handler) {
+            if registered.renamed.iter().all(|(old, _)| old != handler) {
+                registered.renamed.push((handler.clone(), renamed));
+            }
+            continue;
+        }
+        let active = Registration {
+            state: RegistrationState::Active,
+            last_seen_at: now,
+            ..registration.clone()
+        };
+        put(link, &active).await?;
+    }
+    Ok(registered)
+}
+
+/// See [`RegistrationRepository::touch`](crate::store::RegistrationRepository::touch).
+pub(super) async fn touch(link: &mut Link<'_>, handlers: &[Name]) -> Result<()> {
+    let handlers = super::fan_out::names(handlers);
+    link.execute(&link.shared.common.touch_handlers, vec![handlers])
+        .await?;
+    Ok(())
+}
+
+/// See [`RegistrationRepository::retire`](crate::store::RegistrationRepository::retire).
+pub(super) async fn retire(link: &mut Link<'_>, handler: &Name) -> Result<u64> {
+    lock_names(link).await?;
+    let mut retired = 0;
+    for mut registration in registrations(link).await? {
+        if registration.handler == *handler && registration.state == RegistrationState::Active {
+            registration.state = RegistrationState::Retired;
+            put(link, &registration).await?;
+            retired += 1;
+        }
+    }
+    Ok(retired)
+}
+
+/// See [`RegistrationRepository::rename`](crate::store::RegistrationRepository::rename).
+pub(super) async fn rename(link: &mut Link<'_>, from: &Name, to: &Name) -> Result<Renamed> {
+    if from == to {
+        return Ok(Renamed::default());
+    }
+    lock_names(link).await?;
+    let table = table(link).await?;
+    if !rename_registrations(link, table, from, to).await? {
+        // It went by its new name before, with its requests: no fan-out was under way then.
+        return Ok(Renamed::default());
+    }
+    let rows = link
+        .rows(&link.shared.common.open_and_dead_of, args![from.as_str()])
+        .await?;
+    let ids = rows
+        .iter()
+        .map(|row| row.reader("handler_requests").uuid("id"))
+        .collect::<Result<Vec<_>>>()?;
+    rename_requests(link, ids.into_iter().map(HandlerRequestId::from_uuid), to).await
+}
+
+async fn rename_requests(
+    link: &mut Link<'_>,
+    ids: impl Iterator<Item = HandlerRequestId>,
+    to: &Name,
+) -> Result<Renamed> {
+    let mut renamed = Renamed::default();
+    let Some(mut locked) = lock(link, ids, LockMode::Wait).await? else {
+        return Ok(renamed);
+    };
+    let now = locked.now;
+    let all: Vec<_> = locked
+        .by_id
+        .values()
+        .map(|request| (request.id, request.event_id))
+        .collect();
+    for (id, event) in all {
+        let others = super::requests_of_event(link, event).await?;
+        let is_taken = others.iter().any(|other| other.handler == *to);
+        locked.change(id, |request| {
+            if !is_taken {
+                request.handler = to.clone();
+                renamed.requests += 1;
+            } else if request.is_open() {
+                request.remember(
+                    now,
+                    &format!(
+                        "superseded: the event has a request of {to:?}, its handler's new name"
+                    ),
+                );
+                request.cancel(now)?;
+                renamed.superseded += 1;
+            }
+            Ok::<_, crate::model::Refusal>(())
+        });
+    }
+    locked.write(link).await?;
+    link.effects.settled |= renamed.superseded > 0;
+    link.effects.ready |= renamed.requests > 0;
+    Ok(renamed)
+}
+
+/// Moves patterns to the new name, unless it has them, and leaves the old name as a signpost.
+/// Answers whether there was anything to move.
+async fn rename_registrations(
+    link: &mut Link<'_>,
+    table: Table,
+    from: &Name,
+    to: &Name,
+) -> Result<bool> {
+    let is_signpost = |one: &Registration| matches!(one.state, RegistrationState::RenamedTo(_));
+    let old: Vec<_> = table
+        .values()
+        .filter(|registration| registration.handler == *from)
+        .collect();
+    if old.iter().all(|registration| is_signpost(registration)) {
+        return Ok(false);
+    }
+    // A signpost at the new name would lead back to the old one.
+    for registration in table.values() {
+        if registration.handler == *to && is_signpost(registration) {
+            delete(link, to, &registration.pattern).await?;
+        }
+    }
+    for registration in old {
+        let has = table
+            .get(&(to.clone(), registration.pattern.clone()))
+            .is_some_and(|there| there.state == RegistrationState::Active);
+        if registration.state == RegistrationState::Active && !has {
+            let moved = Registration {
+                handler: to.clone(),
+                ..registration.clone()
+            };
+            put(link, &moved).await?;
+        }
+        let signpost = Registration {
+            state: RegistrationState::RenamedTo(to.clone()),
+            ..registration.clone()
+        };
+        put(link, &signpost).await?;
+    }
+    Ok(true)
+}
+
+/// See [`RegistrationRepository::absent`](crate::store::RegistrationRepository::absent).
+pub(super) async fn absent(
+    link: &mut Link<'_>,
+    longer_than: Duration,
+) -> Result<Vec<AbsentHandler>> {
+    let now = super::now(link).await?;
+    let mut last_seen: BTreeMap<Name, DateTime<Utc>> = BTreeMap::new();
+    for registration in registrations(link).await? {
+        if registration.state == RegistrationState::Active {
+            let seen = last_seen
+                .entry(registration.handler)
+                .or_insert(registration.last_seen_at);
+            *seen = registration.last_seen_at.max(*seen);
+        }
+    }
+    let mut absent = Vec::new();
+    for (handler, last_seen_at) in last_seen {
+        if between(last_seen_at, now) < longer_than {
+            continue;
+        }
+        let count = &link.shared.common.count_open_of;
+        let open = super::count(link, count, vec![Arg::from(handler.as_str())]).await?;
+        if open > 0 {
+            absent.push(AbsentHandler::new(handler, last_seen_at, open));
+        }
+    }
+    Ok(absent)
+}
+
+/// By what name a handler goes that has been renamed, over any number of renames.
+fn name_today(table: &Table, handler: &Name) -> Option<Name> {
+    let mut today = None;
+    // Renaming back revives the old name, so the chain has an end; the bound is for safety only.
+    for _ in 0..=table.len() {
+        let Some(next) = renamed_to(table, today.as_ref().unwrap_or(handler)) else {
+            break;
+        };
+        today = Some(next.clone());
+    }
+    today
+}
+
+fn renamed_to<'r>(table: &'r Table, handler: &Name) -> Option<&'r Name> {
+    table
+        .values()
+        .filter(|registration| registration.handler == *handler)
+        .find_map(|registration| match &registration.state {
+            RegistrationState::RenamedTo(name) => Some(name),
+            _ => None,
+        })
+}

@@ -1,0 +1,220 @@
+//! Settlements, hand-backs, renewals and rescues: rows are locked, changed by the pure transitions,
+//! and written back.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{arg::args, link::Link, records::LockedRequests};
+use crate::{
+    error::Result,
+    id::{HandlerRequestId, LeaseOwner},
+    model::HandlerRequest,
+    store::{LockMode, Renewal, RescueLost, RescuedRequest, Settled, Settlement},
+};
+
+/// Requests that are locked, and the time.
+pub(super) struct Locked {
+    pub(super) by_id: HashMap<HandlerRequestId, HandlerRequest>,
+    pub(super) now: chrono::DateTime<chrono::Utc>,
+    changed: HashSet<HandlerRequestId>,
+}
+
+impl Locked {
+    /// Changes a request; answers nothing if there is none, and writes nothing if the change is
+    /// refused.
+    pub(super) fn change<T, E>(
+        &mut self,
+        id: HandlerRequestId,
+        change: impl FnOnce(&mut HandlerRequest) -> Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        let answer = change(self.by_id.get_mut(&id)?);
+        if answer.is_ok() {
+            self.changed.insert(id);
+        }
+        Some(answer)
+    }
+
+    /// Writes what was changed.
+    pub(super) async fn write(mut self, link: &mut Link<'_>) -> Result<()> {
+        let mut changed: Vec<_> = self
+            .changed
+            .iter()
+            .filter_map(|id| self.by_id.remove(id))
+            .collect();
+        changed.sort_unstable_by_key(|request| request.id);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        link.shared.dialect.write_requests(link, &changed).await
+    }
+}
+
+/// Locks requests in the order of their ids.
+pub(super) async fn lock(
+    link: &mut Link<'_>,
+    ids: impl IntoIterator<Item = HandlerRequestId>,
+    mode: LockMode,
+) -> Result<Option<Locked>> {
+    let mut ids: Vec<_> = ids.into_iter().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let LockedRequests { requests, now } =
+        link.shared.dialect.lock_requests(link, &ids, mode).await?;
+    Ok(now.map(|now| Locked {
+        by_id: requests
+            .into_iter()
+            .map(|request| (request.id, request))
+            .collect(),
+        now,
+        changed: HashSet::new(),
+    }))
+}
+
+/// See [`HandlerRequestRepository::settle`](crate::store::HandlerRequestRepository::settle).
+pub(super) async fn settle(
+    link: &mut Link<'_>,
+    settlements: &[Settlement],
+) -> Result<Vec<Settled>> {
+    let ids = settlements.iter().map(|settlement| settlement.id);
+    let Some(mut locked) = lock(link, ids, LockMode::Wait).await? else {
+        return Ok(vec![Settled::Fenced; settlements.len()]);
+    };
+    let now = locked.now;
+    let mut raised = Vec::new();
+    let mut answers = Vec::with_capacity(settlements.len());
+    for settlement in settlements {
+        let answer = locked.change(settlement.id, |request| {
+            request.settle(
+                now,
+                settlement.owner,
+                settlement.attempt,
+                &settlement.outcome,
+                settlement.executed,
+            )
+        });
+        answers.push(settled(answer));
+        if answers.last() == Some(&Settled::Applied) {
+            raised.extend(settlement.raised.iter().cloned());
+        }
+    }
+    locked.write(link).await?;
+    if !raised.is_empty() {
+        super::raise::raise(link, &raised).await?;
+    }
+    link.effects.settled |= answers.contains(&Settled::Applied);
+    Ok(answers)
+}
+
+/// See [`HandlerRequestRepository::hand_back`](crate::store::HandlerRequestRepository::hand_back).
+pub(super) async fn hand_back(
+    link: &mut Link<'_>,
+    owner: LeaseOwner,
+    requests: &[(HandlerRequestId, u64)],
+) -> Result<Vec<Settled>> {
+    let ids = requests.iter().map(|(id, _)| *id);
+    let Some(mut locked) = lock(link, ids, LockMode::Wait).await? else {
+        return Ok(vec![Settled::Fenced; requests.len()]);
+    };
+    let answers: Vec<_> = requests
+        .iter()
+        .map(|(id, attempt)| {
+            settled(locked.change(*id, |request| request.hand_back(owner, *attempt)))
+        })
+        .collect();
+    locked.write(link).await?;
+    link.effects.ready |= answers.contains(&Settled::Applied);
+    Ok(answers)
+}
+
+fn settled<E>(answer: Option<Result<(), E>>) -> Settled {
+    match answer {
+        Some(Ok(())) => Settled::Applied,
+        _ => Settled::Fenced,
+    }
+}
+
+/// See [`LeaseRenewer::renew`](crate::store::LeaseRenewer::renew).
+pub(super) async fn renew(
+    link: &mut Link<'_>,
+    renewal: &Renewal,
+) -> Result<Vec<(HandlerRequestId, u64)>> {
+    let ids = renewal.requests.iter().map(|(id, _)| *id);
+    let mut locked = lock(link, ids, LockMode::SkipLocked).await?;
+    let mut lost = Vec::new();
+    for &(id, attempt) in &renewal.requests {
+        let renewed = locked.as_mut().and_then(|locked| {
+            let now = locked.now;
+            locked.change(id, |request| {
+                request.renew(now, renewal.owner, attempt, renewal.lease)
+            })
+        });
+        match renewed {
+            Some(Ok(())) => {}
+            Some(Err(_)) => lost.push((id, attempt)),
+            // Locked by a transaction, or gone.
+            None if holds(link, id, renewal.owner, attempt).await? => {}
+            None => lost.push((id, attempt)),
+        }
+    }
+    if let Some(locked) = locked {
+        locked.write(link).await?;
+    }
+    Ok(lost)
+}
+
+async fn holds(
+    link: &mut Link<'_>,
+    id: HandlerRequestId,
+    owner: LeaseOwner,
+    attempt: u64,
+) -> Result<bool> {
+    let find = &link.shared.common.find_request;
+    let row = link.row(find, args![id.as_uuid()]).await?;
+    match row {
+        Some(row) => {
+            let (request, _) = super::records::request(&row)?;
+            Ok(request.check_fence(owner, attempt).is_ok())
+        }
+        None => Ok(false),
+    }
+}
+
+/// See [`HandlerRequestRepository::rescue`](crate::store::HandlerRequestRepository::rescue).
+pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    let limit = super::limit(asked.limit);
+    let rows = link
+        .rows(&link.shared.common.lock_expired, args![limit])
+        .await?;
+    let LockedRequests { requests, now } = LockedRequests::read(&rows)?;
+    let Some(now) = now else {
+        return Ok(Vec::new());
+    };
+    let mut rescued = Vec::with_capacity(requests.len());
+    let mut changed = Vec::with_capacity(requests.len());
+    for mut request in requests {
+        let owner = request.lease.map(|lease| lease.owner);
+        let backoff = asked.backoff.after(request.errors.saturating_add(1));
+        if let (Some(owner), Ok(rescue)) = (owner, request.rescue(now, backoff)) {
+            let mut answer = RescuedRequest::new(
+                request.id,
+                request.event_id,
+                request.event_name.clone(),
+                request.handler.clone(),
+                owner,
+                rescue,
+            );
+            answer.errors = request.errors;
+            answer.rescues = request.rescues;
+            rescued.push(answer);
+            changed.push(request);
+        }
+    }
+    if !changed.is_empty() {
+        link.shared.dialect.write_requests(link, &changed).await?;
+        link.effects.settled = true;
+        link.effects.ready = true;
+    }
+    Ok(rescued)
+}

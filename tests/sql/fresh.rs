@@ -1,0 +1,93 @@
+//! A store of its own for each test: its tables have a prefix that nothing else has.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tidings::{conformance::Target, store::Storer};
+
+/// A prefix that no other test uses, in this process or another one.
+pub(crate) fn prefix() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = std::time::SystemTime::now();
+    let nanos = now
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos()
+        & 0xff_ffff_ffff;
+    format!("t{:x}_{nanos:x}_{count:x}_", std::process::id())
+}
+
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres {
+    use sqlx::Executor as _;
+    use tidings::{PostgresOptions, PostgresStore, sqlx};
+
+    use super::*;
+
+    pub(crate) fn url() -> String {
+        std::env::var("TIDINGS_TEST_POSTGRES_URL")
+            .expect("TIDINGS_TEST_POSTGRES_URL is not set; run the tests with tests/run")
+    }
+
+    /// A migrated store, and a pool beside it.
+    pub(crate) struct Postgres {
+        pub(crate) store: PostgresStore,
+        pub(crate) pool: sqlx::PgPool,
+        pub(crate) prefix: String,
+    }
+
+    impl Postgres {
+        pub(crate) async fn new() -> Self {
+            Self::with(PostgresOptions::new().max_connections(10)).await
+        }
+
+        pub(crate) async fn with(options: PostgresOptions) -> Self {
+            let prefix = prefix();
+            let options = options.table_prefix(&*prefix);
+            let store = PostgresStore::connect(&url(), options).await.unwrap();
+            store.migrate().await.unwrap();
+            let pool = sqlx::PgPool::connect_lazy(&url()).unwrap();
+            Self {
+                store,
+                pool,
+                prefix,
+            }
+        }
+
+        pub(crate) async fn run(&self, sql: &str) {
+            let sql = sql.replace("{p}", &self.prefix);
+            self.pool
+                .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+                .await
+                .unwrap();
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Target for Postgres {
+        fn store(&self) -> Arc<dyn Storer> {
+            Arc::new(self.store.clone())
+        }
+
+        async fn pass_time(&self, time: Duration) {
+            let micros = time.as_micros();
+            self.run(
+                &"UPDATE {p}waiting_events SET due_at = due_at - $d; \
+                 UPDATE {p}unwanted_events SET processed_at = processed_at - $d; \
+                 UPDATE {p}registrations SET last_seen_at = last_seen_at - $d; \
+                 UPDATE {p}handler_requests SET created_at = created_at - $d, \
+                   backoff_until = backoff_until - $d, last_execution_at = last_execution_at - $d, \
+                   completed_at = completed_at - $d, canceled_at = canceled_at - $d, \
+                   dead_at = dead_at - $d, lease_until = lease_until - $d"
+                    .replace("$d", &format!("interval '{micros} microseconds'")),
+            )
+            .await;
+        }
+    }
+}
