@@ -1,6 +1,7 @@
 //! The store on PostgreSQL.
 
 mod dialect;
+mod hot;
 mod options;
 mod statements;
 mod store;
