@@ -8,3 +8,6 @@ mod store;
 
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
+
+#[cfg(test)]
+mod tests;

@@ -222,7 +222,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
            (SELECT r.priority FROM {p}handler_requests r \
             WHERE r.handler = asked.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1) \
            UNION ALL (SELECT r.priority FROM {p}handler_requests r \
-            WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp())) d",
+            WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+            ORDER BY r.backoff_until LIMIT 100)) d",
     open_and_dead_of: "SELECT id FROM {p}handler_requests \
          WHERE handler = $1 AND completed_at IS NULL AND canceled_at IS NULL ORDER BY id",
     count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 0) \
@@ -440,7 +441,8 @@ pub(super) const TEXTS: Texts = Texts {
              (SELECT r.priority FROM {p}handler_requests r \
               WHERE r.handler = offered.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1) \
              UNION ALL (SELECT r.priority FROM {p}handler_requests r \
-              WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp())) b), \
+              WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+              ORDER BY r.backoff_until LIMIT 100)) b), \
          births AS ( \
            SELECT (left(w.id::text, 14) || '8' || substr(w.id::text, 16, 13) \
                || lpad(to_hex(('x' || right(w.id::text, 8))::bit(32)::int # u.hash), 8, '0'))::uuid AS id, \
