@@ -9,5 +9,9 @@
 
 mod conformance;
 mod fresh;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod private_servers;
+#[cfg(feature = "postgres")]
+mod proxy;
 mod server;

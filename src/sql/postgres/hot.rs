@@ -261,7 +261,11 @@ pub(super) async fn settle(
         Arg::bools(ordered.iter().map(|settlement| settlement.executed)),
         Arg::optional_ints(snoozes),
     ];
-    let rows = link.rows(&statements.settle, args).await?;
+    let rows = if link.is_in_transaction() {
+        link.rows_planned_anew(&statements.settle, args).await?
+    } else {
+        link.rows(&statements.settle, args).await?
+    };
     let settled: HashSet<_> = rows
         .iter()
         .map(|row| row.reader(HANDLER_REQUESTS).uuid("id"))
