@@ -268,6 +268,7 @@ impl Telemetry {
         self.store_error(
             operation,
             match error {
+                StoreError::Stopped { cause, .. } => return self.store_failed(operation, cause),
                 StoreError::Unavailable { .. } => "unavailable",
                 StoreError::TimedOut { .. } => "timed out",
                 StoreError::Conflict { .. } => "conflict",
