@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::StoreError,
     model::{Event, Outcome, Rescue, SchedulerState},
-    store::{ClaimedRequest, ProcessedEvent, RescuedRequest},
+    store::{ClaimedRequest, ProcessedEvent, Pruned, RescuedRequest},
 };
 
 type SharedMeterProvider = Arc<dyn MeterProvider + Send + Sync>;
@@ -220,6 +220,15 @@ impl Telemetry {
         metrics
             .requests_rescued
             .add(1, &[event, handler, KeyValue::new(REQUEST_RESCUE, rescue)]);
+    }
+
+    /// A scheduler deleted what nobody needs any more.
+    pub(crate) fn pruned(&self, pruned: &Pruned) {
+        let Some(Parts { metrics, .. }) = self.parts() else {
+            return;
+        };
+        metrics.events_pruned.add(pruned.events, &[]);
+        metrics.requests_pruned.add(pruned.requests, &[]);
     }
 
     /// Workers became busy (positive) or idle (negative).

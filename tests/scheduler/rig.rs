@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use serde_json::json;
 use tidings::{
     BeforeExecute, BeforeProcess, ConcurrentScheduler, ConfigMap, CooperativeScheduler,
-    ErrorReporter, Event, EventId, Handler, HandlerRequest, MemoryStore, RequestState,
+    ErrorReporter, Event, EventId, Handler, HandlerRequest, MemoryStore, RequestState, Retention,
     RuntimeClock, Scheduler, Signal,
     store::{Page, RequestFilter, Storer},
 };
@@ -43,6 +43,7 @@ pub(crate) struct Wanted {
     before_process: Vec<Arc<dyn BeforeProcess>>,
     before_execute: Vec<Arc<dyn BeforeExecute>>,
     reporter: Option<Arc<dyn ErrorReporter>>,
+    retention: Retention,
 }
 
 impl Rig {
@@ -81,6 +82,7 @@ impl Rig {
             before_process: Vec::new(),
             before_execute: Vec::new(),
             reporter: None,
+            retention: Retention::default(),
         }
     }
 
@@ -260,6 +262,11 @@ impl Wanted {
         self
     }
 
+    pub(crate) fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     pub(crate) fn build(self) -> Box<dyn Scheduler> {
         macro_rules! build {
             ($scheduler:ty) => {{
@@ -268,7 +275,8 @@ impl Wanted {
                     .batch_size(self.batch_size)
                     .lease(self.lease)
                     .poll_interval(self.poll_interval)
-                    .call_timeout(self.call_timeout);
+                    .call_timeout(self.call_timeout)
+                    .retention(self.retention);
                 if self.renew_on_runtime {
                     builder = builder.renew_on_runtime();
                 }
