@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use serde_json::json;
 use tidings::{
     BeforeExecute, BeforeProcess, ConcurrentScheduler, ConfigMap, CooperativeScheduler,
-    ErrorReporter, Event, EventId, Handler, HandlerRequest, MemoryStore, RequestState, Retention,
-    RuntimeClock, Scheduler, Signal,
+    ErrorReporter, Event, EventId, Handler, HandlerRequest, ManualClock, MemoryStore, RequestState,
+    Retention, RuntimeClock, Scheduler, Signal,
     store::{Page, RequestFilter, Storer},
 };
 
@@ -52,6 +52,14 @@ impl Rig {
         Self {
             store: MemoryStore::with_clock(RuntimeClock::default()),
             limit: Duration::from_secs(24 * 3600),
+        }
+    }
+
+    /// For tests with paused time whose store has a clock of its own.
+    pub(crate) fn with_clock(clock: ManualClock) -> Self {
+        Self {
+            store: MemoryStore::with_clock(clock),
+            ..Self::paused()
         }
     }
 
