@@ -98,6 +98,14 @@ impl Overlay {
         self.requests.contains_key(id) || self.pruned_requests.contains(id)
     }
 
+    /// The events whose committed version is not what this transaction sees, each once.
+    pub(super) fn hidden_events(&self) -> impl Iterator<Item = &EventId> {
+        let pruned = self.pruned_events.iter();
+        self.events
+            .keys()
+            .chain(pruned.filter(|id| !self.events.contains_key(id)))
+    }
+
     /// The requests whose committed version is not what this transaction sees, each once.
     pub(super) fn hidden_requests(&self) -> impl Iterator<Item = &HandlerRequestId> {
         let pruned = self.pruned_requests.iter();

@@ -36,14 +36,15 @@ type RequestIndex = RunMap<HandlerRequestId>;
 impl Scope<'_> {
     pub(super) fn count_unprocessed(&self) -> u64 {
         let mut count = (self.state.events.due.len() + self.state.events.parked.len()) as u64;
-        for (id, record) in self.overlay.iter().flat_map(|overlay| &overlay.events) {
-            let is_committed = self
-                .state
-                .events
-                .find(*id)
-                .is_some_and(|row| row.record.processed_at.is_none());
+        let Some(overlay) = self.overlay.as_deref() else {
+            return count;
+        };
+        for record in overlay.events.values() {
             count += u64::from(record.processed_at.is_none());
-            count -= u64::from(is_committed);
+        }
+        for id in overlay.hidden_events() {
+            let row = self.state.events.find(*id);
+            count -= u64::from(row.is_some_and(|row| row.record.processed_at.is_none()));
         }
         count
     }

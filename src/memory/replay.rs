@@ -23,10 +23,10 @@ struct Plan {
 
 impl Scope<'_> {
     pub(super) fn replay(&mut self, replay: &Replay) -> Statement<Replayed> {
-        self.share_names()?;
         replay
             .check(self.registrations().values())
             .map_err(Stop::Failed)?;
+        self.share_names()?;
         let events = self.events_to_replay(replay);
         // The lock keeps the event from being pruned, and another replay from making its requests.
         for id in &events {
