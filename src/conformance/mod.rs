@@ -195,6 +195,7 @@ macro_rules! conformance_cases {
                 concurrent_prunes_delete_each_event_once
                 a_rolled_back_prune_never_happened
                 a_replay_after_a_prune_finds_nothing
+                a_prune_and_a_replay_in_flight_obey_each_other
                 an_id_that_is_gone_can_be_raised_anew
             }
             queries {

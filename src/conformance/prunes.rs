@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Target,
-    kit::{ALL, BACKOFF, Kit, failed},
+    kit::{ALL, BACKOFF, Kit, WATCH, failed},
 };
 use crate::{
     error::StoreError,
@@ -343,6 +343,45 @@ pub async fn a_replay_after_a_prune_finds_nothing(target: &dyn Target) {
     let replayed = session.handler_requests().replay(&everything).await;
     assert_eq!(replayed.unwrap(), Replayed::default());
     assert_eq!(left(&kit).await, []);
+}
+
+/// A request that a replay is making keeps its event from a prune, and a replay waits for a prune
+/// under way: no request is left without its event.
+pub async fn a_prune_and_a_replay_in_flight_obey_each_other(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("a", "h", 50, 5)]).await;
+    let event = processed(&kit, &["a"]).await[0].id;
+    settle_all(&kit, "h", Outcome::Completed).await;
+    kit.pass(OVER).await;
+    kit.register(&[("a", "new", 50, 5)]).await;
+    let to_new = Replay::new(EventFilter::default(), ALL).to_handlers(["new"]);
+    let mut tx = kit.begin().await;
+    let replayed = tx.handler_requests().replay(&to_new).await.unwrap();
+    assert_eq!(replayed.created, 1);
+    if kit.concurrent_writers() {
+        assert_eq!(counts(&prune(&kit, &all()).await), (0, 0));
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(counts(&prune(&kit, &all()).await), (0, 0));
+    assert_eq!(left(&kit).await, [event]);
+    complete_one(&kit, "new").await;
+    kit.pass(OVER).await;
+
+    kit.register(&[("a", "newer", 50, 5)]).await;
+    let mut tx = kit.begin().await;
+    assert_eq!(counts(&tx.events().prune(&all()).await.unwrap()), (1, 2));
+    let store = kit.target.store();
+    let everything = Replay::new(EventFilter::default(), ALL);
+    let replay = tokio::spawn(async move { store.replay_all(everything).await.unwrap() });
+    tokio::time::sleep(WATCH).await;
+    assert!(!replay.is_finished(), "the prune might be rolled back");
+    tx.commit().await.unwrap();
+    assert_eq!(replay.await.unwrap(), Replayed::default());
+    let mut session = kit.session().await;
+    let filter = RequestFilter::default();
+    assert_eq!(session.handler_requests().count(&filter).await.unwrap(), 0);
+    let newer = session.handler_requests().of_event(event).await;
+    assert_eq!(newer.unwrap(), []);
 }
 
 /// An id that is gone is a new one to whoever raises it, also in the transaction that deleted it,
