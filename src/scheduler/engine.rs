@@ -7,7 +7,7 @@ use tokio::{sync::RwLock, task::AbortHandle, time::Instant};
 
 use super::{
     SchedulerError, SchedulerStatus, ShutdownReport, housekeeping::keep_house, loops,
-    registration::register, supervisor::supervise,
+    registration::register, retention::retain, supervisor::supervise,
 };
 use crate::{
     clock::instant_after,
@@ -264,6 +264,12 @@ impl Inner {
             .await;
     }
 
+    /// Waits until the scheduler shuts down, or has been stopped.
+    pub(super) async fn ending(&self) {
+        self.reached(|now| matches!(now, SchedulerState::ShuttingDown | SchedulerState::Stopped))
+            .await;
+    }
+
     async fn reached(&self, wanted: impl Fn(SchedulerState) -> bool) {
         loop {
             let changed = self.changed.seen();
@@ -355,6 +361,11 @@ impl Inner {
                     Arc::clone(&gauges),
                 ))
             }),
+        ));
+        let inner = Arc::clone(self);
+        tasks.push(spawn(
+            "retain",
+            Box::new(move || Box::pin(retain(Arc::clone(&inner)))),
         ));
         self.tasks.lock().extend(tasks);
     }

@@ -12,6 +12,7 @@ mod housekeeping;
 mod loops;
 mod port;
 mod registration;
+mod retention;
 mod status;
 mod supervisor;
 
