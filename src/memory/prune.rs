@@ -1,14 +1,8 @@
 //! The statement that deletes what nobody needs any more.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
-
 use super::scope::{Scope, Statement, Stop};
 use crate::{
-    clock::later,
     id::{EventId, HandlerRequestId},
-    model::HandlerRequest,
     store::{LockMode, Prune, Pruned},
 };
 
@@ -41,16 +35,12 @@ impl Scope<'_> {
         let Some(processed_at) = self.event(id).and_then(|record| record.processed_at) else {
             return false;
         };
-        let now = self.now;
-        is_over(now, processed_at, Some(prune.keep_events_for))
-            && (!requests.is_empty() || is_over(now, processed_at, prune.completed_for))
-            && !self.is_event_locked_elsewhere(id)
-            && requests.iter().all(|id| {
-                !self.is_request_locked_elsewhere(*id)
-                    && self
-                        .request(*id)
-                        .is_some_and(|request| has_served(request, now, prune))
-            })
+        let is_free = !self.is_event_locked_elsewhere(id)
+            && requests
+                .iter()
+                .all(|id| !self.is_request_locked_elsewhere(*id));
+        let requests = requests.iter().filter_map(|id| self.request(*id));
+        is_free && prune.lets_go(self.now, processed_at, requests)
     }
 
     fn delete(&mut self, event: EventId, requests: &[HandlerRequestId]) -> Statement<()> {
@@ -65,20 +55,4 @@ impl Scope<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a request has ended, as long ago as its kind is kept.
-fn has_served(request: &HandlerRequest, now: DateTime<Utc>, prune: &Prune) -> bool {
-    let (ended_at, kept_for) = if request.canceled_at.is_some() {
-        (request.canceled_at, prune.canceled_for)
-    } else if request.completed_at.is_some() {
-        (request.completed_at, prune.completed_for)
-    } else {
-        (request.dead_at, prune.dead_for)
-    };
-    ended_at.is_some_and(|ended_at| is_over(now, ended_at, kept_for))
-}
-
-fn is_over(now: DateTime<Utc>, since: DateTime<Utc>, time: Option<Duration>) -> bool {
-    time.is_some_and(|time| later(since, time) <= now)
 }

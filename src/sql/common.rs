@@ -36,6 +36,11 @@ statements! {
         /// (names, entity_name, entity_id, since, until, processed, has_requests, after, limit,
         /// offset): stored events.
         list_events,
+        /// As list_events: ids and names.
+        list_event_ids,
+        /// (after, limit): the ids of processed events, and when those were processed that nobody
+        /// wanted.
+        processed_events,
         /// Now, whether an event is due, and when the next one that backs off is.
         next_due_event,
 

@@ -92,6 +92,29 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>>;
 
+    /// Locks those of these events that are there, in the order of their ids.
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>>;
+
+    /// All requests of these events.
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>>;
+
+    /// Deletes processed events and their requests.
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()>;
+
     /// Inserts requests; leaves those alone whose id exists.
     async fn insert_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest])
     -> Result<()>;

@@ -22,11 +22,13 @@ mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prefix;
+mod prune;
 mod query;
 mod raise;
 mod records;
 mod registration_repository;
 mod registrations;
+mod replay;
 mod row;
 mod session;
 mod settle;

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use crate::{
+    clock::later,
     error::{Result, StoreError},
     id::EventId,
-    model::{Registration, RegistrationState},
+    model::{HandlerRequest, Registration, RegistrationState},
     store::EventFilter,
     text::Name,
 };
@@ -228,6 +231,33 @@ impl Prune {
     pub fn check(&self) -> Result<()> {
         check_limit("a prune", self.limit)
     }
+
+    /// Whether an event goes with its requests, if it has any: it was processed long enough ago,
+    /// and each request has ended as long ago as its kind is kept.
+    pub(crate) fn lets_go<'r>(
+        &self,
+        now: DateTime<Utc>,
+        processed_at: DateTime<Utc>,
+        requests: impl IntoIterator<Item = &'r HandlerRequest>,
+    ) -> bool {
+        let mut requests = requests.into_iter().peekable();
+        let is_unwanted = requests.peek().is_none();
+        is_over(now, processed_at, Some(self.keep_events_for))
+            && (!is_unwanted || is_over(now, processed_at, self.completed_for))
+            && requests.all(|request| self.lets_request_go(now, request))
+    }
+
+    /// Whether a request has ended, as long ago as its kind is kept.
+    fn lets_request_go(&self, now: DateTime<Utc>, request: &HandlerRequest) -> bool {
+        let (ended_at, kept_for) = if request.canceled_at.is_some() {
+            (request.canceled_at, self.canceled_for)
+        } else if request.completed_at.is_some() {
+            (request.completed_at, self.completed_for)
+        } else {
+            (request.dead_at, self.dead_for)
+        };
+        ended_at.is_some_and(|ended_at| is_over(now, ended_at, kept_for))
+    }
 }
 
 /// What a prune did.
@@ -240,6 +270,10 @@ pub struct Pruned {
     pub requests: u64,
     /// Go on after this event; `None` when there are no more.
     pub next: Option<EventId>,
+}
+
+fn is_over(now: DateTime<Utc>, since: DateTime<Utc>, time: Option<Duration>) -> bool {
+    time.is_some_and(|time| later(since, time) <= now)
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ use crate::{
         limit,
         link::Link,
         migrate::{Migration, apply},
-        records::{DueEvent, LockedRequests, WaitingEvent, last_errors, queue},
+        records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, queue},
+        row::Row,
         settle,
         shared::{Purpose, Shared},
     },
@@ -224,19 +225,51 @@ impl Dialect for PostgresDialect {
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
-        let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
-        let args = vec![
-            event_ids(ids),
-            Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
-            Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
-        ];
-        let rows = link.rows(&self.statements.first_requests, args).await?;
+        let rows = link
+            .rows(&self.statements.first_requests, ranges_of(ids))
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = row.reader("handler_requests");
                 Ok((columns.uuid("event_id")?, columns.time("created_at")?))
             })
             .collect()
+    }
+
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>> {
+        let statement = match mode {
+            LockMode::Wait => &self.statements.lock_events,
+            LockMode::SkipLocked => &self.statements.lock_events_skip,
+        };
+        let rows = link.rows(statement, vec![event_ids(ids)]).await?;
+        let id = |row: &Row| row.reader(EVENTS).uuid("id").map(EventId::from_uuid);
+        rows.iter().map(id).collect()
+    }
+
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>> {
+        let statement = &self.statements.requests_of_events;
+        let rows = link.rows(statement, ranges_of(ids)).await?;
+        Ok(LockedRequests::read(&rows)?.requests)
+    }
+
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()> {
+        let args = vec![event_ids(events), request_ids(requests.iter().copied())];
+        link.execute(&self.statements.delete_events, args).await?;
+        Ok(())
     }
 
     async fn insert_requests(
@@ -425,6 +458,16 @@ fn headers(event: &Event) -> Option<String> {
 
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {
     Arg::uuids(ids.iter().map(|id| id.as_uuid()))
+}
+
+/// Events, and the lowest and highest ids of their requests.
+fn ranges_of<'a>(ids: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
+    vec![
+        event_ids(ids),
+        Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
+        Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
+    ]
 }
 
 fn request_ids<'a>(ids: impl Iterator<Item = HandlerRequestId>) -> Arg<'a> {

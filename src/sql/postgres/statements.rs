@@ -145,6 +145,20 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         event_filter!(),
         "AND ($8::uuid IS NULL OR e.id > $8) ORDER BY e.id LIMIT $9 OFFSET $10"
     ),
+    list_event_ids: concat!(
+        "SELECT e.id, e.name FROM {p}events e \
+         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
+         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
+         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id ",
+        event_filter!(),
+        "AND ($8::uuid IS NULL OR e.id > $8) ORDER BY e.id LIMIT $9 OFFSET $10"
+    ),
+    processed_events: "SELECT e.id, n.processed_at FROM {p}events e \
+         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
+         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
+         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id \
+         WHERE u.event_id IS NULL AND w.event_id IS NULL AND ($1::uuid IS NULL OR e.id > $1) \
+         ORDER BY e.id LIMIT $2",
     next_due_event: "SELECT statement_timestamp(), \
            EXISTS (SELECT FROM {p}unprocessed_events) \
              OR EXISTS (SELECT FROM {p}waiting_events WHERE due_at <= statement_timestamp()), \
@@ -269,6 +283,13 @@ statements! {
         put_unwanted,
         /// (ids, lowest ids, highest ids): event id and time.
         first_requests,
+        /// (ids): events, locked in this order.
+        lock_events,
+        lock_events_skip,
+        /// (ids, lowest ids, highest ids): requests.
+        requests_of_events,
+        /// (event ids, request ids)
+        delete_events,
         /// (columns of requests as arrays)
         insert_requests,
         /// (columns of requests as arrays)
@@ -349,8 +370,22 @@ pub(super) const TEXTS: Texts = Texts {
            SELECT min(r.created_at) AS created_at FROM {p}handler_requests r \
            WHERE r.id BETWEEN given.lowest AND given.highest AND r.event_id = given.id) f \
          WHERE f.created_at IS NOT NULL",
-    // Locks the new requests.
-    insert_requests: "INSERT INTO {p}handler_requests \
+    // Locks the events.
+    lock_events: "SELECT id FROM {p}events WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE",
+    lock_events_skip: "SELECT id FROM {p}events WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED",
+    requests_of_events: concat!(
+        request!(),
+        "FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS given (id, lowest, highest) \
+         JOIN {p}handler_requests r ON r.id BETWEEN given.lowest AND given.highest AND r.event_id = given.id \
+         LEFT JOIN {p}events e ON e.id = r.event_id"
+    ),
+    // Locks the events, their requests and their traces.
+    delete_events: "WITH requests AS (DELETE FROM {p}handler_requests WHERE id = ANY ($2::uuid[])), \
+         unwanted AS (DELETE FROM {p}unwanted_events WHERE event_id = ANY ($1::uuid[])) \
+         DELETE FROM {p}events WHERE id = ANY ($1::uuid[])",
+    // Locks the new requests, and the traces of events that nobody wanted before.
+    insert_requests: "WITH wanted AS (DELETE FROM {p}unwanted_events WHERE event_id = ANY ($2::uuid[])) \
+         INSERT INTO {p}handler_requests \
            (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
          SELECT id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until \
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
