@@ -65,6 +65,18 @@ pub(crate) mod postgres {
         }
     }
 
+    impl Postgres {
+        /// The number that a query answers.
+        pub(crate) async fn count(&self, sql: &str) -> u64 {
+            let sql = sql.replace("{p}", &self.prefix);
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            count.cast_unsigned()
+        }
+    }
+
     #[async_trait::async_trait]
     impl Target for Postgres {
         fn store(&self) -> Arc<dyn Storer> {

@@ -15,3 +15,4 @@ mod private_servers;
 #[cfg(feature = "postgres")]
 mod proxy;
 mod server;
+mod transactional;
