@@ -16,8 +16,8 @@ use crate::{
         AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Raised, Registered,
-        RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, RescuedRequest,
-        Settled, Settlement, StoredEvent,
+        RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, Rescued, Settled,
+        Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -125,7 +125,7 @@ impl HandlerRequestRepository for Faulty<Box<dyn HandlerRequestRepository + '_>>
         self.faults.call(Operation::HandBack, call).await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         let call = self.inner.rescue(rescue);
         self.faults.call(Operation::Rescue, call).await
     }

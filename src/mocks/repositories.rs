@@ -13,8 +13,8 @@ use crate::{
         AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Raised, Registered,
-        RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, RescuedRequest,
-        Settled, Settlement, StoredEvent,
+        RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, Rescued, Settled,
+        Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -53,7 +53,7 @@ mock! {
             owner: LeaseOwner,
             requests: &[(HandlerRequestId, u64)],
         ) -> Result<Vec<Settled>>;
-        async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>>;
+        async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued>;
         async fn find(&mut self, id: HandlerRequestId) -> Result<Option<HandlerRequest>>;
         async fn find_for_update(&mut self, id: HandlerRequestId, lock: LockMode) -> Result<Option<HandlerRequest>>;
         async fn of_event(&mut self, event: EventId) -> Result<Vec<HandlerRequest>>;

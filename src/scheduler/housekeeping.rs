@@ -16,11 +16,12 @@ use crate::{
 
 /// How fresh gauges are: one cheap round of counts in so much time.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
-/// How often registrations are marked as seen.
-const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// A handler that nobody has had for so long, with open requests, is worth a warning: longer than
 /// any deployment.
 const ABSENT_AFTER: Duration = Duration::from_secs(3600);
+/// How often registrations are marked as seen: three times in that while, so that two may fail, and
+/// so rarely that it does not count beside the looks of an idle process.
+const SEEN_INTERVAL: Duration = Duration::from_secs(ABSENT_AFTER.as_secs() / 3);
 
 /// Keeps house until the executor stops.
 pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Arc<Gauges>) {

@@ -38,6 +38,7 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
         ("instrumented", &[]),
         ("faulty", &[]),
         ("conformance", &[]),
+        ("agenda", &[]),
         ("outage", &[]),
         ("settings", &[]),
         ("store_calls", &["outage", "settings"]),

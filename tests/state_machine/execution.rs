@@ -263,7 +263,12 @@ impl Driver {
             .rescue(&rescue)
             .await
             .unwrap();
+        let left = rows.requests.iter().filter_map(|row| row.lease);
+        let left = left.map(|lease| (lease.until - now).to_std().unwrap_or_default());
+        let next_expiry = left.min().filter(|_| expected.len() < limit);
+        assert_eq!(answer.next_expiry, next_expiry);
         let answer: Vec<_> = answer
+            .requests
             .iter()
             .map(|row| (row.id, row.errors, row.rescues, row.rescue))
             .collect();
