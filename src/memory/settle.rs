@@ -131,7 +131,12 @@ impl Scope<'_> {
             let lease = self.request(id)?.lease?;
             Some(lease.until)
         });
-        let earliest = free.take(1).chain(locked).min()?;
+        let staged = self
+            .overlay
+            .iter()
+            .flat_map(|overlay| overlay.requests.values())
+            .filter_map(|staged| Some(staged.request.lease?.until));
+        let earliest = free.take(1).chain(locked).chain(staged).min()?;
         Some(between(self.now, earliest))
     }
 
