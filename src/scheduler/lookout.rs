@@ -14,7 +14,7 @@ use super::engine::Inner;
 use crate::{
     agenda::Agenda,
     clock::instant_after,
-    error::{Chain, Result},
+    error::{Chain, Result, StoreError},
     signal::Signal,
     store::{Look, Outlook},
     store_calls::LoopBackoff,
@@ -93,9 +93,12 @@ async fn look_once(inner: &Inner) -> Result<()> {
         .await
     {
         Ok(outlook) => outlook,
-        Err(error) if error.is_transient() => return Err(error),
+        Err(error @ (StoreError::Unavailable { .. } | StoreError::Conflict { .. })) => {
+            return Err(error);
+        }
         Err(error) => {
-            tracing::debug!(error = %Chain(&error), "the store refuses looks; making the calls");
+            // Looks that fail take the net away from nobody.
+            tracing::debug!(error = %Chain(&error), "no look; making the calls");
             Outlook::unknown()
         }
     };

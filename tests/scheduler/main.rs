@@ -3,15 +3,23 @@
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
+mod idle;
+#[cfg(test)]
 mod isolation;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod life_cycle;
 #[cfg(test)]
+mod listener;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod outcomes;
+#[cfg(test)]
+mod poison;
+#[cfg(test)]
+mod process;
 #[cfg(test)]
 mod raising;
 #[cfg(test)]
@@ -24,3 +32,5 @@ mod several;
 mod shutdown;
 #[cfg(test)]
 mod transactional;
+#[cfg(test)]
+mod wake_ups;

@@ -53,6 +53,13 @@ impl Driver {
             expected
         );
         assert_eq!(answer.next_due, next_due);
+        let waits = |suspect: &HandlerRequest| {
+            let mut rooms = claim.handlers.iter().filter(|room| room.room > 0);
+            rooms.any(|room| room.handler == suspect.handler)
+        };
+        let suspects = rows.claimable(self.model.now, &locks, true);
+        let suspect_waits = expected.len() < claim.limit && suspects.iter().any(waits);
+        assert_eq!(answer.suspect_waits, suspect_waits);
     }
 
     pub(crate) async fn claim_suspect(&mut self, inside: bool, claim: &Claim) {

@@ -1,0 +1,1 @@
+//! Events that the store refuses to fan out: they stop no other.
