@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     process::{Line, Process},
-    rig::KINDS,
+    rig::{KINDS, soon},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ async fn what_was_committed_while_a_listener_died_or_came_is_found_at_once() {
 
         let established = process.established.seen();
         *process.line.lock() = Line::Good;
-        process.established.changed_since(established).await;
+        soon("it is back", process.established.changed_since(established)).await;
         let begun = Instant::now();
         tokio::time::sleep(SECOND / 2).await;
         let looks = process.looks.lock();
@@ -80,7 +80,7 @@ async fn a_listener_that_comes_back_ends_the_polling() {
         tokio::time::sleep(600 * SECOND).await;
         *process.line.lock() = Line::Good;
         let begun = Instant::now();
-        process.established.changed_since(0).await;
+        soon("it is back", process.established.changed_since(0)).await;
         assert!(begun.elapsed() <= 30 * SECOND, "{kind:?}");
         tokio::time::sleep(SECOND).await;
         let took = process.takes_to_handle().await;
@@ -106,7 +106,7 @@ async fn a_listener_that_hangs_while_it_connects_is_given_up_and_missed_by_nobod
         *process.line.lock() = Line::Good;
         // The attempt that hangs has its time limit, and then comes a pause.
         let begun = Instant::now();
-        process.established.changed_since(0).await;
+        soon("it is back", process.established.changed_since(0)).await;
         assert!(begun.elapsed() <= 40 * SECOND, "{kind:?}");
     }
 }

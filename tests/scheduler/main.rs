@@ -1,6 +1,8 @@
 //! Schedulers, executor and processor on the in-memory store, attacked.
 
 #[cfg(test)]
+mod dropped_transactions;
+#[cfg(test)]
 mod hooks;
 #[cfg(test)]
 mod idle;

@@ -23,7 +23,7 @@ use tidings::{
 };
 use tokio::time::Instant;
 
-use crate::rig::{Kind, Rig, config};
+use crate::rig::{Kind, Rig, config, soon};
 
 /// What becomes of an attempt to listen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Process {
         let wanted = self.rig.scheduler_on(Arc::new(self.clone()), config);
         let scheduler = wanted.kind(kind).start().await;
         if self.wake_ups == WakeUps::Listener && *self.line.lock() == Line::Good {
-            self.established.changed_since(0).await;
+            soon("there is a listener", self.established.changed_since(0)).await;
         }
         scheduler
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     process::Process,
-    rig::{KINDS, Kind, config},
+    rig::{KINDS, Kind, config, soon},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -244,7 +244,8 @@ async fn a_fan_out_that_hangs_keeps_the_lookout_from_no_request() {
         .faults
         .inject_always(Operation::FanOut, Fault::Block);
     process.signals.raised.raise();
-    process.faults.until_blocked(Operation::FanOut, 1).await;
+    let blocked = process.faults.until_blocked(Operation::FanOut, 1);
+    soon("it hangs", blocked).await;
     let mut transaction = process.rig.store.begin().await.unwrap();
     let event = Event::new("thing.happened", &()).unwrap();
     transaction.events().raise(&[event]).await.unwrap();
