@@ -1,7 +1,10 @@
 //! How a scheduler learns of others' commits, and the listener that tells of them.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{engine::Inner, pace::Heed};
 use crate::{
-    error::{Result, StoreError},
+    error::{Chain, Result, StoreError},
     model::Backoff,
     signal::Signal,
     store::WakeUps,
@@ -66,7 +69,7 @@ impl Inner {
 }
 
 /// Keeps a store's listener running.
-pub(super) async fn listen(inner: std::sync::Arc<Inner>) {
+pub(super) async fn listen(inner: Arc<Inner>) {
     /// Polling keeps the bounds meanwhile, so the tries can be rare: each is a connection, and where
     /// a pooler stands between, none may ever succeed.
     const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -84,7 +87,7 @@ pub(super) async fn listen(inner: std::sync::Arc<Inner>) {
             failures = 0;
         }
         failures = failures.saturating_add(1);
-        let error = result.err().map(tracing::field::display);
+        let error = result.err().map(|error| Chain(&error).to_string());
         if failures == 1 {
             tracing::warn!(error, "there is no listener; polling until it is back");
         } else {
