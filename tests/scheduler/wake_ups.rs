@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tidings::{
-    Backoff, Context, Event, Handler, HandlerError, ProcessContext, RequestState,
+    Backoff, Context, Event, Handler, HandlerError, LeaseOwner, Outcome, ProcessContext,
+    RequestState, SUSPECT_FROM_RESCUES, Scheduler,
     faulty::{Fault, Operation},
-    store::{Storer, WakeUps},
+    store::{
+        Claim, ClaimedRequest, EventClaim, EventFailure, HandlerRoom, RescueLost, Settled,
+        Settlement, Storer, WakeUps,
+    },
 };
 use tokio::time::Instant;
 
@@ -255,4 +259,159 @@ async fn a_fan_out_that_hangs_keeps_the_lookout_from_no_request() {
     let begun = Instant::now();
     process.until_handled(1).await;
     assert!(begun.elapsed() <= SECOND, "{:?}", begun.elapsed());
+}
+
+/// Another process that holds the only request, under suspicion if asked.
+struct Stranger {
+    process: Process,
+    owner: LeaseOwner,
+    held: ClaimedRequest,
+}
+
+impl Stranger {
+    /// The request is in its hands before the scheduler starts.
+    async fn holds(kind: Kind, suspect: bool) -> (Self, Box<dyn Scheduler>) {
+        let mut process = Process::new(WakeUps::InProcess);
+        process.signals.ready = tidings::Signal::new();
+        // Registers the handler.
+        process.start(kind).await.shutdown(SECOND).await;
+        process.rig.raise("thing.happened").await;
+        let owner = LeaseOwner::new();
+        let mut session = process.rig.store.session().await.unwrap();
+        let fan_out = tidings::store::FanOut::due(1);
+        session.events().fan_out(&fan_out).await.unwrap();
+        let room = || vec![HandlerRoom::new("handles", 1)];
+        let mut requests = session.handler_requests();
+        if suspect {
+            for _ in 0..SUSPECT_FROM_RESCUES {
+                let claim = Claim::new(owner, SECOND, 1, room());
+                assert_eq!(requests.claim(&claim).await.unwrap().requests.len(), 1);
+                tokio::time::sleep(2 * SECOND).await;
+                let rescue = RescueLost::new(1, Backoff::constant(Duration::ZERO));
+                requests.rescue(&rescue).await.unwrap();
+            }
+        }
+        let claim = Claim::new(owner, 3600 * SECOND, 1, room());
+        let claimed = match suspect {
+            true => requests.claim_suspect(&claim).await,
+            false => requests.claim(&claim).await,
+        };
+        let held = claimed.unwrap().requests.remove(0);
+        drop(requests);
+        drop(session);
+        let stranger = Self {
+            process,
+            owner,
+            held,
+        };
+        let scheduler = stranger.process.start(kind).await;
+        tokio::time::sleep(90 * SECOND).await;
+        (stranger, scheduler)
+    }
+
+    async fn hands_back(&self) {
+        let mut session = self.process.rig.store.session().await.unwrap();
+        let claims = [(self.held.id, self.held.attempt)];
+        let mut requests = session.handler_requests();
+        requests.hand_back(self.owner, &claims).await.unwrap();
+    }
+
+    /// How long after `begun` the request is handled.
+    async fn handled_after(&self, begun: Instant) -> Duration {
+        self.process.until_handled(1).await;
+        self.process.handled.lock()[0] - begun
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_hands_back_is_found_by_the_next_poll_also_under_suspicion() {
+    for kind in KINDS {
+        for suspect in [false, true] {
+            let (stranger, _scheduler) = Stranger::holds(kind, suspect).await;
+            let begun = Instant::now();
+            stranger.hands_back().await;
+            let took = stranger.handled_after(begun).await;
+            assert!(took <= SECOND, "{kind:?} {suspect}: {took:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_waits_is_claimed_with_the_first_claim() {
+    for kind in KINDS {
+        let (stranger, scheduler) = Stranger::holds(kind, true).await;
+        scheduler.shutdown(SECOND).await;
+        stranger.hands_back().await;
+        let wanted = stranger.process.rig.scheduler_on(
+            Arc::new(stranger.process.clone()),
+            config([stranger.process.handler()]),
+        );
+        stranger
+            .process
+            .faults
+            .inject_always(Operation::Look, Fault::Block);
+        let begun = Instant::now();
+        let wanted = wanted.kind(kind).poll_interval(3600 * SECOND);
+        let _scheduler = wanted.start().await;
+        let took = stranger.handled_after(begun).await;
+        assert!(took <= SECOND / 10, "{kind:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_backs_off_by_another_process_starts_when_it_is_due() {
+    const BACKOFF: Duration = Duration::from_millis(100_300);
+    for kind in KINDS {
+        let (stranger, _scheduler) = Stranger::holds(kind, false).await;
+        let (process, held) = (&stranger.process, &stranger.held);
+        let error = "not now".to_owned();
+        let outcome = Outcome::Failed {
+            error,
+            backoff: BACKOFF,
+        };
+        let settlement = Settlement::new(held.id, held.attempt, stranger.owner, outcome);
+        let mut session = process.rig.store.session().await.unwrap();
+        let begun = Instant::now();
+        let settled = session.handler_requests().settle(&[settlement]).await;
+        assert_eq!(settled.unwrap(), [Settled::Applied]);
+        let late = stranger.handled_after(begun).await - BACKOFF;
+        assert!(late <= SECOND / 100, "{kind:?}: {late:?}");
+
+        // And an event.
+        let event = Event::new("thing.happened", &()).unwrap();
+        let mut transaction = process.rig.store.begin().await.unwrap();
+        let mut events = transaction.events();
+        events.raise(&[event]).await.unwrap();
+        let claim = EventClaim::new(stranger.owner, 3600 * SECOND, 1);
+        let claimed = events.claim(&claim).await.unwrap().remove(0);
+        let failure = EventFailure::new(claimed.event.id, claimed.attempt, "no", BACKOFF);
+        events.fail(&[failure]).await.unwrap();
+        drop(events);
+        let begun = Instant::now();
+        transaction.commit().await.unwrap();
+        process.until_handled(2).await;
+        let late = process.handled.lock()[1] - begun - BACKOFF;
+        assert!(late <= SECOND / 100, "{kind:?}: {late:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_loops_work_does_not_look_besides() {
+    for kind in KINDS {
+        let process = Process::new(WakeUps::Complete);
+        let fails = Handler::new("fails", |_: Arc<Event>, _: Context| async {
+            Err::<(), _>(HandlerError::new("always"))
+        });
+        let fails = fails.backoff(Backoff::constant(SECOND)).max_errors(10_000);
+        let _scheduler = process.start_with(kind, config([fails.on("*")])).await;
+        for second in 0..120 {
+            if second == 60 {
+                process.looks.lock().clear();
+            }
+            process.rig.raise("thing.happened").await;
+            tokio::time::sleep(SECOND).await;
+        }
+        let looks = process.looks.lock().len();
+        assert_eq!(looks, 0, "{kind:?}");
+    }
 }
