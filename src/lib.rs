@@ -106,7 +106,7 @@ pub use crate::{
         ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,
         SchedulerExt, SchedulerStatus, ShutdownReport,
     },
-    settings::BuildError,
+    settings::{BuildError, Retention},
     signal::{Signal, Signals},
     telemetry::{Telemetry, TelemetryBuilder},
     text::Name,

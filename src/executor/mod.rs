@@ -289,13 +289,9 @@ impl Executor {
         !self.0.suspect_runs.swap(true, Ordering::AcqRel)
     }
 
-    /// A look found requests under suspicion; answers whether one could run here now.
-    pub(crate) fn expect_suspects(&self) -> bool {
-        if self.0.suspect_runs.load(Ordering::Acquire) {
-            return false;
-        }
-        self.0.suspects_known.store(true, Ordering::Release);
-        true
+    /// Whether a request under suspicion runs here, so that no other is claimed.
+    pub(crate) fn runs_suspect(&self) -> bool {
+        self.0.suspect_runs.load(Ordering::Acquire)
     }
 
     /// The handlers whose requests could be claimed now.

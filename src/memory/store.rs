@@ -28,7 +28,7 @@ use crate::{
 /// deadlock is a [`Conflict`](crate::StoreError::Conflict), and a claim skips locked rows. A
 /// transaction that fails on a lock is undone as a whole.
 ///
-/// Clones share their events. Nothing is ever deleted. Raising, fanning out, claiming and settling
+/// Clones share their events. Only a [prune](crate::store::EventRepository::prune) deletes. Raising, fanning out, claiming and settling
 /// cost the same however many rows there are; queries with filters may look at every row, and hold
 /// up all others meanwhile.
 ///

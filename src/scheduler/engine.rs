@@ -12,6 +12,7 @@ use super::{
     lookout::{Known, look_out},
     loops,
     registration::register,
+    retention::retain,
     supervisor::supervise,
 };
 use crate::{
@@ -277,6 +278,12 @@ impl Inner {
             .await;
     }
 
+    /// Waits until the scheduler shuts down, or has been stopped.
+    pub(super) async fn ending(&self) {
+        self.reached(|now| matches!(now, SchedulerState::ShuttingDown | SchedulerState::Stopped))
+            .await;
+    }
+
     async fn reached(&self, wanted: impl Fn(SchedulerState) -> bool) {
         loop {
             let changed = self.changed.seen();
@@ -362,6 +369,11 @@ impl Inner {
                     Arc::clone(&gauges),
                 ))
             }),
+        ));
+        let inner = Arc::clone(self);
+        tasks.push(spawn(
+            "retain",
+            Box::new(move || Box::pin(retain(Arc::clone(&inner)))),
         ));
         self.tasks.lock().extend(tasks);
     }

@@ -111,7 +111,8 @@ async fn look_once(inner: &Inner) -> Result<()> {
     if let Some(due) = outlook.next_event {
         inner.events.due.bring_forward(instant_after(sent, due));
     }
-    let suspect_waits = outlook.suspect_waits && executor.expect_suspects();
+    // The claim that follows tells of the suspect again.
+    let suspect_waits = outlook.suspect_waits && !executor.runs_suspect();
     if outlook.request_waits || suspect_waits {
         inner.requests.found.raise();
     }

@@ -4,7 +4,9 @@
 //! the [conformance suite](crate::conformance) against it (feature `test-util`). Methods that are
 //! added later have defaults.
 
+mod administration;
 mod batch;
+mod batches;
 mod event_repository;
 mod ext;
 mod filter;
@@ -16,6 +18,7 @@ mod registration_repository;
 mod rescue;
 mod storer;
 
+pub use administration::{Prune, Pruned, Replay, Replayed};
 pub use batch::{
     Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut,
     HandlerRoom, LeaseOffer, ProcessedEvent, Renewal, Selection, Settled, Settlement,

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidings::{
     Backoff, Context, Event, Handler, HandlerError, RequestState,
+    faulty::Operation,
     store::{Storer, WakeUps},
 };
 
@@ -39,6 +40,8 @@ async fn an_idle_process_that_hears_makes_one_call_in_five_seconds() {
             let calls = process.calls_in(HOUR).await;
             let total: u64 = calls.values().sum();
             assert!(total <= 720 + 6, "{kind:?} {wake_ups:?}: {calls:?}");
+            let searches = process.faults.calls(Operation::Prune);
+            assert!(searches <= 3, "{kind:?} {wake_ups:?}: {searches}");
         }
     }
 }

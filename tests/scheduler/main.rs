@@ -27,6 +27,8 @@ mod raising;
 #[cfg(test)]
 mod reports;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod several;

@@ -10,8 +10,8 @@ use tidings::{
     store::{
         Capabilities, ClaimedEvent, Connection, ConnectionType, EventClaim, EventFailure,
         EventFilter, EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
-        LeaseRenewer, LockMode, Page, Raised, RegistrationRepository, Selection, Session,
-        StoredEvent, Storer, Transaction, WakeUps,
+        LeaseRenewer, LockMode, Page, Prune, Pruned, Raised, RegistrationRepository, Selection,
+        Session, StoredEvent, Storer, Transaction, WakeUps,
     },
 };
 use tokio::time::Instant;
@@ -234,6 +234,10 @@ impl EventRepository for PoisonedEvents<'_> {
 
     async fn fail(&mut self, failures: &[EventFailure]) -> Result<()> {
         self.0.fail(failures).await
+    }
+
+    async fn prune(&mut self, prune: &Prune) -> Result<Pruned> {
+        self.0.prune(prune).await
     }
 
     async fn find(&mut self, id: EventId) -> Result<Option<StoredEvent>> {

@@ -133,11 +133,12 @@ impl Process {
             .await;
     }
 
-    /// Every call to the store so far but the opening of sessions, in each of which are calls.
+    /// Every call to the store so far, but for the opening of sessions, in each of which are calls, and
+    /// for the search for what can be deleted, which comes once in an hour, and when is random.
     pub(crate) fn calls(&self) -> BTreeMap<&'static str, u64> {
         let operations = Operation::ALL.iter().copied();
         operations
-            .filter(|operation| *operation != Operation::Session)
+            .filter(|operation| !matches!(operation, Operation::Session | Operation::Prune))
             .map(|operation| (operation.as_str(), self.faults.calls(operation)))
             .filter(|(_, calls)| *calls > 0)
             .collect()
