@@ -51,6 +51,7 @@
 // On docs.rs, which builds with a nightly compiler, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod agenda;
 mod clock;
 mod config_map;
 #[cfg(feature = "test-util")]

@@ -61,8 +61,9 @@ impl Settings {
         self.lease / 3
     }
 
-    /// Within the bound of lease + 5 s until a lost process's requests run elsewhere.
-    pub(crate) fn rescue_interval(&self) -> Duration {
+    /// Half of the 5 s in which, after its lease, a lost process's requests run elsewhere: the other
+    /// half is for the calls.
+    pub(crate) fn rescue_pause(&self) -> Duration {
         (self.lease / 4).clamp(Duration::from_millis(20), Duration::from_millis(2500))
     }
 

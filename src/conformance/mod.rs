@@ -53,6 +53,7 @@ pub mod events;
 pub mod fan_outs;
 mod kit;
 pub mod leases;
+pub mod looks;
 pub mod operations;
 pub mod prunes;
 pub mod queries;
@@ -117,6 +118,7 @@ macro_rules! conformance_cases {
                 requests_of_unknown_handlers_are_left_alone
                 only_pending_requests_are_claimed
                 the_next_due_request_is_told
+                suspects_that_wait_are_told
                 rows_that_cannot_run_delay_no_other
                 concurrent_claimers_never_get_the_same_request
                 a_rolled_back_claim_never_happened
@@ -166,10 +168,19 @@ macro_rules! conformance_cases {
                 lost_leases_are_told
                 only_lost_requests_are_rescued
                 a_limit_bounds_a_rescue
+                the_next_expiry_is_told
+                a_locked_lost_request_is_told
                 a_suspect_counts_errors_and_dies
                 a_hand_back_costs_nothing
                 a_hand_back_is_fenced
                 concurrent_rescuers_take_each_request_once
+            }
+            looks {
+                an_idle_store_is_told
+                events_that_wait_are_told
+                requests_that_wait_are_told
+                suspects_that_wait_are_told_apart
+                leases_are_told_if_asked
             }
             operations {
                 open_and_dead_requests_can_be_canceled
@@ -306,6 +317,7 @@ mod tests {
             ("events", include_str!("events.rs")),
             ("fan_outs", include_str!("fan_outs.rs")),
             ("leases", include_str!("leases.rs")),
+            ("looks", include_str!("looks.rs")),
             ("operations", include_str!("operations.rs")),
             ("prunes", include_str!("prunes.rs")),
             ("queries", include_str!("queries.rs")),

@@ -17,7 +17,7 @@ use crate::{
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Prune, Pruned, Raised, Registered,
         RegistrationRepository, Renamed, Renewal, Replay, Replayed, RequestFilter, RescueLost,
-        RescuedRequest, Settled, Settlement, StoredEvent,
+        Rescued, Settled, Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -130,7 +130,7 @@ impl HandlerRequestRepository for Faulty<Box<dyn HandlerRequestRepository + '_>>
         self.faults.call(Operation::HandBack, call).await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         let call = self.inner.rescue(rescue);
         self.faults.call(Operation::Rescue, call).await
     }

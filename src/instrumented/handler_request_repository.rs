@@ -9,7 +9,7 @@ use crate::{
     model::HandlerRequest,
     store::{
         Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
-        Replay, Replayed, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Replay, Replayed, RequestFilter, RescueLost, Rescued, Settled, Settlement,
     },
     telemetry::Telemetry,
     text::Name,
@@ -56,9 +56,11 @@ impl HandlerRequestRepository for InstrumentedHandlerRequestRepository<'_> {
             .await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         self.telemetry
-            .measured("rescue", self.inner.rescue(rescue), Vec::len)
+            .measured("rescue", self.inner.rescue(rescue), |rescued| {
+                rescued.requests.len()
+            })
             .await
     }
 

@@ -27,6 +27,7 @@ mod event_table;
 mod fan_out;
 mod lease_renewer;
 mod lock_table;
+mod look;
 mod merge;
 mod overlay;
 mod prune;

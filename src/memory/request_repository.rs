@@ -10,7 +10,7 @@ use crate::{
     model::{HandlerRequest, RequestState},
     store::{
         Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
-        Replay, Replayed, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Replay, Replayed, RequestFilter, RescueLost, Rescued, Settled, Settlement,
     },
     text::Name,
 };
@@ -53,7 +53,7 @@ impl HandlerRequestRepository for MemoryRequests<'_> {
             .await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         self.0
             .run("rescue handler requests", |scope| scope.rescue(rescue))
             .await

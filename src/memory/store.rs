@@ -15,7 +15,10 @@ use crate::{
     error::Result,
     raiser::Raiser,
     signal::Signals,
-    store::{Capabilities, ConnectionType, LeaseRenewer, Session, Storer, Transaction, WakeUps},
+    store::{
+        Capabilities, ConnectionType, LeaseRenewer, Look, Outlook, Session, Storer, Transaction,
+        WakeUps,
+    },
 };
 
 /// A store in the memory of this process: for tests, demos, and events that may be lost with it.
@@ -129,6 +132,11 @@ impl Storer for MemoryStore {
 
     fn signals(&self) -> Signals {
         self.shared.signals.clone()
+    }
+
+    async fn look(&self, look: &Look) -> Result<Outlook> {
+        let mut connection = self.connect();
+        connection.run("look", |scope| scope.look(look)).await
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -14,7 +14,7 @@ use crate::{
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Prune, Pruned, Raised, Registered,
         RegistrationRepository, Renamed, Renewal, Replay, Replayed, RequestFilter, RescueLost,
-        RescuedRequest, Settled, Settlement, StoredEvent,
+        Rescued, Settled, Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -54,7 +54,7 @@ mock! {
             owner: LeaseOwner,
             requests: &[(HandlerRequestId, u64)],
         ) -> Result<Vec<Settled>>;
-        async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>>;
+        async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued>;
         async fn find(&mut self, id: HandlerRequestId) -> Result<Option<HandlerRequest>>;
         async fn find_for_update(&mut self, id: HandlerRequestId, lock: LockMode) -> Result<Option<HandlerRequest>>;
         async fn of_event(&mut self, event: EventId) -> Result<Vec<HandlerRequest>>;

@@ -70,6 +70,14 @@ statements! {
         lock_expired,
         /// (handlers): now, and when the next request that backs off is due.
         next_due_request,
+        /// (handlers): 1 if one of their requests is due that is under suspicion, else 0.
+        suspect_due,
+        /// Now, and when the earliest lease runs out.
+        next_expiry,
+        /// (handlers, whether to tell of leases): now; whether an event is due; when the next one is
+        /// that backs off; whether a request is due; whether one is that is under suspicion; when the
+        /// next one is that backs off; when the earliest lease runs out.
+        look,
         /// (handlers): the best priority that is due, suspects aside.
         best_due,
         /// (handler): the ids of its open and dead requests.

@@ -88,6 +88,11 @@ impl BitOrAssign for Effects {
 }
 
 impl Effects {
+    /// Whether nothing was done that others wait for.
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
     /// Tells this process, once others can see what was done.
     pub(super) fn signal(self, signals: &Signals) {
         if self.raised {
@@ -221,7 +226,7 @@ impl SqlConnection {
         self.progress.busy = false;
         self.progress.lent = false;
         if commits {
-            effects.signal(&self.shared.signals);
+            self.shared.tell(effects);
         }
         Ok(())
     }

@@ -9,21 +9,22 @@ use uuid::Uuid;
 
 use super::{
     claim,
-    connection::{Handle, Needs},
+    connection::{Effects, Handle, Needs},
     fan_out,
     link::Link,
+    look,
     migrate::Migration,
     records::{DueEvent, LockedRequests, WaitingEvent},
     settle,
     shared::{Purpose, Shared},
 };
 use crate::{
-    error::Result,
+    error::{Result, StoreError},
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest},
     store::{
-        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, LockMode, Raised, Renewal, Settled,
-        Settlement,
+        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
+        Raised, Renewal, Settled, Settlement, WakeUps,
     },
 };
 
@@ -35,6 +36,11 @@ use crate::{
 pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// The kind of database, as telemetry shows it.
     fn system(&self) -> &'static str;
+
+    /// How completely schedulers hear of work.
+    fn wake_ups(&self) -> WakeUps {
+        WakeUps::InProcess
+    }
 
     /// A connection from the pool.
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle>;
@@ -194,4 +200,21 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<(HandlerRequestId, u64)>> {
         settle::renew(link, renewal).await
     }
+
+    /// See [`Storer::look`](crate::store::Storer::look).
+    async fn look(&self, link: &mut Link<'_>, asked: &Look) -> Result<Outlook> {
+        look::look(link, asked).await
+    }
+
+    /// See [`Storer::listener`](crate::store::Storer::listener).
+    async fn listener(&self, _shared: &Shared) -> Result<Box<dyn Listener>> {
+        Err(StoreError::invalid(
+            "a listener",
+            "is not what this store has",
+            "let it poll",
+        ))
+    }
+
+    /// Tells other processes of what was done and can be seen.
+    fn tell(&self, _effects: Effects) {}
 }

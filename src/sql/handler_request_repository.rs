@@ -23,7 +23,7 @@ use crate::{
     model::HandlerRequest,
     store::{
         Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
-        Replay, Replayed, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Replay, Replayed, RequestFilter, RescueLost, Rescued, Settled, Settlement,
     },
     text::Name,
 };
@@ -65,7 +65,7 @@ impl HandlerRequestRepository for SqlRequests<'_> {
         link.close(answer).await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         let mut link = self.0.open("rescue", Needs::Atomicity).await?;
         let answer = settle::rescue(&mut link, rescue).await;
         link.close(answer).await

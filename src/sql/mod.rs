@@ -14,6 +14,7 @@ mod event_repository;
 mod fan_out;
 mod handler_request_repository;
 mod link;
+mod look;
 mod migrate;
 #[cfg(feature = "mysql")]
 mod mysql;

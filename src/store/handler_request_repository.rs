@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Claim, ClaimedBatch, LockMode, Page, Replay, Replayed, RequestFilter, RescueLost,
-    RescuedRequest, Settled, Settlement,
+    Claim, ClaimedBatch, LockMode, Page, Replay, Replayed, RequestFilter, RescueLost, Rescued,
+    Settled, Settlement,
 };
 use crate::{
     error::Result,
@@ -47,8 +47,9 @@ pub trait HandlerRequestRepository: Send {
         requests: &[(HandlerRequestId, u64)],
     ) -> Result<Vec<Settled>>;
 
-    /// Takes back requests whose lease ran out.
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>>;
+    /// Takes back requests whose lease ran out, skipping locked ones, and tells when the next lease
+    /// does.
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued>;
 
     /// The request with this id.
     async fn find(&mut self, id: HandlerRequestId) -> Result<Option<HandlerRequest>>;

@@ -39,6 +39,7 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
         ("instrumented", &[]),
         ("faulty", &[]),
         ("conformance", &[]),
+        ("agenda", &[]),
         ("outage", &[]),
         ("settings", &[]),
         ("store_calls", &["outage", "settings"]),

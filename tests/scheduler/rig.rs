@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: [Kind; 2] = [Kind::Concurrent, Kind::Cooperative];
 
 /// A store and what tests do with it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rig {
     pub(crate) store: MemoryStore,
     /// A wait that takes longer is stuck.

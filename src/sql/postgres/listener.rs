@@ -57,10 +57,7 @@ impl PostgresListener {
         let mut listener = PgListener::connect_with(&pool).await.map_err(error)?;
         // It is the scheduler that makes another one, and polls until then.
         listener.eager_reconnect(false);
-        listener
-            .listen_all([channel, &test])
-            .await
-            .map_err(error)?;
+        listener.listen_all([channel, &test]).await.map_err(error)?;
         *shared_test.lock() = Some(test.clone());
         Ok(Self {
             listener,

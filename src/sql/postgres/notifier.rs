@@ -5,10 +5,7 @@
 //! own. Of a transaction of the application's that was suppressed it is not known when it commits,
 //! so the task then goes on for a while.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sqlx::{Executor as _, PgPool, SqlStr};
@@ -41,14 +38,9 @@ struct Wanted {
 
 impl Notifier {
     /// A notifier that sends `notify` through connections of this pool, each within a limit.
-    pub(super) const fn new(
-        last: Arc<Mutex<Option<Instant>>>,
-        pool: PgPool,
-        notify: SqlStr,
-        limit: Duration,
-    ) -> Self {
+    pub(super) fn new(pool: PgPool, notify: SqlStr, limit: Duration) -> Self {
         Self {
-            last,
+            last: Arc::default(),
             wanted: Mutex::new(None),
             pool,
             notify,

@@ -111,6 +111,56 @@ macro_rules! due {
     };
 }
 
+/// When the next request of handlers that backs off is due.
+macro_rules! next_due {
+    ($handlers:literal) => {
+        concat!(
+            "(SELECT min(d.backoff_until) FROM ",
+            $handlers,
+            " AS asked (handler) CROSS JOIN LATERAL ( \
+               (SELECT r.backoff_until FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
+                ORDER BY r.backoff_until, r.id LIMIT 1) \
+               UNION ALL \
+               (SELECT r.backoff_until FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until > statement_timestamp())) d)"
+        )
+    };
+}
+
+/// Whether a request of handlers is due that is under suspicion.
+macro_rules! suspect_due {
+    ($handlers:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM ",
+            $handlers,
+            " AS asked (handler) JOIN {p}handler_requests r ON r.handler = asked.handler AND r.queue = 2 \
+             WHERE r.backoff_until IS NULL OR r.backoff_until <= statement_timestamp())"
+        )
+    };
+}
+
+/// What there is to do.
+macro_rules! look {
+    () => {
+        concat!(
+            "SELECT statement_timestamp(), \
+               EXISTS (SELECT FROM {p}unprocessed_events) \
+                 OR EXISTS (SELECT FROM {p}waiting_events WHERE due_at <= statement_timestamp()), \
+               (SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()), \
+               EXISTS (SELECT FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
+                 (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 0 LIMIT 1) \
+                 UNION ALL \
+                 (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 1 \
+                    AND r.backoff_until <= statement_timestamp() LIMIT 1)) d), ",
+            suspect_due!("unnest($1::text[])"),
+            ", ",
+            next_due!("unnest($1::text[])"),
+            ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}handler_requests) END"
+        )
+    };
+}
+
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: "SELECT statement_timestamp()",
     has_migrations: "SELECT (to_regclass('{p}migrations') IS NOT NULL)::int",
@@ -226,11 +276,13 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         "WHERE r.lease_until <= statement_timestamp() \
          ORDER BY r.lease_until, r.id LIMIT $1 FOR UPDATE OF r SKIP LOCKED"
     ),
-    next_due_request: "SELECT statement_timestamp(), min(d.backoff_until) \
-         FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
-           SELECT r.backoff_until FROM {p}handler_requests r \
-           WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
-           ORDER BY r.backoff_until LIMIT 1) d",
+    next_due_request: concat!(
+        "SELECT statement_timestamp(), ",
+        next_due!("unnest($1::text[])")
+    ),
+    suspect_due: concat!("SELECT ", suspect_due!("unnest($1::text[])"), "::int"),
+    next_expiry: "SELECT statement_timestamp(), (SELECT min(lease_until) FROM {p}handler_requests)",
+    look: look!(),
     best_due: "SELECT min(d.priority) \
          FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
            (SELECT r.priority FROM {p}handler_requests r \
@@ -269,8 +321,11 @@ statements! {
     Texts => Statements {
         /// Keeps other migrations out until the transaction ends.
         lock_migrations,
-        /// (columns of events as arrays): the ids of the new ones.
+        /// (columns of events as arrays, whether to notify): the ids of the new ones, and NULL if it
+        /// notifies.
         raise,
+        /// Tells other processes that there is something to do.
+        notify,
         /// (limit): due events, locked.
         due_events,
         /// (ids): waiting events, locked.
@@ -312,6 +367,8 @@ statements! {
         /// (ids, attempts, owners, executed, snoozes): completes or snoozes; the ids of those whose
         /// fence held.
         settle,
+        /// As the common one, and (test channel): notifies it unless it is NULL.
+        look,
         /// (ids, attempts, owner, lease): renews; the ids and attempts that are lost.
         renew,
     }
@@ -327,8 +384,11 @@ pub(super) const TEXTS: Texts = Texts {
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::text[], $10::bigint[]) \
              AS given (id, name, entity_name, entity_id, data, at, correlation_id, causation_id, headers, version) \
            ON CONFLICT (id) DO NOTHING RETURNING id), \
-         queued AS (INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised) \
-         SELECT id FROM raised",
+         queued AS (INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised), \
+         notified AS MATERIALIZED (SELECT pg_notify('{p}work', '') WHERE $11::boolean AND EXISTS (SELECT FROM raised)) \
+         SELECT id FROM raised UNION ALL SELECT NULL FROM notified",
+    // Locks all notifications of the database while it commits.
+    notify: "NOTIFY {p}work",
     // Locks the events' places on the queue; those that are locked are skipped.
     due_events: concat!(
         "WITH late AS MATERIALIZED ( \
@@ -520,11 +580,11 @@ pub(super) const TEXTS: Texts = Texts {
          placed AS (SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY id) AS place FROM claimed) \
          SELECT c.id, c.event_id, c.handler, c.priority, c.attempt, c.errors, c.max_errors, c.executions, c.rescues, \
            c.place = 1, statement_timestamp(), \
-           CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ( \
-             SELECT min(d.backoff_until) FROM asked CROSS JOIN LATERAL ( \
-               SELECT r.backoff_until FROM {p}handler_requests r \
-               WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
-               ORDER BY r.backoff_until LIMIT 1) d) END, ",
+           CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
+        next_due!("unnest($1::text[])"),
+        " END, CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
+        suspect_due!("unnest($1::text[])"),
+        " ELSE false END, ",
         event!(),
         " FROM (SELECT) header LEFT JOIN placed c ON true \
          LEFT JOIN {p}events e ON e.id = c.event_id AND c.place = 1"
@@ -541,6 +601,10 @@ pub(super) const TEXTS: Texts = Texts {
            AS s (id, attempt, owner, executed, snooze) \
          WHERE r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner \
          RETURNING r.id",
+    look: concat!(
+        look!(),
+        ", CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
+    ),
     // Locks the requests; those that are locked are skipped, and are not lost.
     renew: "WITH given AS MATERIALIZED ( \
            SELECT id, attempt FROM unnest($1::uuid[], $2::bigint[]) AS given (id, attempt)), \

@@ -10,12 +10,13 @@ use sqlx::{
 use super::{
     PostgresOptions,
     dialect::{PINS, PostgresDialect},
+    listener::TestChannel,
+    notifier::Notifier,
     statements::{COMMON, TEXTS},
 };
 use crate::{
     error::{Result, StoreError},
     sql::{shared::Shared, store::sql_store},
-    store::WakeUps,
 };
 
 /// A store of events and handler requests on PostgreSQL 14 or later.
@@ -26,7 +27,7 @@ pub struct PostgresStore {
     pub(super) shared: Arc<Shared>,
 }
 
-sql_store!(PostgresStore, sqlx::PgConnection, WakeUps::InProcess, true);
+sql_store!(PostgresStore, sqlx::PgConnection, true);
 
 impl PostgresStore {
     /// Connects to a database. It opens, when they are needed, up to
@@ -98,11 +99,18 @@ impl PostgresStore {
         prefix: crate::sql::prefix::TablePrefix,
         options: &PostgresOptions,
     ) -> Self {
+        let statements = TEXTS.fill(&prefix);
+        let notifier = options.listen.then(|| {
+            let notify = statements.notify.sql();
+            Notifier::new(sessions.clone(), notify, options.common.acquire_timeout)
+        });
         let dialect = PostgresDialect {
             transactions,
             sessions,
             has_pinned_sessions,
-            statements: TEXTS.fill(&prefix),
+            statements,
+            notifier,
+            test_channel: TestChannel::default(),
         };
         Self {
             shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),
