@@ -388,7 +388,7 @@ pub(super) const TEXTS: Texts = Texts {
          notified AS MATERIALIZED (SELECT pg_notify('{p}work', '') WHERE $11::boolean AND EXISTS (SELECT FROM raised)) \
          SELECT id FROM raised UNION ALL SELECT NULL FROM notified",
     // Locks all notifications of the database while it commits.
-    notify: "NOTIFY {p}work",
+    notify: "SELECT pg_notify('{p}work', '')",
     // Locks the events' places on the queue; those that are locked are skipped.
     due_events: concat!(
         "WITH late AS MATERIALIZED ( \
