@@ -7,6 +7,7 @@ use sqlx::{Database, pool::PoolConnection};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
+    dialect::Turn,
     link::{Link, Raw},
     shared::Shared,
 };
@@ -121,7 +122,13 @@ pub(super) struct Progress {
     pub(super) busy: bool,
     /// A handler got the connection; what it does with it is not seen.
     pub(super) lent: bool,
+    /// It may have ended the transaction.
+    unseen: bool,
     pub(super) effects: Effects,
+    /// Whether it goes past those that wait to write.
+    pub(super) is_first: bool,
+    /// Held while it writes, where only one connection can.
+    pub(super) turn: Option<Turn>,
 }
 
 /// A connection of a store.
@@ -139,14 +146,23 @@ impl SqlConnection {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
+                unseen: false,
                 effects: Effects {
                     raised: false,
                     ready: false,
                     settled: false,
                 },
+                is_first: false,
+                turn: None,
             },
             shared,
         }
+    }
+
+    /// A connection whose transactions go past those that wait to write.
+    pub(super) fn going_first(mut self) -> Self {
+        self.progress.is_first = true;
+        self
     }
 
     pub(super) const fn shared(&self) -> &Arc<Shared> {
@@ -168,6 +184,9 @@ impl SqlConnection {
             });
         }
         self.progress.busy = true;
+        let marks = self.shared.dialect.marks().filter(|_| {
+            self.progress.mode == Mode::Transaction && std::mem::take(&mut self.progress.unseen)
+        });
         let needs_transaction = match needs {
             Needs::OneStatement => false,
             Needs::Atomicity => true,
@@ -181,10 +200,15 @@ impl SqlConnection {
             operation,
             &mut self.progress,
         );
-        if let Some(statement) = begin {
-            link.begin(statement).await?;
+        let begun = match (begin, marks) {
+            (Some(statement), _) => link.begin(statement).await,
+            (None, Some(marks)) => link.check(&marks).await,
+            (None, None) => Ok(()),
+        };
+        match begun {
+            Ok(()) => Ok(link),
+            Err(error) => link.close(Err(error)).await,
         }
-        Ok(link)
     }
 
     /// Begins the transaction that the owner of this connection ends.
@@ -193,6 +217,9 @@ impl SqlConnection {
         let statement = self.shared.dialect.begin(Needs::Atomicity);
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
+        if let Some(marks) = self.shared.dialect.marks() {
+            link.execute(marks.set, vec![]).await?;
+        }
         link.keep_open();
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
@@ -229,6 +256,7 @@ impl SqlConnection {
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
         self.progress.lent = true;
+        self.progress.unseen = true;
         self.handle.raw().lend()
     }
 }

@@ -24,6 +24,7 @@ use crate::{
         limit,
         link::Link,
         migrate::{Migration, apply},
+        raise::{chunks, headers},
         records::{DueEvent, LockedRequests, WaitingEvent, last_errors, queue},
         shared::{Purpose, Shared},
     },
@@ -125,7 +126,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn raise_needs(&self, events: &[Event]) -> Needs {
-        match chunks(events).count() {
+        match chunks(events, MAX_STATEMENT_LEN).count() {
             0 | 1 => Needs::OneStatement,
             _ => Needs::Atomicity,
         }
@@ -133,7 +134,7 @@ impl Dialect for PostgresDialect {
 
     async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
         let mut new = HashSet::with_capacity(events.len());
-        for chunk in chunks(events) {
+        for chunk in chunks(events, MAX_STATEMENT_LEN) {
             let headers: Vec<_> = chunk.iter().map(headers).collect();
             let entities = || chunk.iter().map(|event| event.entity.as_ref());
             let args = vec![
@@ -325,30 +326,6 @@ impl Dialect for PostgresDialect {
         let args = vec![event_ids(ids)];
         read_events(&link.rows(&self.statements.events, args).await?)
     }
-}
-
-/// Events in parts whose data fits into one statement.
-fn chunks(events: &[Event]) -> impl Iterator<Item = &[Event]> {
-    let mut rest = events;
-    std::iter::from_fn(move || {
-        let mut len = 0;
-        let fits = |event: &&Event| {
-            len += event.data.as_str().len();
-            len <= MAX_STATEMENT_LEN
-        };
-        // At least one, however large it is.
-        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
-        let (chunk, others) = rest.split_at_checked(count)?;
-        rest = others;
-        (!chunk.is_empty()).then_some(chunk)
-    })
-}
-
-fn headers(event: &Event) -> Option<String> {
-    if event.headers.is_empty() {
-        return None;
-    }
-    serde_json::to_string(&event.headers).ok()
 }
 
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {
