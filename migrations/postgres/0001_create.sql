@@ -108,10 +108,14 @@ CREATE TABLE tidings_registrations (
     PRIMARY KEY (handler, pattern)
 );
 
--- The active registrations as they are when it is called, also inside of a longer statement: a
--- volatile function takes a new snapshot, so a fan-out that has waited for a rename obeys it.
+-- The active registrations as they are when it is called, also inside of a longer statement, and
+-- no rename until its transaction ends: each statement of a volatile function takes a new snapshot,
+-- so a fan-out that has waited for a rename obeys it.
 CREATE FUNCTION tidings_active_registrations() RETURNS SETOF tidings_registrations
 LANGUAGE sql VOLATILE ROWS 20
-AS 'SELECT * FROM tidings_registrations WHERE state = 0';
+AS $$
+    SELECT pg_advisory_xact_lock_shared('tidings_registrations'::regclass::oid::int, 0);
+    SELECT * FROM tidings_registrations WHERE state = 0;
+$$;
 
 INSERT INTO tidings_migrations (version, name, compatible_from) VALUES (1, 'create', '0.1.0');

@@ -148,7 +148,7 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     ) -> Result<HashMap<Uuid, Result<Event>>>;
 
     /// What [`fan_out`](Self::fan_out) needs.
-    fn fan_out_needs(&self) -> Needs {
+    fn fan_out_needs(&self, _asked: &FanOut) -> Needs {
         Needs::Atomicity
     }
 

@@ -44,7 +44,7 @@ impl EventRepository for SqlEvents<'_> {
     }
 
     async fn fan_out(&mut self, asked: &FanOut) -> Result<FannedOut> {
-        let needs = self.0.shared().dialect.fan_out_needs();
+        let needs = self.0.shared().dialect.fan_out_needs(asked);
         let mut link = self.0.open("fan out", needs).await?;
         let answer = link.shared.dialect.fan_out(&mut link, asked).await;
         link.close(answer).await

@@ -173,6 +173,27 @@ impl<'c> Link<'c> {
         self.answer(answer)
     }
 
+    /// As [`rows`](Self::rows), but a plan that was made on this connection earlier is not used: the
+    /// connections of transactions have no pinned plans, and an old plan may be that of a table
+    /// which was empty then.
+    pub(super) async fn rows_planned_anew(
+        &mut self,
+        statement: &Statement,
+        args: Vec<Arg<'_>>,
+    ) -> Result<Vec<Row>> {
+        let call = self.raw.rows(statement.sql(), false, args);
+        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+        self.answer(answer)
+    }
+
+    /// Whether the call is part of a transaction that somebody else began.
+    pub(super) fn is_in_transaction(&self) -> bool {
+        match &self.progress {
+            Some(progress) => progress.mode == Mode::Transaction,
+            None => true,
+        }
+    }
+
     /// The first row that a statement answers.
     pub(super) async fn row(
         &mut self,

@@ -56,6 +56,11 @@ impl Reader<'_> {
         index
     }
 
+    /// Leaves out so many columns.
+    pub(super) const fn skip(&mut self, columns: usize) {
+        self.next += columns;
+    }
+
     /// That a column cannot be read; the row's id is its first column if that is one.
     pub(super) fn unreadable(
         &self,

@@ -65,19 +65,26 @@ impl Shared {
         if !self.is_checked.load(Ordering::Acquire) {
             super::migrate::check(self).await?;
         }
-        self.acquire_for(purpose).await
-    }
-
-    /// A connection from the pool, whatever the schema is like.
-    pub(super) async fn acquire_unchecked(self: &Arc<Self>) -> Result<SqlConnection> {
-        self.acquire_for(Purpose::Session).await
-    }
-
-    async fn acquire_for(self: &Arc<Self>, purpose: Purpose) -> Result<SqlConnection> {
         let operation = match purpose {
             Purpose::Session => "open a session",
             Purpose::Transaction => "begin a transaction",
         };
+        self.acquire_for(purpose, operation).await
+    }
+
+    /// A connection from the pool, whatever the schema is like.
+    pub(super) async fn acquire_unchecked(
+        self: &Arc<Self>,
+        operation: &'static str,
+    ) -> Result<SqlConnection> {
+        self.acquire_for(Purpose::Session, operation).await
+    }
+
+    async fn acquire_for(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        operation: &'static str,
+    ) -> Result<SqlConnection> {
         self.connection(operation, self.dialect.acquire(purpose))
             .await
     }

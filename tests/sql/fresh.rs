@@ -29,11 +29,7 @@ pub(crate) mod postgres {
     use tidings::{PostgresOptions, PostgresStore, sqlx};
 
     use super::*;
-
-    pub(crate) fn url() -> String {
-        std::env::var("TIDINGS_TEST_POSTGRES_URL")
-            .expect("TIDINGS_TEST_POSTGRES_URL is not set; run the tests with tests/run")
-    }
+    use crate::server::postgres_url as url;
 
     /// A migrated store, and a pool beside it.
     pub(crate) struct Postgres {

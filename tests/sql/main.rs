@@ -1,4 +1,4 @@
-//! The stores on SQL databases, on real servers.
+//! The stores on SQL databases, on real servers; `tests/run` provides them.
 #![cfg(test)]
 #![expect(
     clippy::unwrap_used,
@@ -9,3 +9,9 @@
 
 mod conformance;
 mod fresh;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod private_servers;
+#[cfg(feature = "postgres")]
+mod proxy;
+mod server;

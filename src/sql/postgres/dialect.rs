@@ -7,10 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection as _, PgConnection, PgPool, SqlStr};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, SqlStr};
 use uuid::Uuid;
 
-use super::statements::Statements;
+use super::{hot, statements::Statements};
 use crate::{
     error::Result,
     id::{EventId, HandlerRequestId},
@@ -20,15 +20,19 @@ use crate::{
         claim::read_events,
         connection::{Handle, Held, Needs},
         dialect::Dialect,
-        fan_out::readable,
+        fan_out::{self, readable},
         limit,
         link::Link,
         migrate::{Migration, apply},
         raise::{chunks, headers},
         records::{DueEvent, LockedRequests, WaitingEvent, last_errors, queue},
+        settle,
         shared::{Purpose, Shared},
     },
-    store::{HandlerRoom, LockMode, Raised},
+    store::{
+        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, LockMode, Raised, Renewal, Selection,
+        Settled, Settlement,
+    },
 };
 
 /// Settings under which the planner walks indexes in nested loops, as the statements of the hot
@@ -94,7 +98,10 @@ impl Dialect for PostgresDialect {
 
     async fn connect(&self) -> sqlx::Result<Handle> {
         let options = self.transactions.connect_options();
-        let connection = PgConnection::connect_with(&options).await?;
+        let mut connection = PgConnection::connect_with(&options).await?;
+        if self.has_pinned_sessions {
+            connection.execute(sqlx::raw_sql(PINS)).await?;
+        }
         Ok(Handle::Postgres(Held::Single(Box::new(connection))))
     }
 
@@ -116,7 +123,6 @@ impl Dialect for PostgresDialect {
     fn begin(&self, needs: Needs) -> SqlStr {
         SqlStr::from_static(match needs {
             Needs::Pins => BEGIN_PINNED,
-            Needs::OneStatement | Needs::Atomicity if self.has_pinned_sessions => BEGIN,
             Needs::OneStatement | Needs::Atomicity => BEGIN,
         })
     }
@@ -326,6 +332,72 @@ impl Dialect for PostgresDialect {
         let args = vec![event_ids(ids)];
         read_events(&link.rows(&self.statements.events, args).await?)
     }
+
+    fn fan_out_needs(&self, asked: &FanOut) -> Needs {
+        match asked.selection {
+            Selection::Due { .. } => Needs::Pins,
+            Selection::Claimed(_) => Needs::Atomicity,
+        }
+    }
+
+    async fn fan_out(&self, link: &mut Link<'_>, asked: &FanOut) -> Result<FannedOut> {
+        match asked.selection {
+            Selection::Due { limit } => {
+                hot::fan_out(link, &self.statements, limit, asked.offer.as_ref()).await
+            }
+            Selection::Claimed(_) => fan_out::fan_out(link, asked).await,
+        }
+    }
+
+    fn claim_needs(&self) -> Needs {
+        Needs::Pins
+    }
+
+    async fn claim(&self, link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
+        hot::claim(link, &self.statements, asked).await
+    }
+
+    fn settle_needs(&self, settlements: &[Settlement]) -> Needs {
+        if are_plain(settlements) {
+            Needs::Pins
+        } else {
+            Needs::Atomicity
+        }
+    }
+
+    async fn settle(
+        &self,
+        link: &mut Link<'_>,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>> {
+        if !are_plain(settlements) {
+            return settle::settle(link, settlements).await;
+        }
+        let all: Vec<_> = settlements.iter().collect();
+        let settled = hot::settle(link, &self.statements, &all).await?;
+        Ok(hot::answers(settlements, &settled))
+    }
+
+    fn renew_needs(&self) -> Needs {
+        Needs::Pins
+    }
+
+    async fn renew(
+        &self,
+        link: &mut Link<'_>,
+        renewal: &Renewal,
+    ) -> Result<Vec<(HandlerRequestId, u64)>> {
+        hot::renew(link, &self.statements, renewal).await
+    }
+}
+
+/// Whether one statement writes these settlements: none keeps a text, and no request is there
+/// twice.
+fn are_plain(settlements: &[Settlement]) -> bool {
+    let mut ids = HashSet::with_capacity(settlements.len());
+    settlements
+        .iter()
+        .all(|settlement| hot::is_plain(settlement) && ids.insert(settlement.id))
 }
 
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {

@@ -1,9 +1,13 @@
 //! The store on PostgreSQL.
 
 mod dialect;
+mod hot;
 mod options;
 mod statements;
 mod store;
 
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,38 @@ macro_rules! request_states {
     };
 }
 
+/// Finds, without locks, how many the best of all handlers take from each handler, then locks so
+/// many of each: `ready` and `late`.
+macro_rules! due {
+    () => {
+        "WITH asked AS MATERIALIZED ( \
+           SELECT handler, least(room, $3) AS room FROM unnest($1::text[], $2::bigint[]) AS asked (handler, room)), \
+         shares AS MATERIALIZED ( \
+           SELECT best.handler, best.queue, count(*) AS share FROM ( \
+             SELECT due.handler, due.queue FROM asked CROSS JOIN LATERAL ( \
+               (SELECT r.handler, r.queue, r.priority, r.id FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT asked.room) \
+               UNION ALL \
+               (SELECT r.handler, r.queue, r.priority, r.id FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+                ORDER BY r.backoff_until, r.id LIMIT asked.room) \
+               ORDER BY priority, id LIMIT asked.room) due \
+             ORDER BY due.priority, due.id LIMIT $3) best \
+           GROUP BY best.handler, best.queue), \
+         ready AS MATERIALIZED ( \
+           SELECT l.id FROM shares CROSS JOIN LATERAL ( \
+             SELECT r.id FROM {p}handler_requests r WHERE r.handler = shares.handler AND r.queue = 0 \
+             ORDER BY r.priority, r.id LIMIT shares.share FOR UPDATE SKIP LOCKED) l \
+           WHERE shares.queue = 0), \
+         late AS MATERIALIZED ( \
+           SELECT l.id FROM shares CROSS JOIN LATERAL ( \
+             SELECT r.id FROM {p}handler_requests r \
+             WHERE r.handler = shares.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+             ORDER BY r.backoff_until, r.id LIMIT shares.share FOR UPDATE SKIP LOCKED) l \
+           WHERE shares.queue = 1) "
+    };
+}
+
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: "SELECT statement_timestamp()",
     has_migrations: "SELECT (to_regclass('{p}migrations') IS NOT NULL)::int",
@@ -190,7 +222,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
            (SELECT r.priority FROM {p}handler_requests r \
             WHERE r.handler = asked.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1) \
            UNION ALL (SELECT r.priority FROM {p}handler_requests r \
-            WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp())) d",
+            WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+            ORDER BY r.backoff_until LIMIT 100)) d",
     open_and_dead_of: "SELECT id FROM {p}handler_requests \
          WHERE handler = $1 AND completed_at IS NULL AND canceled_at IS NULL ORDER BY id",
     count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 0) \
@@ -249,6 +282,17 @@ statements! {
         lock_due_suspects,
         /// (ids): events.
         events,
+        /// (limit, owner, lease, offered limit, handlers, rooms): takes due events off the queue and
+        /// makes their requests. Rows of three kinds: 0 processed events, 1 requests that were born
+        /// leased, 2 when the next event that backs off is due.
+        fan_out,
+        /// (handlers, rooms, limit, owner, lease): requests that are claimed now, each event once.
+        claim,
+        /// (ids, attempts, owners, executed, snoozes): completes or snoozes; the ids of those whose
+        /// fence held.
+        settle,
+        /// (ids, attempts, owner, lease): renews; the ids and attempts that are lost.
+        renew,
     }
 }
 
@@ -337,34 +381,9 @@ pub(super) const TEXTS: Texts = Texts {
         from_requests!(),
         "WHERE r.id = ANY ($1::uuid[]) ORDER BY r.id FOR UPDATE OF r SKIP LOCKED"
     ),
-    // Locks the requests; those that are locked are skipped. First it finds, without locks, how many
-    // the best of all handlers take from each handler, then locks so many of each.
+    // Locks the requests; those that are locked are skipped.
     lock_due: concat!(
-        "WITH asked AS MATERIALIZED ( \
-           SELECT handler, least(room, $3) AS room FROM unnest($1::text[], $2::bigint[]) AS asked (handler, room)), \
-         shares AS MATERIALIZED ( \
-           SELECT best.handler, best.queue, count(*) AS share FROM ( \
-             SELECT due.handler, due.queue FROM asked CROSS JOIN LATERAL ( \
-               (SELECT r.handler, r.queue, r.priority, r.id FROM {p}handler_requests r \
-                WHERE r.handler = asked.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT asked.room) \
-               UNION ALL \
-               (SELECT r.handler, r.queue, r.priority, r.id FROM {p}handler_requests r \
-                WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
-                ORDER BY r.backoff_until, r.id LIMIT asked.room) \
-               ORDER BY priority, id LIMIT asked.room) due \
-             ORDER BY due.priority, due.id LIMIT $3) best \
-           GROUP BY best.handler, best.queue), \
-         ready AS MATERIALIZED ( \
-           SELECT l.id FROM shares CROSS JOIN LATERAL ( \
-             SELECT r.id FROM {p}handler_requests r WHERE r.handler = shares.handler AND r.queue = 0 \
-             ORDER BY r.priority, r.id LIMIT shares.share FOR UPDATE SKIP LOCKED) l \
-           WHERE shares.queue = 0), \
-         late AS MATERIALIZED ( \
-           SELECT l.id FROM shares CROSS JOIN LATERAL ( \
-             SELECT r.id FROM {p}handler_requests r \
-             WHERE r.handler = shares.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
-             ORDER BY r.backoff_until, r.id LIMIT shares.share FOR UPDATE SKIP LOCKED) l \
-           WHERE shares.queue = 1) ",
+        due!(),
         request!(),
         from_requests!(),
         "WHERE r.id = ANY (ARRAY(SELECT id FROM ready UNION ALL SELECT id FROM late)) ORDER BY r.priority, r.id FOR UPDATE OF r"
@@ -381,4 +400,123 @@ pub(super) const TEXTS: Texts = Texts {
         event!(),
         " FROM {p}events e WHERE e.id = ANY ($1::uuid[])"
     ),
+    // Locks the events' places on the queue (those that are locked are skipped), the new requests,
+    // and, shared, the name of the table of registrations.
+    fan_out: "WITH late AS ( \
+           DELETE FROM {p}waiting_events WHERE event_id = ANY (ARRAY( \
+             SELECT event_id FROM {p}waiting_events WHERE due_at <= statement_timestamp() \
+             ORDER BY due_at, event_id LIMIT $1 FOR UPDATE SKIP LOCKED)) \
+           RETURNING event_id), \
+         fresh AS ( \
+           DELETE FROM {p}unprocessed_events WHERE event_id = ANY (ARRAY( \
+             SELECT event_id FROM {p}unprocessed_events \
+             ORDER BY event_id LIMIT greatest($1 - (SELECT count(*) FROM late), 0) FOR UPDATE SKIP LOCKED)) \
+           RETURNING event_id), \
+         due AS MATERIALIZED ( \
+           SELECT e.id, e.name, e.entity_name, e.entity_id, \
+             CASE WHEN $2::uuid IS NOT NULL THEN e.data END AS data, e.timestamp, e.correlation_id, \
+             e.causation_id, e.headers, e.version \
+           FROM (SELECT event_id FROM late UNION ALL SELECT event_id FROM fresh) d \
+           JOIN {p}events e ON e.id = d.event_id), \
+         best AS MATERIALIZED ( \
+           SELECT DISTINCT ON (n.name, g.handler) n.name, g.handler, g.hash, g.priority, g.max_errors \
+           FROM (SELECT DISTINCT name FROM due) n JOIN {p}active_registrations() g \
+             ON CASE WHEN g.prefix IS NULL THEN g.pattern = n.name \
+                ELSE starts_with(n.name, g.prefix) AND length(n.name) > length(g.prefix) END \
+           ORDER BY n.name, g.handler, g.specificity DESC), \
+         terms AS MATERIALIZED ( \
+           SELECT name, array_agg(handler) AS handlers, array_agg(hash) AS hashes, \
+             array_agg(priority) AS priorities, array_agg(max_errors) AS maxima \
+           FROM best GROUP BY name), \
+         wanted AS MATERIALIZED ( \
+           SELECT d.*, t.handlers, t.hashes, t.priorities, t.maxima \
+           FROM due d LEFT JOIN terms t ON t.name = d.name), \
+         unwanted AS ( \
+           INSERT INTO {p}unwanted_events (event_id, processed_at) \
+           SELECT id, statement_timestamp() FROM wanted WHERE handlers IS NULL ON CONFLICT (event_id) DO NOTHING), \
+         offered AS MATERIALIZED ( \
+           SELECT handler, room FROM unnest($5::text[], $6::bigint[]) AS offered (handler, room)), \
+         backlog AS MATERIALIZED ( \
+           SELECT min(b.priority) AS priority FROM offered CROSS JOIN LATERAL ( \
+             (SELECT r.priority FROM {p}handler_requests r \
+              WHERE r.handler = offered.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1) \
+             UNION ALL (SELECT r.priority FROM {p}handler_requests r \
+              WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+              ORDER BY r.backoff_until LIMIT 100)) b), \
+         births AS ( \
+           SELECT (left(w.id::text, 14) || '8' || substr(w.id::text, 16, 13) \
+               || lpad(to_hex(('x' || right(w.id::text, 8))::bit(32)::int # u.hash), 8, '0'))::uuid AS id, \
+             w.id AS event_id, u.handler, u.priority, u.max_errors, \
+             CASE WHEN u.priority < coalesce((SELECT priority FROM backlog), 32767) THEN o.room ELSE 0 END AS room \
+           FROM wanted w CROSS JOIN LATERAL unnest(w.handlers, w.hashes, w.priorities, w.maxima) \
+             AS u (handler, hash, priority, max_errors) \
+           LEFT JOIN offered o ON o.handler = u.handler), \
+         ranked AS ( \
+           SELECT *, row_number() OVER (PARTITION BY handler ORDER BY priority, id) <= room AS fits FROM births), \
+         chosen AS ( \
+           SELECT *, fits AND count(*) FILTER (WHERE fits) \
+             OVER (ORDER BY priority, id ROWS UNBOUNDED PRECEDING) <= $4 AS is_leased FROM ranked), \
+         made AS ( \
+           INSERT INTO {p}handler_requests \
+             (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
+           SELECT id, event_id, handler, priority, max_errors, CASE WHEN is_leased THEN 1 ELSE 0 END, \
+             CASE WHEN is_leased THEN NULL ELSE 0 END, statement_timestamp(), CASE WHEN is_leased THEN $2 END, \
+             CASE WHEN is_leased THEN statement_timestamp() + $3::bigint * interval '1 microsecond' END \
+           FROM chosen ON CONFLICT (id) DO NOTHING \
+           RETURNING id, event_id, handler, priority, max_errors, owner) \
+         SELECT 0::bigint, id, name, entity_name, entity_id, data::text, timestamp, correlation_id, causation_id, \
+           headers::text, version, coalesce(cardinality(handlers), 0)::bigint, NULL::uuid, NULL::text, \
+           NULL::bigint, NULL::bigint, NULL::timestamptz, NULL::timestamptz FROM wanted \
+         UNION ALL \
+         SELECT 1, event_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+           id, handler, priority, max_errors, NULL, NULL FROM made WHERE owner IS NOT NULL \
+         UNION ALL \
+         SELECT 2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+           statement_timestamp(), CASE WHEN (SELECT count(*) FROM due) < $1 THEN ( \
+             SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) END",
+    // Locks the requests; those that are locked are skipped.
+    claim: concat!(
+        due!(),
+        ", claimed AS ( \
+           UPDATE {p}handler_requests r SET attempt = r.attempt + 1, queue = NULL, backoff_until = NULL, owner = $4, \
+             lease_until = statement_timestamp() + $5::bigint * interval '1 microsecond' \
+           WHERE r.id = ANY (ARRAY(SELECT id FROM ready UNION ALL SELECT id FROM late)) \
+           RETURNING r.id, r.event_id, r.handler, r.priority, r.attempt, r.errors, r.max_errors, r.executions, r.rescues), \
+         placed AS (SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY id) AS place FROM claimed) \
+         SELECT c.id, c.event_id, c.handler, c.priority, c.attempt, c.errors, c.max_errors, c.executions, c.rescues, \
+           c.place = 1, statement_timestamp(), \
+           CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ( \
+             SELECT min(d.backoff_until) FROM asked CROSS JOIN LATERAL ( \
+               SELECT r.backoff_until FROM {p}handler_requests r \
+               WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
+               ORDER BY r.backoff_until LIMIT 1) d) END, ",
+        event!(),
+        " FROM (SELECT) header LEFT JOIN placed c ON true \
+         LEFT JOIN {p}events e ON e.id = c.event_id AND c.place = 1"
+    ),
+    // Locks the requests, in the order of the arrays.
+    settle: "UPDATE {p}handler_requests r SET \
+           completed_at = CASE WHEN s.snooze IS NULL THEN statement_timestamp() END, \
+           queue = CASE WHEN s.snooze IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END, \
+           backoff_until = statement_timestamp() + s.snooze * interval '1 microsecond', \
+           executions = CASE WHEN s.executed AND r.rescues < 3 THEN r.executions + 1 ELSE r.executions END, \
+           last_execution_at = CASE WHEN s.executed AND r.rescues < 3 THEN statement_timestamp() ELSE r.last_execution_at END, \
+           owner = NULL, lease_until = NULL \
+         FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::boolean[], $5::bigint[]) \
+           AS s (id, attempt, owner, executed, snooze) \
+         WHERE r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner \
+         RETURNING r.id",
+    // Locks the requests; those that are locked are skipped, and are not lost.
+    renew: "WITH given AS MATERIALIZED ( \
+           SELECT id, attempt FROM unnest($1::uuid[], $2::bigint[]) AS given (id, attempt)), \
+         held AS MATERIALIZED ( \
+           SELECT h.id FROM given CROSS JOIN LATERAL ( \
+             SELECT r.id FROM {p}handler_requests r \
+             WHERE r.id = given.id AND r.attempt = given.attempt AND r.owner = $3 FOR UPDATE SKIP LOCKED) h), \
+         renewed AS ( \
+           UPDATE {p}handler_requests r SET lease_until = statement_timestamp() + $4::bigint * interval '1 microsecond' \
+           WHERE r.id = ANY (ARRAY(SELECT id FROM held)) RETURNING r.id) \
+         SELECT given.id, given.attempt FROM given WHERE NOT EXISTS ( \
+           SELECT FROM {p}handler_requests r \
+           WHERE r.id = given.id AND r.attempt = given.attempt AND r.owner = $3)",
 };

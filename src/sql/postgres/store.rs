@@ -39,13 +39,7 @@ impl PostgresStore {
     /// not acceptable.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        let connect: PgConnectOptions = url.parse().map_err(|_| {
-            StoreError::invalid(
-                "the database URL",
-                "is not one of PostgreSQL",
-                "write postgres://user:password@host:port/database",
-            )
-        })?;
+        let connect = parse(url)?;
         let limits = options.common.limits();
         let pool = || {
             PgPoolOptions::new()
@@ -80,7 +74,7 @@ impl PostgresStore {
             prefix,
             &options,
         );
-        let handle = store.shared.acquire_unchecked().await;
+        let handle = store.shared.acquire_unchecked("connect").await;
         drop(handle.map_err(|error| match error {
             StoreError::TimedOut { limit, .. } if limit == limits.acquire => {
                 StoreError::Unavailable {
@@ -128,6 +122,20 @@ impl PostgresStore {
             shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),
         }
     }
+}
+
+/// Reads a URL; the error does not repeat it, as it may hold a password.
+fn parse(url: &str) -> Result<PgConnectOptions> {
+    let is_ours = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    url.parse().ok().filter(|_| is_ours).ok_or_else(|| {
+        StoreError::invalid(
+            "the database URL",
+            "is not one of PostgreSQL",
+            "write postgres://user:password@host:port/database",
+        )
+    })
 }
 
 impl fmt::Debug for PostgresStore {

@@ -1,0 +1,226 @@
+//! Every statement is prepared, and the plans of the hot ones are read, on a real server.
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+
+use super::{
+    dialect::PINS,
+    statements::{COMMON, Statements, TEXTS},
+};
+use crate::sql::{common::Common, prefix::TablePrefix, statement::Statement};
+
+/// A connection to a schema of its own, migrated, that is gone when the connection is.
+struct Fresh {
+    connection: PgConnection,
+    common: Common,
+    texts: Statements,
+}
+
+impl Fresh {
+    async fn new() -> Self {
+        let url = std::env::var("TIDINGS_TEST_POSTGRES_URL").unwrap_or_else(|_| {
+            panic!("TIDINGS_TEST_POSTGRES_URL is not set; run the tests with tests/run")
+        });
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        // Tables of pg_temp live as long as the connection, and no other test sees them.
+        let migration = include_str!("../../../migrations/postgres/0001_create.sql")
+            .replace("CREATE TABLE tidings_", "CREATE TEMPORARY TABLE tidings_")
+            .replace("FUNCTION tidings_", "FUNCTION pg_temp.tidings_");
+        run(&mut connection, migration).await;
+        let prefix = TablePrefix::default();
+        Self {
+            connection,
+            common: COMMON.fill(&prefix),
+            texts: TEXTS.fill(&prefix),
+        }
+    }
+
+    async fn run(&mut self, sql: impl Into<String>) {
+        run(&mut self.connection, sql).await;
+    }
+
+    /// Prepares a statement under its name.
+    async fn prepare(&mut self, name: &str, statement: &Statement) {
+        let sql = text(statement);
+        self.run(format!("PREPARE {name} AS {sql}")).await;
+    }
+
+    /// The lines of the plan of a prepared statement.
+    async fn explain(&mut self, options: &str, name: &str, arguments: &str) -> Vec<String> {
+        let sql = format!("EXPLAIN ({options}) EXECUTE {name} {arguments}");
+        let rows = self
+            .connection
+            .fetch_all(sqlx::raw_sql(AssertSqlSafe(sql)))
+            .await
+            .unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+/// The text of a statement; functions of pg_temp are not found by their name alone.
+fn text(statement: &Statement) -> String {
+    statement.as_str().replace(
+        "tidings_active_registrations",
+        "pg_temp.tidings_active_registrations",
+    )
+}
+
+async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
+    let sql = sql.into();
+    let answer = connection
+        .execute(sqlx::raw_sql(AssertSqlSafe(sql.clone())))
+        .await;
+    answer.unwrap_or_else(|error| panic!("{error}: {sql}"));
+}
+
+#[tokio::test]
+async fn every_statement_can_be_prepared() {
+    let mut fresh = Fresh::new().await;
+    let mut all: Vec<_> = fresh.common.all();
+    all.extend(fresh.texts.all());
+    let all: Vec<_> = all
+        .into_iter()
+        .map(|(name, statement)| (name, statement.clone()))
+        .collect();
+    assert!(all.len() > 40);
+    for (name, statement) in all {
+        fresh.prepare(name, &statement).await;
+    }
+}
+
+/// The hot statements, and as many NULLs as they take arguments.
+fn hot(texts: &Statements) -> [(&'static str, Statement, &'static str); 9] {
+    [
+        (
+            "fan_out",
+            texts.fan_out.clone(),
+            "(1000, NULL, NULL, NULL, '{h,i}', '{10,10}')",
+        ),
+        (
+            "claim",
+            texts.claim.clone(),
+            "('{h,i}', '{10,10}', 20, NULL, NULL)",
+        ),
+        (
+            "settle",
+            texts.settle.clone(),
+            "('{}', '{}', '{}', '{}', '{}')",
+        ),
+        ("renew", texts.renew.clone(), "('{}', '{}', NULL, NULL)"),
+        ("lock_requests", texts.lock_requests.clone(), "('{}')"),
+        (
+            "lock_due",
+            texts.lock_due.clone(),
+            "('{h,i}', '{10,10}', 20)",
+        ),
+        ("due_events", texts.due_events.clone(), "(1000)"),
+        (
+            "write_requests",
+            texts.write_requests.clone(),
+            "('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        ),
+        (
+            "first_requests",
+            texts.first_requests.clone(),
+            "('{}', '{}', '{}')",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn statistics_from_when_the_tables_were_empty_change_no_plan() {
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    for table in [
+        "events",
+        "unprocessed_events",
+        "waiting_events",
+        "handler_requests",
+    ] {
+        fresh.run(format!("ANALYZE tidings_{table}")).await;
+    }
+    fresh.run("SET plan_cache_mode = force_generic_plan").await;
+    for (name, statement, arguments) in hot(&fresh.texts) {
+        fresh.prepare(name, &statement).await;
+        let plan = fresh.explain("COSTS OFF", name, arguments).await;
+        for line in &plan {
+            let is_bad = [
+                "Seq Scan",
+                "Hash Join",
+                "Merge Join",
+                "Bitmap",
+                "Hash Left Join",
+            ]
+            .iter()
+            .any(|bad| line.contains(bad));
+            assert!(!is_bad, "{name}: {line}\n{}", plan.join("\n"));
+        }
+        assert!(
+            plan.iter().any(|line| line.contains("Index")),
+            "{name} uses no index:\n{}",
+            plan.join("\n")
+        );
+    }
+}
+
+/// Rows that cannot run: finished, dead, in the future, under suspicion, leased, and of handlers
+/// that nobody asks for; all of a better priority and with smaller ids than those that can.
+const BALLAST: &str = "INSERT INTO tidings_handler_requests \
+     (id, event_id, handler, priority, max_errors, created_at, queue, backoff_until, owner, lease_until, completed_at, dead_at, rescues) \
+     SELECT ('00000000-0000-8000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(), \
+       CASE kind WHEN 5 THEN 'unknown' ELSE 'h' END, 0, 5, now(), \
+       CASE kind WHEN 1 THEN 3 WHEN 2 THEN 1 WHEN 3 THEN 2 WHEN 5 THEN 0 END, \
+       CASE kind WHEN 2 THEN now() + interval '1 day' END, \
+       CASE kind WHEN 4 THEN gen_random_uuid() END, CASE kind WHEN 4 THEN now() + interval '1 day' END, \
+       CASE kind WHEN 0 THEN now() END, CASE kind WHEN 1 THEN now() END, CASE kind WHEN 3 THEN 3 ELSE 0 END \
+     FROM (SELECT n, n % 6 AS kind FROM generate_series(1, 60000) n) given";
+
+/// Twenty requests that can run, and their events.
+const RUNNABLE: &str = "INSERT INTO tidings_events (id, name, data, timestamp, correlation_id, version) \
+     SELECT ('10000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'a', 'null', now(), gen_random_uuid(), 1 \
+     FROM generate_series(1, 20) n; \
+     INSERT INTO tidings_handler_requests (id, event_id, handler, priority, max_errors, created_at, queue) \
+     SELECT id, id, 'h', 100, 5, now(), 0 FROM tidings_events";
+
+#[tokio::test]
+async fn rows_that_cannot_run_cost_a_claim_nothing() {
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    fresh.run("ANALYZE tidings_handler_requests").await;
+    let claim = fresh.texts.claim.clone();
+    fresh.prepare("claim", &claim).await;
+    fresh.run(RUNNABLE).await;
+    let alone = claim_buffers(&mut fresh).await;
+    fresh.run(BALLAST).await;
+    let beside = claim_buffers(&mut fresh).await;
+    // An index that grew may be some levels higher, and its pages were split.
+    assert!(
+        beside <= 2 * alone + 50,
+        "a claim touches {beside} buffers beside 60,000 rows, and {alone} alone"
+    );
+    // Were they in the way, it would be thousands: each row is on one of some 1,000 pages.
+    assert!(beside < 600, "{beside}");
+}
+
+/// How many buffers a claim of twenty touches; it is rolled back.
+async fn claim_buffers(fresh: &mut Fresh) -> u64 {
+    fresh.run("BEGIN").await;
+    let arguments = "('{h}', '{20}', 20, gen_random_uuid(), 1000000)";
+    let plan = fresh
+        .explain(
+            "ANALYZE, BUFFERS, COSTS OFF, TIMING OFF",
+            "claim",
+            arguments,
+        )
+        .await;
+    fresh.run("ROLLBACK").await;
+    let claimed = plan
+        .iter()
+        .any(|line| line.contains("Update on") && line.contains("rows=20"));
+    assert!(claimed, "{}", plan.join("\n"));
+    // The first line is of the whole statement; tables of pg_temp have local buffers.
+    let whole = plan.iter().find(|line| line.contains("Buffers:")).unwrap();
+    let numbers = whole
+        .split([' ', '='])
+        .filter_map(|word| word.parse::<u64>().ok());
+    numbers.sum()
+}
