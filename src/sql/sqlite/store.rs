@@ -172,7 +172,7 @@ impl SqliteStore {
     /// Refuses what the store cannot work with.
     async fn check(&self, needs_wal: bool) -> Result<()> {
         let texts = TEXTS.fill(&self.shared.prefix);
-        let mut connection = self.shared.acquire_unchecked().await?;
+        let mut connection = self.shared.acquire_unchecked("connect").await?;
         let mut link = connection.open("connect", Needs::OneStatement).await?;
         let answer = async {
             if text(&mut link, &texts.file).await?.is_empty() {
