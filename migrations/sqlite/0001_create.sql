@@ -15,9 +15,9 @@ CREATE TABLE tidings_migrations (
 ) STRICT;
 
 -- Events are written once and never changed. Their rows can be large, so the table has row ids and
--- an index on the id, rather than rows in the index.
+-- an index on the id, rather than rows in the index. Statements name that index.
 CREATE TABLE tidings_events (
-    id BLOB PRIMARY KEY NOT NULL,
+    id BLOB NOT NULL,
     name TEXT NOT NULL,
     entity_name TEXT,
     entity_id TEXT,
@@ -28,6 +28,7 @@ CREATE TABLE tidings_events (
     headers TEXT,
     version INTEGER NOT NULL
 ) STRICT;
+CREATE UNIQUE INDEX tidings_events_id ON tidings_events (id);
 
 -- The queue of events that can be fanned out at once.
 CREATE TABLE tidings_unprocessed_events (

@@ -31,6 +31,7 @@ use crate::{
         raise::{chunks, headers},
         records::{DueEvent, LockedRequests, WaitingEvent, last_errors, priority, queue},
         shared::{Purpose, Shared},
+        statement::Statement,
     },
     store::{HandlerRoom, LockMode, Raised},
     text::Name,
@@ -234,56 +235,11 @@ impl Dialect for SqliteDialect {
         link: &mut Link<'_>,
         requests: &[HandlerRequest],
     ) -> Result<()> {
-        if requests.is_empty() {
-            return Ok(());
-        }
-        let rows = json(requests.iter().map(|request| {
-            row![
-                request.handler.as_str(),
-                i64::from(request.priority.get()),
-                i64::from(request.max_errors),
-                request.attempt.cast_signed(),
-                queue(request).map(|queue| queue as i64),
-                request.created_at,
-                request.lease.map(|lease| lease.until),
-            ]
-        }))?;
-        let args = vec![
-            request_ids(requests.iter().map(|request| request.id)),
-            Arg::from(&rows),
-            Arg::uuids(requests.iter().map(|request| request.event_id.as_uuid())),
-            owners(requests),
-        ];
-        link.execute(&self.statements.insert_requests, args).await?;
-        Ok(())
+        put_requests(link, &self.statements.insert_requests, requests).await
     }
 
     async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
-        let errors: Vec<_> = requests.iter().map(last_errors).collect();
-        let rows = json(requests.iter().zip(&errors).map(|(request, errors)| {
-            row![
-                request.handler.as_str(),
-                i64::from(request.errors),
-                request.attempt.cast_signed(),
-                i64::from(request.executions),
-                i64::from(request.rescues),
-                queue(request).map(|queue| queue as i64),
-                request.backoff_until,
-                request.last_execution_at,
-                request.completed_at,
-                request.canceled_at,
-                request.dead_at,
-                request.lease.map(|lease| lease.until),
-                errors.as_deref(),
-            ]
-        }))?;
-        let args = vec![
-            request_ids(requests.iter().map(|request| request.id)),
-            Arg::from(&rows),
-            owners(requests),
-        ];
-        link.execute(&self.statements.write_requests, args).await?;
-        Ok(())
+        put_requests(link, &self.statements.write_requests, requests).await
     }
 
     async fn lock_requests(
@@ -390,7 +346,42 @@ fn request_ids<'a>(ids: impl Iterator<Item = HandlerRequestId>) -> Arg<'a> {
     Arg::uuids(ids.map(|id| id.as_uuid()))
 }
 
-fn owners<'a>(requests: &[HandlerRequest]) -> Arg<'a> {
+async fn put_requests(
+    link: &mut Link<'_>,
+    statement: &Statement,
+    requests: &[HandlerRequest],
+) -> Result<()> {
+    if requests.is_empty() {
+        return Ok(());
+    }
+    let errors: Vec<_> = requests.iter().map(last_errors).collect();
+    let rows = json(requests.iter().zip(&errors).map(|(request, errors)| {
+        row![
+            request.handler.as_str(),
+            i64::from(request.priority.get()),
+            i64::from(request.max_errors),
+            i64::from(request.errors),
+            request.attempt.cast_signed(),
+            i64::from(request.executions),
+            i64::from(request.rescues),
+            queue(request).map(|queue| queue as i64),
+            request.created_at,
+            request.backoff_until,
+            request.last_execution_at,
+            request.completed_at,
+            request.canceled_at,
+            request.dead_at,
+            request.lease.map(|lease| lease.until),
+            errors.as_deref(),
+        ]
+    }))?;
     let leases = requests.iter().map(|request| request.lease);
-    Arg::optional_uuids(leases.map(|lease| lease.map(|lease| lease.owner.as_uuid())))
+    let args = vec![
+        request_ids(requests.iter().map(|request| request.id)),
+        Arg::from(&rows),
+        Arg::uuids(requests.iter().map(|request| request.event_id.as_uuid())),
+        Arg::optional_uuids(leases.map(|lease| lease.map(|lease| lease.owner.as_uuid()))),
+    ];
+    link.execute(statement, args).await?;
+    Ok(())
 }

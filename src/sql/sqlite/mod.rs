@@ -5,6 +5,8 @@ mod options;
 mod rows;
 mod statements;
 mod store;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 pub use options::SqliteOptions;

@@ -52,14 +52,14 @@ macro_rules! due_event {
             "SELECT d.event_id, e.name, e.entity_name, e.entity_id, e.data, e.timestamp, e.correlation_id, \
                e.causation_id, e.headers, e.version, d.attempt, d.errors, d.last_error, d.is_claimed, ",
             now!(),
-            " FROM due d LEFT JOIN {p}events e ON e.id = d.event_id ORDER BY d.event_id"
+            " FROM due d LEFT JOIN {p}events e INDEXED BY {p}events_id ON e.id = d.event_id ORDER BY d.event_id"
         )
     };
 }
 
 macro_rules! from_events {
     () => {
-        "FROM {p}events e \
+        "FROM {p}events e INDEXED BY {p}events_id \
          LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
          LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
          LEFT JOIN {p}unwanted_events n ON n.event_id = e.id "
@@ -112,7 +112,7 @@ macro_rules! from_requests {
         concat!(
             "FROM {p}handler_requests r ",
             $index,
-            " LEFT JOIN {p}events e ON e.id = r.event_id "
+            " LEFT JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id "
         )
     };
 }
@@ -146,8 +146,30 @@ macro_rules! request_states {
     };
 }
 
+/// Stores requests; what to do about those that are there is to follow. (ids, rows of what is not
+/// a UUID in the order of the columns, event_ids, owners)
+macro_rules! put_requests {
+    () => {
+        concat!(
+            "INSERT INTO {p}handler_requests \
+               (id, event_id, handler, priority, max_errors, errors, attempt, executions, rescues, queue, \
+                created_at, backoff_until, last_execution_at, completed_at, canceled_at, dead_at, owner, \
+                lease_until, last_errors) \
+             SELECT ",
+            uuid!("?1"),
+            ", ",
+            uuid!("?3"),
+            ", g.value ->> 0, g.value ->> 1, g.value ->> 2, g.value ->> 3, g.value ->> 4, g.value ->> 5, \
+             g.value ->> 6, g.value ->> 7, g.value ->> 8, g.value ->> 9, g.value ->> 10, g.value ->> 11, \
+             g.value ->> 12, g.value ->> 13, CASE WHEN g.value ->> 14 IS NOT NULL THEN ",
+            uuid!("?4"),
+            " END, g.value ->> 14, g.value ->> 15 FROM json_each(?2) g WHERE true ON CONFLICT (id) "
+        )
+    };
+}
+
 const FIND_REQUEST: &str = concat!(request!(), from_requests!(), "WHERE r.id = ?1");
-const LOCK_EVENT: &str = "SELECT id FROM {p}events WHERE id = ?1";
+const LOCK_EVENT: &str = "SELECT id FROM {p}events INDEXED BY {p}events_id WHERE id = ?1";
 const LOCK_UNPROCESSED: &str = "SELECT event_id FROM {p}unprocessed_events WHERE event_id = ?1";
 const LOCK_WAITING: &str = "SELECT event_id FROM {p}waiting_events WHERE event_id = ?1";
 /// The transaction has SQLite's write lock, which keeps everybody out.
@@ -229,7 +251,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         "AND (?9 IS NULL OR r.id > ?9) ORDER BY r.id LIMIT ?10 OFFSET ?11"
     ),
     dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r INDEXED BY {p}handler_requests_dead \
-         CROSS JOIN {p}events e ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
+         CROSS JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
     dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests INDEXED BY {p}handler_requests_dead \
          WHERE queue = 3 ORDER BY handler",
     lock_expired: concat!(
@@ -318,11 +340,9 @@ statements! {
         put_unwanted,
         /// (rows, ids, lowest ids, highest ids): event id and time.
         first_requests,
-        /// (ids, rows of handler, priority, max_errors, attempt, queue, created_at, lease_until,
-        /// event_ids, owners)
+        /// (columns of requests)
         insert_requests,
-        /// (ids, rows of handler, errors, attempt, executions, rescues, queue, backoff_until,
-        /// last_execution_at, completed_at, canceled_at, dead_at, lease_until, last_errors, owners)
+        /// (columns of requests)
         write_requests,
         /// (ids): requests in this order.
         lock_requests,
@@ -412,28 +432,15 @@ pub(super) const TEXTS: Texts = Texts {
         uuid!("?2"),
         ") AS created_at FROM json_each(?1) g) WHERE created_at IS NOT NULL"
     ),
-    insert_requests: concat!(
-        "INSERT INTO {p}handler_requests \
-           (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
-         SELECT ",
-        uuid!("?1"),
-        ", ",
-        uuid!("?3"),
-        ", g.value ->> 0, g.value ->> 1, g.value ->> 2, g.value ->> 3, g.value ->> 4, g.value ->> 5, \
-         CASE WHEN g.value ->> 6 IS NOT NULL THEN ",
-        uuid!("?4"),
-        " END, g.value ->> 6 FROM json_each(?2) g WHERE true ON CONFLICT (id) DO NOTHING"
-    ),
+    insert_requests: concat!(put_requests!(), "DO NOTHING"),
+    // An UPDATE would leave it to the planner whether to look for each row or to read all.
     write_requests: concat!(
-        "UPDATE {p}handler_requests AS r SET handler = g.value ->> 0, errors = g.value ->> 1, \
-           attempt = g.value ->> 2, executions = g.value ->> 3, rescues = g.value ->> 4, \
-           queue = g.value ->> 5, backoff_until = g.value ->> 6, last_execution_at = g.value ->> 7, \
-           completed_at = g.value ->> 8, canceled_at = g.value ->> 9, dead_at = g.value ->> 10, \
-           lease_until = g.value ->> 11, last_errors = g.value ->> 12, \
-           owner = CASE WHEN g.value ->> 11 IS NOT NULL THEN ",
-        uuid!("?3"),
-        " END FROM json_each(?2) g WHERE r.id = ",
-        uuid!("?1")
+        put_requests!(),
+        "DO UPDATE SET handler = excluded.handler, errors = excluded.errors, attempt = excluded.attempt, \
+           executions = excluded.executions, rescues = excluded.rescues, queue = excluded.queue, \
+           backoff_until = excluded.backoff_until, last_execution_at = excluded.last_execution_at, \
+           completed_at = excluded.completed_at, canceled_at = excluded.canceled_at, dead_at = excluded.dead_at, \
+           lease_until = excluded.lease_until, last_errors = excluded.last_errors, owner = excluded.owner"
     ),
     lock_requests: concat!(
         request!(),
@@ -473,7 +480,7 @@ pub(super) const TEXTS: Texts = Texts {
     events: concat!(
         "SELECT ",
         event!(),
-        " FROM {p}events e WHERE e.id IN ",
+        " FROM {p}events e INDEXED BY {p}events_id WHERE e.id IN ",
         uuids!("?1")
     ),
 };
