@@ -55,6 +55,12 @@ impl Settings {
         self.lease / 3
     }
 
+    /// How long a transactional handler may take where its transaction keeps all other writers
+    /// waiting: less than a renewal waits before the lease is in danger, and than any call waits.
+    pub(crate) fn lone_transaction_timeout(&self) -> Duration {
+        (self.lease / 4).min(self.call_timeout * 3 / 4)
+    }
+
     /// Within the bound of lease + 5 s until a lost process's requests run elsewhere.
     pub(crate) fn rescue_interval(&self) -> Duration {
         (self.lease / 4).clamp(Duration::from_millis(20), Duration::from_millis(2500))
