@@ -116,6 +116,8 @@ pub use crate::{
 
 #[cfg(feature = "postgres")]
 pub use crate::sql::{PostgresOptions, PostgresStore};
+#[cfg(feature = "_sqlite")]
+pub use crate::sql::{SqliteOptions, SqliteStore};
 /// The version of `sqlx` whose pools, connections and transactions the stores take and give.
 #[cfg(feature = "_sql")]
 pub use sqlx;

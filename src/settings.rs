@@ -61,6 +61,12 @@ impl Settings {
         self.lease / 3
     }
 
+    /// How long a transactional handler may take where its transaction keeps all other writers
+    /// waiting: less than a renewal waits before the lease is in danger, and than any call waits.
+    pub(crate) fn lone_transaction_timeout(&self) -> Duration {
+        (self.lease / 4).min(self.call_timeout * 3 / 4)
+    }
+
     /// Half of the 5 s in which, after its lease, a lost process's requests run elsewhere: the other
     /// half is for the calls.
     pub(crate) fn rescue_pause(&self) -> Duration {

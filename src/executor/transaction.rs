@@ -73,7 +73,8 @@ impl Executor {
         span: &ExecutionSpan,
     ) -> TransactionRun {
         // The wait for a connection is not the handler's.
-        let deadline = instant_after(Instant::now(), handler.timeout);
+        let limit = self.transaction_timeout(handler);
+        let deadline = instant_after(Instant::now(), limit);
         let connection = transaction.connection();
         let running = transactional.call(context.clone(), connection);
         let guarded = self.guard(running, context, deadline, span).await;
@@ -96,12 +97,23 @@ impl Executor {
             // the transaction is dropped, too, rather than rolled back.
             dropped @ (Guarded::TimedOut | Guarded::BrokenOff | Guarded::Panicked(_)) => {
                 drop(transaction);
-                TransactionRun::Ended(self.conclude(dropped, handler, context, true))
+                TransactionRun::Ended(self.conclude(dropped, limit, context, true))
             }
             answered => {
                 self.roll_back(transaction).await;
-                TransactionRun::Ended(self.conclude(answered, handler, context, true))
+                TransactionRun::Ended(self.conclude(answered, limit, context, true))
             }
+        }
+    }
+
+    /// The handler's time-out, or less where its transaction keeps all others from writing, also
+    /// the renewals of leases.
+    fn transaction_timeout(&self, handler: &Handler) -> Duration {
+        if self.store().capabilities().concurrent_writers {
+            handler.timeout
+        } else {
+            let most = self.settings().lone_transaction_timeout();
+            handler.timeout.min(most)
         }
     }
 

@@ -7,6 +7,7 @@ use sqlx::{Database, pool::PoolConnection};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
+    dialect::Turn,
     link::{Link, Raw},
     shared::Shared,
 };
@@ -57,6 +58,21 @@ impl Handle {
             #[cfg(feature = "_sqlite")]
             Self::Sqlite(held) => Raw::Sqlite(held.get()),
         }
+    }
+
+    /// Lets what runs on the connection be broken off later, where closing it would not do that.
+    async fn arm(&mut self, alarm: &Alarm) -> sqlx::Result<()> {
+        #[cfg(feature = "_sqlite")]
+        if let Self::Sqlite(held) = self {
+            // Some ten microseconds of SQLite's work, by its documentation of virtual machine codes.
+            const STEPS: i32 = 10_000;
+            let alarm = std::sync::Arc::clone(&alarm.0);
+            let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
+            let mut connection = held.get().lock_handle().await?;
+            connection.set_progress_handler(STEPS, goes_on);
+        }
+        let _ = alarm;
+        Ok(())
     }
 
     fn spoil(&mut self) {
@@ -126,32 +142,60 @@ pub(super) struct Progress {
     pub(super) busy: bool,
     /// A handler got the connection; what it does with it is not seen.
     pub(super) lent: bool,
+    /// It may have ended the transaction.
+    unseen: bool,
     pub(super) effects: Effects,
+    /// Whether it goes past those that wait to write.
+    pub(super) is_first: bool,
+    /// Held while it writes, where only one connection can.
+    pub(super) turn: Option<Turn>,
+}
+
+/// Breaks off the statement that runs on a connection of SQLite, which nothing else can: it runs in
+/// this process, on a thread that waits for its end.
+#[derive(Debug, Default)]
+pub(super) struct Alarm(Arc<std::sync::atomic::AtomicBool>);
+
+impl Alarm {
+    fn ring(&self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// A connection of a store.
 pub(super) struct SqlConnection {
     handle: Handle,
+    alarm: Alarm,
     progress: Progress,
     shared: Arc<Shared>,
 }
 
 impl SqlConnection {
-    pub(super) const fn new(handle: Handle, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(handle: Handle, shared: Arc<Shared>) -> Self {
         Self {
             handle,
+            alarm: Alarm::default(),
             progress: Progress {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
+                unseen: false,
                 effects: Effects {
                     raised: false,
                     ready: false,
                     settled: false,
                 },
+                is_first: false,
+                turn: None,
             },
             shared,
         }
+    }
+
+    /// A connection whose transactions go past those that wait to write.
+    pub(super) fn going_first(mut self) -> Self {
+        self.progress.is_first = true;
+        self
     }
 
     pub(super) const fn shared(&self) -> &Arc<Shared> {
@@ -173,6 +217,9 @@ impl SqlConnection {
             });
         }
         self.progress.busy = true;
+        let marks = self.shared.dialect.marks().filter(|_| {
+            self.progress.mode == Mode::Transaction && std::mem::take(&mut self.progress.unseen)
+        });
         let needs_transaction = match needs {
             Needs::OneStatement => false,
             Needs::Atomicity => true,
@@ -186,18 +233,29 @@ impl SqlConnection {
             operation,
             &mut self.progress,
         );
-        if let Some(statement) = begin {
-            link.begin(statement).await?;
+        let begun = match (begin, marks) {
+            (Some(statement), _) => link.begin(statement).await,
+            (None, Some(marks)) => link.check(&marks).await,
+            (None, None) => Ok(()),
+        };
+        match begun {
+            Ok(()) => Ok(link),
+            Err(error) => link.close(Err(error)).await,
         }
-        Ok(link)
     }
 
     /// Begins the transaction that the owner of this connection ends.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
+        let limits = self.shared.limits;
+        let armed = self.handle.arm(&self.alarm).await;
+        armed.map_err(|error| limits.error("begin", error))?;
         let statement = self.shared.dialect.begin(Needs::Atomicity);
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
+        if let Some(marks) = self.shared.dialect.marks() {
+            link.execute(marks.set, vec![]).await?;
+        }
         link.keep_open();
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
@@ -234,6 +292,7 @@ impl SqlConnection {
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
         self.progress.lent = true;
+        self.progress.unseen = true;
         self.handle.raw().lend()
     }
 }
@@ -254,6 +313,7 @@ impl Drop for SqlConnection {
         let in_transaction = self.progress.mode == Mode::Transaction;
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
+            self.alarm.ring();
         }
     }
 }

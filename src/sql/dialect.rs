@@ -17,6 +17,7 @@ use super::{
     records::{DueEvent, LockedRequests, WaitingEvent},
     settle,
     shared::{Purpose, Shared},
+    statement::Statement,
 };
 use crate::{
     error::{Result, StoreError},
@@ -27,6 +28,16 @@ use crate::{
         Raised, Renewal, Settled, Settlement, WakeUps,
     },
 };
+
+/// Held for as long as a connection writes, where only one can.
+pub(super) type Turn = Box<dyn fmt::Debug + Send + Sync>;
+
+/// Statements by which a transaction is known again. Setting the mark and unsetting it fails if the
+/// transaction has ended meanwhile: a handler has committed it, or the database has undone it.
+pub(super) struct Marks<'d> {
+    pub(super) set: &'d Statement,
+    pub(super) unset: &'d Statement,
+}
 
 /// A kind of database. The operations with a default are made of the others, in several statements;
 /// a database that can do one in a single statement overrides it.
@@ -60,6 +71,18 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// The text that begins a transaction in which so much is needed.
     fn begin(&self, needs: Needs) -> SqlStr;
 
+    /// Waits until it is this connection's turn to begin a transaction that writes; past the queue
+    /// if it is to be first.
+    async fn turn(&self, _is_first: bool) -> Option<Turn> {
+        None
+    }
+
+    /// How a transaction that is lent to a handler is known again, if the database does not refuse
+    /// statements after its end by itself.
+    fn marks(&self) -> Option<Marks<'_>> {
+        None
+    }
+
     /// Whether the connections of sessions have their plans pinned.
     fn has_pinned_sessions(&self) -> bool {
         true
@@ -90,6 +113,9 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         ids: &[EventId],
         now: DateTime<Utc>,
     ) -> Result<()>;
+
+    /// Takes back that nobody wanted these events.
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()>;
 
     /// When the earliest request of each of these events was made, where there is one.
     async fn first_requests(

@@ -7,6 +7,7 @@ use sqlx::{Executor as _, SqlStr};
 use super::{
     arg::Arg,
     connection::{Effects, Mode, Progress, begin, end},
+    dialect::Marks,
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -226,13 +227,51 @@ impl<'c> Link<'c> {
         self.answer(answer)
     }
 
-    /// Begins the call's own transaction.
+    /// Begins the call's own transaction, when it is its turn.
     pub(super) async fn begin(&mut self, statement: SqlStr) -> Result<()> {
+        if let Some(progress) = self.progress.as_deref_mut() {
+            let turn = self.shared.dialect.turn(progress.is_first);
+            let limit = self.shared.limits.lock;
+            progress.turn =
+                tokio::time::timeout(limit, turn)
+                    .await
+                    .map_err(|_| StoreError::TimedOut {
+                        operation: self.operation,
+                        limit,
+                    })?;
+        }
         let call = self.raw.begin(statement);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
-        self.answer(answer)?;
-        self.began = true;
+        let answer = self.answer(answer);
+        if answer.is_ok() {
+            self.began = true;
+        } else {
+            self.end_turn();
+        }
+        answer
+    }
+
+    /// Checks that the transaction is still the one that was marked.
+    pub(super) async fn check(&mut self, marks: &Marks<'_>) -> Result<()> {
+        let unset = self.execute(marks.unset, vec![]).await;
+        let is_gone = matches!(unset, Err(StoreError::Backend { .. }));
+        if is_gone && let Some(progress) = self.progress.as_deref_mut() {
+            progress.mode = Mode::Ended;
+            return Err(StoreError::Ended {
+                operation: self.operation,
+                thing: "the transaction that a handler got",
+            });
+        }
+        unset?;
+        self.execute(marks.set, vec![]).await?;
         Ok(())
+    }
+
+    /// Lets others write.
+    fn end_turn(&mut self) {
+        if let Some(progress) = self.progress.as_deref_mut() {
+            progress.turn = None;
+        }
     }
 
     /// Leaves the transaction that was begun to the owner of the connection.
@@ -244,7 +283,11 @@ impl<'c> Link<'c> {
         let call = self.raw.end(commits);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
         self.began = false;
-        self.answer(answer)
+        let answer = self.answer(answer);
+        if answer.is_ok() {
+            self.end_turn();
+        }
+        answer
     }
 
     /// Ends the call: commits or rolls back what it began, and tells others what was done.

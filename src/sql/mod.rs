@@ -41,6 +41,8 @@ mod store;
 
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
+#[cfg(feature = "_sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};
 
 use chrono::{DateTime, Utc};
 

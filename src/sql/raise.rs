@@ -44,6 +44,31 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
     Ok(raised)
 }
 
+/// Events in parts whose data fits into one statement.
+pub(super) fn chunks(events: &[Event], max_len: usize) -> impl Iterator<Item = &[Event]> {
+    let mut rest = events;
+    std::iter::from_fn(move || {
+        let mut len = 0;
+        let fits = |event: &&Event| {
+            len += event.data.as_str().len();
+            len <= max_len
+        };
+        // At least one, however large it is.
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (chunk, others) = rest.split_at_checked(count)?;
+        rest = others;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// The headers of an event as a JSON text, if it has any.
+pub(super) fn headers(event: &Event) -> Option<String> {
+    if event.headers.is_empty() {
+        return None;
+    }
+    serde_json::to_string(&event.headers).ok()
+}
+
 fn wrong_raiser(system: &str) -> StoreError {
     StoreError::invalid(
         format!("a raise through a connection of {system}"),

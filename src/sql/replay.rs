@@ -63,7 +63,11 @@ pub(super) async fn replay(link: &mut Link<'_>, replay: &Replay) -> Result<Repla
     }
     replayed.created = missing.len() as u64;
     replayed.reexecuted = reexecute(link, ended).await?;
-    link.shared.dialect.insert_requests(link, &missing).await?;
+    if !missing.is_empty() {
+        dialect.insert_requests(link, &missing).await?;
+        let wanted: Vec<_> = missing.iter().map(|request| request.event_id).collect();
+        dialect.forget_unwanted(link, &wanted).await?;
+    }
     link.effects.ready |= replayed.created + replayed.reexecuted > 0;
     link.effects.settled |= replayed.reexecuted > 0;
     Ok(replayed)

@@ -97,9 +97,10 @@ impl Shared {
             .await
     }
 
-    /// A connection of its own, outside of every pool.
+    /// A connection of its own, outside of every pool, that goes past those that wait to write.
     pub(super) async fn connect(self: &Arc<Self>) -> Result<SqlConnection> {
-        self.connection("connect", self.dialect.connect()).await
+        let connection = self.connection("connect", self.dialect.connect()).await?;
+        Ok(connection.going_first())
     }
 
     async fn connection(

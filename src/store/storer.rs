@@ -210,7 +210,8 @@ pub struct Capabilities {
     pub system: &'static str,
     /// How a scheduler learns of new work.
     pub wake_ups: WakeUps,
-    /// Whether two transactions can write at the same time.
+    /// Whether two transactions can write at the same time. Where they cannot, schedulers end
+    /// transactional handlers before other calls, and renewals of leases, have waited too long.
     pub concurrent_writers: bool,
     /// Whether other processes can share the store.
     pub shared: bool,

@@ -6,3 +6,10 @@ mod postgres {
 
     tidings::conformance_tests!(Postgres::new().await);
 }
+
+#[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
+mod sqlite {
+    use crate::fresh::sqlite::Sqlite;
+
+    tidings::conformance_tests!(Sqlite::new().await);
+}

@@ -15,4 +15,6 @@ mod private_servers;
 #[cfg(feature = "postgres")]
 mod proxy;
 mod server;
+#[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
+mod sqlite;
 mod transactional;

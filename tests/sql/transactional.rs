@@ -189,3 +189,14 @@ mod postgres {
         assert_eq!((ran, rows, raised), (1, 0, 0));
     }
 }
+
+#[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
+mod sqlite {
+    use crate::fresh::sqlite::Sqlite;
+
+    super::transactional_tests!(
+        Sqlite::new().await,
+        sqlx::SqliteConnection,
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000000) SELECT max(i) FROM n"
+    );
+}

@@ -30,6 +30,7 @@ use crate::{
         link::Link,
         look,
         migrate::{Migration, apply},
+        raise::{chunks, headers},
         records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, queue},
         row::Row,
         settle,
@@ -142,7 +143,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn raise_needs(&self, events: &[Event]) -> Needs {
-        match chunks(events).count() {
+        match chunks(events, MAX_STATEMENT_LEN).count() {
             0 | 1 => Needs::OneStatement,
             _ => Needs::Atomicity,
         }
@@ -150,7 +151,7 @@ impl Dialect for PostgresDialect {
 
     async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
         let mut new = HashSet::with_capacity(events.len());
-        for chunk in chunks(events) {
+        for chunk in chunks(events, MAX_STATEMENT_LEN) {
             let headers: Vec<_> = chunk.iter().map(headers).collect();
             let entities = || chunk.iter().map(|event| event.entity.as_ref());
             let args = vec![
@@ -281,6 +282,12 @@ impl Dialect for PostgresDialect {
     ) -> Result<()> {
         let args = vec![event_ids(events), request_ids(requests.iter().copied())];
         link.execute(&self.statements.delete_events, args).await?;
+        Ok(())
+    }
+
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        let args = vec![event_ids(ids)];
+        link.execute(&self.statements.forget_unwanted, args).await?;
         Ok(())
     }
 
@@ -484,30 +491,6 @@ fn are_plain(settlements: &[Settlement]) -> bool {
     settlements
         .iter()
         .all(|settlement| hot::is_plain(settlement) && ids.insert(settlement.id))
-}
-
-/// Events in parts whose data fits into one statement.
-fn chunks(events: &[Event]) -> impl Iterator<Item = &[Event]> {
-    let mut rest = events;
-    std::iter::from_fn(move || {
-        let mut len = 0;
-        let fits = |event: &&Event| {
-            len += event.data.as_str().len();
-            len <= MAX_STATEMENT_LEN
-        };
-        // At least one, however large it is.
-        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
-        let (chunk, others) = rest.split_at_checked(count)?;
-        rest = others;
-        (!chunk.is_empty()).then_some(chunk)
-    })
-}
-
-fn headers(event: &Event) -> Option<String> {
-    if event.headers.is_empty() {
-        return None;
-    }
-    serde_json::to_string(&event.headers).ok()
 }
 
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {

@@ -345,6 +345,8 @@ statements! {
         requests_of_events,
         /// (event ids, request ids)
         delete_events,
+        /// (ids)
+        forget_unwanted,
         /// (columns of requests as arrays)
         insert_requests,
         /// (columns of requests as arrays)
@@ -443,9 +445,9 @@ pub(super) const TEXTS: Texts = Texts {
     delete_events: "WITH requests AS (DELETE FROM {p}handler_requests WHERE id = ANY ($2::uuid[])), \
          unwanted AS (DELETE FROM {p}unwanted_events WHERE event_id = ANY ($1::uuid[])) \
          DELETE FROM {p}events WHERE id = ANY ($1::uuid[])",
-    // Locks the new requests, and the traces of events that nobody wanted before.
-    insert_requests: "WITH wanted AS (DELETE FROM {p}unwanted_events WHERE event_id = ANY ($2::uuid[])) \
-         INSERT INTO {p}handler_requests \
+    forget_unwanted: "DELETE FROM {p}unwanted_events WHERE event_id = ANY ($1::uuid[])",
+    // Locks the new requests.
+    insert_requests: "INSERT INTO {p}handler_requests \
            (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
          SELECT id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until \
          FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
