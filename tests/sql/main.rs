@@ -10,6 +10,8 @@
 mod conformance;
 mod fresh;
 #[cfg(feature = "postgres")]
+mod listening;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod private_servers;
 #[cfg(feature = "postgres")]
