@@ -17,6 +17,7 @@ mod private_servers;
 #[cfg(feature = "postgres")]
 mod proxy;
 mod server;
+mod several;
 #[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
 mod sqlite;
 mod transactional;
