@@ -113,6 +113,8 @@ pub use crate::{
     text::Name,
 };
 
+#[cfg(feature = "mysql")]
+pub use crate::sql::{MySqlOptions, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use crate::sql::{PostgresOptions, PostgresStore};
 /// The version of `sqlx` whose pools, connections and transactions the stores take and give.

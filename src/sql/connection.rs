@@ -121,6 +121,9 @@ pub(super) struct Progress {
     pub(super) busy: bool,
     /// A handler got the connection; what it does with it is not seen.
     pub(super) lent: bool,
+    /// The database may have ended the transaction: a handler had the connection since it was
+    /// checked, or a statement failed.
+    pub(super) in_doubt: bool,
     pub(super) effects: Effects,
 }
 
@@ -139,6 +142,7 @@ impl SqlConnection {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
+                in_doubt: false,
                 effects: Effects {
                     raised: false,
                     ready: false,
@@ -168,6 +172,7 @@ impl SqlConnection {
             });
         }
         self.progress.busy = true;
+        self.check_transaction(operation).await?;
         let needs_transaction = match needs {
             Needs::OneStatement => false,
             Needs::Atomicity => true,
@@ -187,10 +192,37 @@ impl SqlConnection {
         Ok(link)
     }
 
+    /// Makes sure that the transaction of this connection, if it is in one, goes on. One that does
+    /// not is a lost one, and worth running again.
+    async fn check_transaction(&mut self, operation: &'static str) -> Result<()> {
+        if self.progress.mode != Mode::Transaction || !self.progress.in_doubt {
+            return Ok(());
+        }
+        let mut link = Link::own(
+            self.handle.raw(),
+            &self.shared,
+            operation,
+            &mut self.progress,
+        );
+        let checked = self.shared.dialect.check_transaction(&mut link).await;
+        if let Err(error) = checked {
+            self.progress.mode = Mode::Ended;
+            return Err(match error {
+                ended @ StoreError::Ended { .. } => StoreError::Conflict {
+                    operation,
+                    source: Some(Box::new(ended)),
+                },
+                error => error,
+            });
+        }
+        self.progress.in_doubt = false;
+        Ok(())
+    }
+
     /// Begins the transaction that the owner of this connection ends.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
-        let statement = self.shared.dialect.begin(Needs::Atomicity);
+        let statement = self.shared.dialect.begin_lasting();
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
         link.keep_open();
@@ -229,6 +261,7 @@ impl SqlConnection {
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
         self.progress.lent = true;
+        self.progress.in_doubt = true;
         self.handle.raw().lend()
     }
 }

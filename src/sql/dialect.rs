@@ -54,6 +54,25 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// The text that begins a transaction in which so much is needed.
     fn begin(&self, needs: Needs) -> SqlStr;
 
+    /// The text that begins a transaction that its owner ends, who may lend its connection.
+    fn begin_lasting(&self) -> SqlStr {
+        self.begin(Needs::Atomicity)
+    }
+
+    /// Fails if the database has ended the transaction that [`begin_lasting`](Self::begin_lasting)
+    /// began: [`Ended`](crate::StoreError::Ended). Where an error ends a transaction behind the
+    /// back of its owner, what follows would be committed although what came before is gone. A
+    /// database that refuses everything after an error needs no check.
+    async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Begins a transaction in which events are raised, if a connection of the application is in
+    /// none and raising takes several statements.
+    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the connections of sessions have their plans pinned.
     fn has_pinned_sessions(&self) -> bool {
         true

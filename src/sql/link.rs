@@ -252,7 +252,7 @@ impl<'c> Link<'c> {
                 return answer;
             }
             Err(_) if self.broken => return answer,
-            Err(_) => {}
+            Err(_) => progress.in_doubt = true,
         }
         progress.busy = false;
         answer

@@ -6,3 +6,10 @@ mod postgres {
 
     tidings::conformance_tests!(Postgres::new().await);
 }
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use crate::fresh::mysql::MySql;
+
+    tidings::conformance_tests!(MySql::new().await);
+}
