@@ -266,26 +266,7 @@ impl Dialect for MySqlDialect {
     }
 
     async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
-        let texts = rows::texts(requests, |request| {
-            (
-                hex(request.id.as_uuid()),
-                request.handler.as_str(),
-                request.errors,
-                request.attempt.cast_signed(),
-                request.executions,
-                request.rescues,
-                queue(request).map(|queue| queue as i64),
-                micros(request.backoff_until),
-                micros(request.last_execution_at),
-                micros(request.completed_at),
-                micros(request.canceled_at),
-                micros(request.dead_at),
-                request.lease.map(|lease| hex(lease.owner.as_uuid())),
-                micros(request.lease.map(|lease| lease.until)),
-                last_errors(request),
-            )
-        })?;
-        for text in texts {
+        for text in rows::texts(requests, written)? {
             link.execute(&self.statements.write_requests, args![&text])
                 .await?;
         }
@@ -391,6 +372,37 @@ impl MySqlDialect {
 async fn run(link: &mut Link<'_>, text: &'static str) -> Result<()> {
     let limit = link.shared.limits.statement;
     link.script(SqlStr::from_static(text), limit).await
+}
+
+/// All columns of a request, as `write_requests` reads them.
+fn written(request: &HandlerRequest) -> [serde_json::Value; 19] {
+    use serde_json::Value;
+
+    let time = |time| Value::from(micros(time));
+    let id = |id: Uuid| Value::from(hex(id).to_string());
+    [
+        id(request.id.as_uuid()),
+        id(request.event_id.as_uuid()),
+        Value::from(request.handler.as_str()),
+        Value::from(request.priority.get()),
+        Value::from(request.max_errors),
+        time(Some(request.created_at)),
+        Value::from(request.errors),
+        Value::from(request.attempt.cast_signed()),
+        Value::from(request.executions),
+        Value::from(request.rescues),
+        Value::from(queue(request).map(|queue| queue as i64)),
+        time(request.backoff_until),
+        time(request.last_execution_at),
+        time(request.completed_at),
+        time(request.canceled_at),
+        time(request.dead_at),
+        request
+            .lease
+            .map_or(Value::Null, |lease| id(lease.owner.as_uuid())),
+        time(request.lease.map(|lease| lease.until)),
+        Value::from(last_errors(request)),
+    ]
 }
 
 fn micros(time: Option<DateTime<Utc>>) -> Option<i64> {
