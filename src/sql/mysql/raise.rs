@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     fn event(len: usize) -> Event {
-        Event::new("a", "x".repeat(len)).unwrap()
+        Event::new("a", &"x".repeat(len)).unwrap()
     }
 
     #[test]
