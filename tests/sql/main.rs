@@ -9,5 +9,7 @@
 
 mod conformance;
 mod fresh;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod private_servers;
 mod server;
