@@ -11,6 +11,8 @@ mod conformance;
 mod fresh;
 #[cfg(feature = "postgres")]
 mod listening;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod private_servers;

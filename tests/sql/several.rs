@@ -160,3 +160,17 @@ mod sqlite {
 
     super::several_tests!(Sqlite::new().await, again);
 }
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use tidings::{MySqlOptions, MySqlStore};
+
+    use crate::{fresh::mysql::MySql, server::mysql_url};
+
+    async fn again(fresh: &MySql) -> MySqlStore {
+        let options = MySqlOptions::new().table_prefix(&*fresh.prefix);
+        MySqlStore::connect(&mysql_url(), options).await.unwrap()
+    }
+
+    super::several_tests!(MySql::new().await, again);
+}
