@@ -258,6 +258,36 @@ async fn a_file_that_is_gone_does_not_come_back_empty() {
     assert!(!path.exists());
 }
 
+#[tokio::test]
+async fn a_file_that_others_use_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    // A reader keeps the file from being set to a write-ahead log, a writer from being read.
+    for (n, begin) in ["BEGIN", "BEGIN EXCLUSIVE"].into_iter().enumerate() {
+        let url = format!("sqlite:{}/{n}.db", directory.path().display());
+        let pool = plain_pool(&url, 1).await;
+        let hold = async || {
+            let mut holder = pool.begin_with(begin).await.unwrap();
+            let reads = "SELECT count(*) FROM sqlite_master";
+            holder.execute(reads).await.unwrap();
+            holder
+        };
+        let holder = hold().await;
+        let error = SqliteStore::connect(&url, short_of_patience()).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, StoreError::TimedOut { .. }), "{error}");
+        let mut connecting = Box::pin(SqliteStore::connect(&url, SqliteOptions::new()));
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut connecting).await;
+        assert!(early.is_err(), "{early:?}");
+        holder.rollback().await.unwrap();
+        connecting.await.unwrap().migrate().await.unwrap();
+        // Once it has the log, readers are in nobody's way.
+        let _holder = pool.begin_with("BEGIN").await.unwrap();
+        SqliteStore::connect(&url, short_of_patience())
+            .await
+            .unwrap();
+    }
+}
+
 /// A pool as an application may have made it.
 async fn plain_pool(url: &str, connections: u32) -> SqlitePool {
     let options: SqliteConnectOptions = url.parse().unwrap();
