@@ -131,7 +131,7 @@ impl SqliteStore {
         };
         let transactions = pool(options.common.max_connections);
         let sessions = pool(options.session_connections);
-        let store = Self::build(transactions, sessions, prefix, &options);
+        let store = Self::build(transactions, sessions, true, prefix, &options);
         store.check(true).await?;
         // Open until another connection is: the last one to close takes the log away.
         drop(first);
@@ -147,7 +147,7 @@ impl SqliteStore {
     /// As [`connect`](Self::connect).
     pub async fn with_pool(pool: SqlitePool, options: SqliteOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        let store = Self::build(pool.clone(), pool, prefix, &options);
+        let store = Self::build(pool.clone(), pool, false, prefix, &options);
         store.check(false).await?;
         Ok(store)
     }
@@ -155,6 +155,7 @@ impl SqliteStore {
     fn build(
         transactions: SqlitePool,
         sessions: SqlitePool,
+        owns_connections: bool,
         prefix: TablePrefix,
         options: &SqliteOptions,
     ) -> Self {
@@ -162,6 +163,7 @@ impl SqliteStore {
             transactions,
             sessions,
             turns: Turns::default(),
+            owns_connections,
             statements: TEXTS.fill(&prefix),
         };
         Self {
