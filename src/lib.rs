@@ -51,6 +51,7 @@
 // On docs.rs, which builds with a nightly compiler, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod agenda;
 mod clock;
 mod config_map;
 #[cfg(feature = "test-util")]
@@ -107,7 +108,7 @@ pub use crate::{
         ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,
         SchedulerExt, SchedulerStatus, ShutdownReport,
     },
-    settings::BuildError,
+    settings::{BuildError, Retention},
     signal::{Signal, Signals},
     telemetry::{Telemetry, TelemetryBuilder},
     text::Name,

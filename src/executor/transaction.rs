@@ -36,13 +36,17 @@ impl Executor {
                 .await
             {
                 Ok(transaction) => transaction,
-                Err(error) => return RunResult::NotBegun(Chain(&error).to_string()),
+                Err(error) => return self.not_begun(&error),
             };
             match self
                 .run_in(transaction, transactional, handler, context, span)
                 .await
             {
-                TransactionRun::Ended(result) => return result,
+                TransactionRun::Failed(error) => return self.not_begun(&error),
+                TransactionRun::Ended(result) => {
+                    self.0.transactions.succeeded();
+                    return result;
+                }
                 TransactionRun::Conflict(error) if conflicts == CONFLICT_RETRIES => {
                     return RunResult::Answered {
                         result: Err(error),
@@ -168,7 +172,7 @@ impl Executor {
             TransactionRun::Conflict(HandlerError::from(error))
         } else if error.is_transient() {
             // Rolled back, and not the handler's fault.
-            TransactionRun::Ended(RunResult::NotBegun(Chain(&error).to_string()))
+            TransactionRun::Failed(error)
         } else {
             TransactionRun::Ended(RunResult::Answered {
                 result: Err(HandlerError::from(error)),
@@ -218,6 +222,14 @@ impl Executor {
         RunResult::Lost
     }
 
+    fn not_begun(&self, error: &StoreError) -> RunResult {
+        let health = &self.0.transactions;
+        RunResult::NotBegun {
+            error: Chain(error).to_string(),
+            wait: health.failed(Instant::now(), rand::random()),
+        }
+    }
+
     async fn roll_back(&self, transaction: Box<dyn Transaction>) {
         if let Err(error) = self
             .call("roll back a handler's transaction", transaction.rollback())
@@ -231,6 +243,8 @@ impl Executor {
 /// One run in one transaction.
 enum TransactionRun {
     Ended(RunResult),
+    /// The store was away.
+    Failed(StoreError),
     /// It lost against a concurrent transaction.
     Conflict(HandlerError),
 }

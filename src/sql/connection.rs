@@ -60,6 +60,21 @@ impl Handle {
         }
     }
 
+    /// Lets what runs on the connection be broken off later, where closing it would not do that.
+    async fn arm(&mut self, alarm: &Alarm) -> sqlx::Result<()> {
+        #[cfg(feature = "_sqlite")]
+        if let Self::Sqlite(held) = self {
+            // Some ten microseconds of SQLite's work, by its documentation of virtual machine codes.
+            const STEPS: i32 = 10_000;
+            let alarm = std::sync::Arc::clone(&alarm.0);
+            let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
+            let mut connection = held.get().lock_handle().await?;
+            connection.set_progress_handler(STEPS, goes_on);
+        }
+        let _ = alarm;
+        Ok(())
+    }
+
     fn spoil(&mut self) {
         match self {
             #[cfg(feature = "postgres")]
@@ -89,6 +104,11 @@ impl BitOrAssign for Effects {
 }
 
 impl Effects {
+    /// Whether nothing was done that others wait for.
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
     /// Tells this process, once others can see what was done.
     pub(super) fn signal(self, signals: &Signals) {
         if self.raised {
@@ -131,17 +151,30 @@ pub(super) struct Progress {
     pub(super) turn: Option<Turn>,
 }
 
+/// Breaks off the statement that runs on a connection of SQLite, which nothing else can: it runs in
+/// this process, on a thread that waits for its end.
+#[derive(Debug, Default)]
+pub(super) struct Alarm(Arc<std::sync::atomic::AtomicBool>);
+
+impl Alarm {
+    fn ring(&self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// A connection of a store.
 pub(super) struct SqlConnection {
     handle: Handle,
+    alarm: Alarm,
     progress: Progress,
     shared: Arc<Shared>,
 }
 
 impl SqlConnection {
-    pub(super) const fn new(handle: Handle, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(handle: Handle, shared: Arc<Shared>) -> Self {
         Self {
             handle,
+            alarm: Alarm::default(),
             progress: Progress {
                 mode: Mode::Autocommit,
                 busy: false,
@@ -214,6 +247,9 @@ impl SqlConnection {
     /// Begins the transaction that the owner of this connection ends.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
+        let limits = self.shared.limits;
+        let armed = self.handle.arm(&self.alarm).await;
+        armed.map_err(|error| limits.error("begin", error))?;
         let statement = self.shared.dialect.begin(Needs::Atomicity);
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
@@ -248,7 +284,7 @@ impl SqlConnection {
         self.progress.busy = false;
         self.progress.lent = false;
         if commits {
-            effects.signal(&self.shared.signals);
+            self.shared.tell(effects);
         }
         Ok(())
     }
@@ -277,6 +313,7 @@ impl Drop for SqlConnection {
         let in_transaction = self.progress.mode == Mode::Transaction;
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
+            self.alarm.ring();
         }
     }
 }

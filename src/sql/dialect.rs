@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use super::{
     claim,
-    connection::{Handle, Needs},
+    connection::{Effects, Handle, Needs},
     fan_out,
     link::Link,
+    look,
     migrate::Migration,
     records::{DueEvent, LockedRequests, WaitingEvent},
     settle,
@@ -19,12 +20,12 @@ use super::{
     statement::Statement,
 };
 use crate::{
-    error::Result,
+    error::{Result, StoreError},
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest},
     store::{
-        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, LockMode, Raised, Renewal, Settled,
-        Settlement,
+        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
+        Raised, Renewal, Settled, Settlement, WakeUps,
     },
 };
 
@@ -46,6 +47,11 @@ pub(super) struct Marks<'d> {
 pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// The kind of database, as telemetry shows it.
     fn system(&self) -> &'static str;
+
+    /// How completely schedulers hear of work.
+    fn wake_ups(&self) -> WakeUps {
+        WakeUps::InProcess
+    }
 
     /// A connection from the pool.
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle>;
@@ -114,12 +120,38 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> Result<()>;
 
+    /// Takes back that nobody wanted these events.
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()>;
+
     /// When the earliest request of each of these events was made, where there is one.
     async fn first_requests(
         &self,
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>>;
+
+    /// Locks those of these events that are there, in the order of their ids.
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>>;
+
+    /// All requests of these events.
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>>;
+
+    /// Deletes processed events and their requests.
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()>;
 
     /// Inserts requests; leaves those alone whose id exists.
     async fn insert_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest])
@@ -200,4 +232,21 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<(HandlerRequestId, u64)>> {
         settle::renew(link, renewal).await
     }
+
+    /// See [`Storer::look`](crate::store::Storer::look).
+    async fn look(&self, link: &mut Link<'_>, asked: &Look) -> Result<Outlook> {
+        look::look(link, asked).await
+    }
+
+    /// See [`Storer::listener`](crate::store::Storer::listener).
+    async fn listener(&self, _shared: &Shared) -> Result<Box<dyn Listener>> {
+        Err(StoreError::invalid(
+            "a listener",
+            "is not what this store has",
+            "let it poll",
+        ))
+    }
+
+    /// Tells other processes of what was done and can be seen.
+    fn tell(&self, _effects: Effects) {}
 }

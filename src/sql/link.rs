@@ -187,6 +187,11 @@ impl<'c> Link<'c> {
         self.answer(answer)
     }
 
+    /// Whether the connection is one that the application holds.
+    pub(super) const fn is_foreign(&self) -> bool {
+        self.progress.is_none()
+    }
+
     /// Whether the call is part of a transaction that somebody else began.
     pub(super) fn is_in_transaction(&self) -> bool {
         match &self.progress {
@@ -322,7 +327,7 @@ impl<'c> Link<'c> {
         };
         match &answer {
             Ok(_) if progress.mode == Mode::Autocommit => {
-                self.effects.signal(&self.shared.signals);
+                self.shared.tell(self.effects);
             }
             Ok(_) => progress.effects |= self.effects,
             // The database has undone the transaction; a statement after it would be one of its own.

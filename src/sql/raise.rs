@@ -39,7 +39,7 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
     let mut link = Link::foreign(raw, shared, "raise");
     let raised = raise(&mut link, raising.events()).await?;
     if raised.contains(&Raised::New) {
-        shared.signals.raised.raise();
+        shared.signals.uncommitted.raise();
     }
     Ok(raised)
 }

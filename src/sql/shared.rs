@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     common::{Common, CommonTexts},
-    connection::{Handle, SqlConnection},
+    connection::{Effects, Handle, SqlConnection},
     dialect::Dialect,
     error::Limits,
     options::Options,
@@ -78,6 +78,14 @@ impl Shared {
         operation: &'static str,
     ) -> Result<SqlConnection> {
         self.acquire_for(Purpose::Session, operation).await
+    }
+
+    /// Tells this process and others of what was done, once they can see it.
+    pub(super) fn tell(&self, effects: Effects) {
+        if !effects.is_empty() {
+            effects.signal(&self.signals);
+            self.dialect.tell(effects);
+        }
     }
 
     async fn acquire_for(

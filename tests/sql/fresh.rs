@@ -65,6 +65,18 @@ pub(crate) mod postgres {
         }
     }
 
+    impl Postgres {
+        /// The number that a query answers.
+        pub(crate) async fn count(&self, sql: &str) -> u64 {
+            let sql = sql.replace("{p}", &self.prefix);
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            count.cast_unsigned()
+        }
+    }
+
     #[async_trait::async_trait]
     impl Target for Postgres {
         fn store(&self) -> Arc<dyn Storer> {
@@ -101,6 +113,7 @@ pub(crate) mod sqlite {
         pub(crate) store: SqliteStore,
         pub(crate) pool: sqlx::SqlitePool,
         pub(crate) url: String,
+        pub(crate) prefix: String,
         /// Removes the file in the end.
         _directory: TempDir,
     }
@@ -120,13 +133,24 @@ pub(crate) mod sqlite {
                 store,
                 pool,
                 url,
+                prefix: "tidings_".to_owned(),
                 _directory: directory,
             }
         }
 
         pub(crate) async fn run(&self, sql: &str) {
-            let sql = sqlx::AssertSqlSafe(sql.to_owned());
+            let sql = sqlx::AssertSqlSafe(sql.replace("{p}", &self.prefix));
             self.pool.execute(sqlx::raw_sql(sql)).await.unwrap();
+        }
+
+        /// The number that a query answers.
+        pub(crate) async fn count(&self, sql: &str) -> u64 {
+            let sql = sql.replace("{p}", &self.prefix);
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            count.cast_unsigned()
         }
     }
 

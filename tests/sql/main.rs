@@ -10,6 +10,8 @@
 mod conformance;
 mod fresh;
 #[cfg(feature = "postgres")]
+mod listening;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod private_servers;
 #[cfg(feature = "postgres")]
@@ -17,3 +19,4 @@ mod proxy;
 mod server;
 #[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
 mod sqlite;
+mod transactional;

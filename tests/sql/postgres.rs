@@ -1,13 +1,11 @@
 //! What can go wrong on PostgreSQL.
 
-use std::{net::ToSocketAddrs as _, time::Duration};
+use std::time::Duration;
 
 use tidings::{
     Entity, Event, EventBuffer, EventPattern, EventRaiser, HandlerRequestId, LeaseOwner, Outcome,
     PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
-    sqlx::{
-        self, Connection as _, Executor as _, PgConnection, PgPool, postgres::PgConnectOptions,
-    },
+    sqlx::{self, Connection as _, Executor as _, PgConnection, PgPool},
     store::{
         Claim, FanOut, HandlerRoom, LockMode, Raised, Renewal, RequestFilter, Settled, Settlement,
         Storer,
@@ -439,14 +437,8 @@ async fn a_transaction_that_is_dropped_gives_its_connection_back_to_nobody() {
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_leaves_everything_or_nothing() {
     let fresh = Postgres::new().await;
-    let upstream: PgConnectOptions = postgres_url().parse().unwrap();
-    let address = (upstream.get_host(), upstream.get_port());
-    let address = address.to_socket_addrs().unwrap().next().unwrap();
-    let proxy = Proxy::new(address).await;
-    let through = upstream
-        .host(&proxy.address.ip().to_string())
-        .port(proxy.address.port());
-    let pool = sqlx::postgres::PgPoolOptions::new().connect_lazy_with(through);
+    let (proxy, through) = Proxy::of(&postgres_url()).await;
+    let pool = PgPool::connect_lazy(&through).unwrap();
     let options = PostgresOptions::new().table_prefix(&*fresh.prefix);
     let store = PostgresStore::with_pool(pool, options).unwrap();
     let mut session = fresh.store.session().await.unwrap();

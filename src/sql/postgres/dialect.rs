@@ -10,7 +10,12 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, SqlStr};
 use uuid::Uuid;
 
-use super::{hot, statements::Statements};
+use super::{
+    hot,
+    listener::{PostgresListener, TestChannel},
+    notifier::Notifier,
+    statements::Statements,
+};
 use crate::{
     error::Result,
     id::{EventId, HandlerRequestId},
@@ -18,20 +23,22 @@ use crate::{
     sql::{
         arg::{Arg, args},
         claim::read_events,
-        connection::{Handle, Held, Needs},
+        connection::{Effects, Handle, Held, Needs},
         dialect::Dialect,
         fan_out::{self, readable},
         limit,
         link::Link,
+        look,
         migrate::{Migration, apply},
         raise::{chunks, headers},
-        records::{DueEvent, LockedRequests, WaitingEvent, last_errors, queue},
+        records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, queue},
+        row::Row,
         settle,
         shared::{Purpose, Shared},
     },
     store::{
-        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, LockMode, Raised, Renewal, Selection,
-        Settled, Settlement,
+        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
+        Raised, Renewal, Selection, Settled, Settlement, WakeUps,
     },
 };
 
@@ -74,6 +81,10 @@ pub(super) struct PostgresDialect {
     pub(super) sessions: PgPool,
     pub(super) has_pinned_sessions: bool,
     pub(super) statements: Statements,
+    /// Tells other processes; none if nobody is to listen.
+    pub(super) notifier: Option<Notifier>,
+    /// By which the listener of this process is tested, while there is one.
+    pub(super) test_channel: TestChannel,
 }
 
 impl fmt::Debug for PostgresDialect {
@@ -158,9 +169,11 @@ impl Dialect for PostgresDialect {
                 ),
                 Arg::optional_texts(headers.iter().map(Option::as_deref)),
                 Arg::ints(chunk.iter().map(|event| i64::from(event.version))),
+                // What the store commits itself is told then.
+                Arg::from(link.is_foreign() && self.admits_notification()),
             ];
             for row in link.rows(&self.statements.raise, args).await? {
-                new.insert(row.reader("events").uuid("id")?);
+                new.extend(row.reader(EVENTS).optional_uuid("id")?);
             }
         }
         // The first of several with the same id is the one that was stored.
@@ -225,19 +238,57 @@ impl Dialect for PostgresDialect {
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
-        let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
-        let args = vec![
-            event_ids(ids),
-            Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
-            Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
-        ];
-        let rows = link.rows(&self.statements.first_requests, args).await?;
+        let rows = link
+            .rows(&self.statements.first_requests, ranges_of(ids))
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = row.reader("handler_requests");
                 Ok((columns.uuid("event_id")?, columns.time("created_at")?))
             })
             .collect()
+    }
+
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>> {
+        let statement = match mode {
+            LockMode::Wait => &self.statements.lock_events,
+            LockMode::SkipLocked => &self.statements.lock_events_skip,
+        };
+        let rows = link.rows(statement, vec![event_ids(ids)]).await?;
+        let id = |row: &Row| row.reader(EVENTS).uuid("id").map(EventId::from_uuid);
+        rows.iter().map(id).collect()
+    }
+
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>> {
+        let statement = &self.statements.requests_of_events;
+        let rows = link.rows(statement, ranges_of(ids)).await?;
+        Ok(LockedRequests::read(&rows)?.requests)
+    }
+
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()> {
+        let args = vec![event_ids(events), request_ids(requests.iter().copied())];
+        link.execute(&self.statements.delete_events, args).await?;
+        Ok(())
+    }
+
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        let args = vec![event_ids(ids)];
+        link.execute(&self.statements.forget_unwanted, args).await?;
+        Ok(())
     }
 
     async fn insert_requests(
@@ -378,6 +429,41 @@ impl Dialect for PostgresDialect {
         Ok(hot::answers(settlements, &settled))
     }
 
+    fn wake_ups(&self) -> WakeUps {
+        match self.notifier {
+            Some(_) => WakeUps::Listener,
+            None => WakeUps::InProcess,
+        }
+    }
+
+    async fn look(&self, link: &mut Link<'_>, asked: &Look) -> Result<Outlook> {
+        let test = self.test_channel.lock().clone();
+        let mut args = look::args(asked);
+        args.push(Arg::Text(test.as_deref()));
+        look::read(link.row(&self.statements.look, args).await?)
+    }
+
+    async fn listener(&self, shared: &Shared) -> Result<Box<dyn Listener>> {
+        let options = self.transactions.connect_options();
+        let channel = format!("{}work", shared.prefix.as_str());
+        let listener = PostgresListener::connect(
+            (*options).clone(),
+            &channel,
+            TestChannel::clone(&self.test_channel),
+            shared.signals.clone(),
+            shared.limits,
+        );
+        Ok(Box::new(listener.await?))
+    }
+
+    fn tell(&self, effects: Effects) {
+        if let Some(notifier) = &self.notifier
+            && (effects.raised || effects.ready)
+        {
+            notifier.tell();
+        }
+    }
+
     fn renew_needs(&self) -> Needs {
         Needs::Pins
     }
@@ -388,6 +474,13 @@ impl Dialect for PostgresDialect {
         renewal: &Renewal,
     ) -> Result<Vec<(HandlerRequestId, u64)>> {
         hot::renew(link, &self.statements, renewal).await
+    }
+}
+
+impl PostgresDialect {
+    /// Whether a transaction of the application's may notify.
+    fn admits_notification(&self) -> bool {
+        self.notifier.as_ref().is_some_and(Notifier::admits)
     }
 }
 
@@ -402,6 +495,16 @@ fn are_plain(settlements: &[Settlement]) -> bool {
 
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {
     Arg::uuids(ids.iter().map(|id| id.as_uuid()))
+}
+
+/// Events, and the lowest and highest ids of their requests.
+fn ranges_of<'a>(ids: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
+    vec![
+        event_ids(ids),
+        Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
+        Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
+    ]
 }
 
 fn request_ids<'a>(ids: impl Iterator<Item = HandlerRequestId>) -> Arg<'a> {

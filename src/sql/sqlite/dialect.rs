@@ -30,7 +30,8 @@ use crate::{
         link::Link,
         migrate::{Migration, apply},
         raise::{chunks, headers},
-        records::{DueEvent, LockedRequests, WaitingEvent, last_errors, priority, queue},
+        records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, priority, queue},
+        row::Row,
         shared::{Purpose, Shared},
         statement::Statement,
     },
@@ -228,14 +229,8 @@ impl Dialect for SqliteDialect {
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
-        let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
-        let rows = json(ids.iter().map(|_| 0))?;
-        let args = vec![
-            Arg::from(&rows),
-            event_ids(ids),
-            Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
-            Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
-        ];
+        let places = places(ids)?;
+        let args = ranges_of(&places, ids);
         let rows = link.rows(&self.statements.first_requests, args).await?;
         rows.iter()
             .map(|row| {
@@ -243,6 +238,49 @@ impl Dialect for SqliteDialect {
                 Ok((columns.uuid("event_id")?, columns.time("created_at")?))
             })
             .collect()
+    }
+
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        _mode: LockMode,
+    ) -> Result<Vec<EventId>> {
+        let args = vec![event_ids(ids)];
+        let rows = link.rows(&self.statements.lock_events, args).await?;
+        let id = |row: &Row| row.reader(EVENTS).uuid("id").map(EventId::from_uuid);
+        rows.iter().map(id).collect()
+    }
+
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>> {
+        let places = places(ids)?;
+        let statement = &self.statements.requests_of_events;
+        let rows = link.rows(statement, ranges_of(&places, ids)).await?;
+        Ok(LockedRequests::read(&rows)?.requests)
+    }
+
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()> {
+        let args = vec![request_ids(requests.iter().copied())];
+        link.execute(&self.statements.delete_requests, args).await?;
+        self.forget_unwanted(link, events).await?;
+        let args = vec![event_ids(events)];
+        link.execute(&self.statements.delete_events, args).await?;
+        Ok(())
+    }
+
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        let args = vec![event_ids(ids)];
+        link.execute(&self.statements.forget_unwanted, args).await?;
+        Ok(())
     }
 
     async fn insert_requests(
@@ -351,6 +389,22 @@ impl SqliteDialect {
             })
             .collect()
     }
+}
+
+/// As many rows as there are ids.
+fn places(ids: &[EventId]) -> Result<String> {
+    json(ids.iter().map(|_| 0))
+}
+
+/// Events, and the lowest and highest ids of their requests.
+fn ranges_of<'a>(places: &'a String, ids: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
+    vec![
+        Arg::from(places),
+        event_ids(ids),
+        Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
+        Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
+    ]
 }
 
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {

@@ -168,6 +168,46 @@ macro_rules! put_requests {
     };
 }
 
+/// When the next request that backs off of the handlers in the first argument is due.
+macro_rules! next_due {
+    () => {
+        concat!(
+            "(SELECT min(d.backoff_until) FROM ( \
+               SELECT (SELECT r.backoff_until FROM {p}handler_requests r INDEXED BY {p}handler_requests_backing_off \
+                 WHERE r.handler = asked.value AND r.queue = 1 AND r.backoff_until > ",
+            now!(),
+            " ORDER BY r.backoff_until LIMIT 1) AS backoff_until FROM json_each(?1) asked \
+               UNION ALL \
+               SELECT (SELECT min(r.backoff_until) FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
+                 WHERE r.handler = asked.value AND r.queue = 2 AND r.backoff_until > ",
+            now!(),
+            ") FROM json_each(?1) asked) d)"
+        )
+    };
+}
+
+/// Whether a request of the handlers in the first argument is due that is under suspicion.
+macro_rules! suspect_due {
+    () => {
+        concat!(
+            "EXISTS (SELECT 1 FROM json_each(?1) asked WHERE EXISTS ( \
+               SELECT 1 FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
+               WHERE r.handler = asked.value AND r.queue = 2 \
+                 AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+            now!(),
+            ")))"
+        )
+    };
+}
+
+/// When the earliest lease runs out.
+macro_rules! next_expiry {
+    () => {
+        "(SELECT min(lease_until) FROM {p}handler_requests INDEXED BY {p}handler_requests_leased \
+          WHERE lease_until IS NOT NULL)"
+    };
+}
+
 const FIND_REQUEST: &str = concat!(request!(), from_requests!(), "WHERE r.id = ?1");
 const LOCK_EVENT: &str = "SELECT id FROM {p}events INDEXED BY {p}events_id WHERE id = ?1";
 const LOCK_UNPROCESSED: &str = "SELECT event_id FROM {p}unprocessed_events WHERE event_id = ?1";
@@ -198,6 +238,17 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         stored_event!(),
         event_filter!(),
         "AND (?8 IS NULL OR e.id > ?8) ORDER BY e.id LIMIT ?9 OFFSET ?10"
+    ),
+    list_event_ids: concat!(
+        "SELECT e.id, e.name ",
+        from_events!(),
+        event_filter!(),
+        "AND (?8 IS NULL OR e.id > ?8) ORDER BY e.id LIMIT ?9 OFFSET ?10"
+    ),
+    processed_events: concat!(
+        "SELECT e.id, n.processed_at ",
+        from_events!(),
+        "WHERE u.event_id IS NULL AND w.event_id IS NULL AND (?1 IS NULL OR e.id > ?1) ORDER BY e.id LIMIT ?2"
     ),
     next_due_event: concat!(
         "SELECT ",
@@ -261,13 +312,30 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         now!(),
         " ORDER BY r.lease_until, r.id LIMIT ?1"
     ),
-    next_due_request: concat!(
+    next_due_request: concat!("SELECT ", now!(), ", ", next_due!()),
+    suspect_due: concat!("SELECT ", suspect_due!()),
+    next_expiry: concat!("SELECT ", now!(), ", ", next_expiry!()),
+    look: concat!(
         "SELECT ",
         now!(),
-        ", min((SELECT r.backoff_until FROM {p}handler_requests r INDEXED BY {p}handler_requests_backing_off \
-               WHERE r.handler = asked.value AND r.queue = 1 AND r.backoff_until > ",
+        ", EXISTS (SELECT 1 FROM {p}unprocessed_events) \
+             OR EXISTS (SELECT 1 FROM {p}waiting_events INDEXED BY {p}waiting_events_due WHERE due_at <= ",
         now!(),
-        " ORDER BY r.backoff_until LIMIT 1)) FROM json_each(?1) asked"
+        "), (SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL), \
+         EXISTS (SELECT 1 FROM json_each(?1) asked WHERE EXISTS ( \
+             SELECT 1 FROM {p}handler_requests r INDEXED BY {p}handler_requests_ready \
+             WHERE r.handler = asked.value AND r.queue = 0) \
+           OR EXISTS ( \
+             SELECT 1 FROM {p}handler_requests r INDEXED BY {p}handler_requests_backing_off \
+             WHERE r.handler = asked.value AND r.queue = 1 AND r.backoff_until <= ",
+        now!(),
+        ")), ",
+        suspect_due!(),
+        ", ",
+        next_due!(),
+        ", CASE WHEN ?2 THEN ",
+        next_expiry!(),
+        " END"
     ),
     best_due: concat!(
         "SELECT min(priority) FROM ( \
@@ -354,6 +422,16 @@ statements! {
         lock_due_suspects,
         /// (ids): events.
         events,
+        /// (ids): the ids of those that are there.
+        lock_events,
+        /// (rows, ids, lowest ids, highest ids): requests.
+        requests_of_events,
+        /// (ids)
+        delete_events,
+        /// (ids)
+        delete_requests,
+        /// (ids)
+        forget_unwanted,
     }
 }
 
@@ -481,6 +559,30 @@ pub(super) const TEXTS: Texts = Texts {
         "SELECT ",
         event!(),
         " FROM {p}events e INDEXED BY {p}events_id WHERE e.id IN ",
+        uuids!("?1")
+    ),
+    lock_events: concat!(
+        "SELECT id FROM {p}events INDEXED BY {p}events_id WHERE id IN ",
+        uuids!("?1"),
+        "ORDER BY id"
+    ),
+    requests_of_events: concat!(
+        request!(),
+        "FROM json_each(?1) g CROSS JOIN {p}handler_requests r ON r.id BETWEEN ",
+        uuid!("?3"),
+        " AND ",
+        uuid!("?4"),
+        " AND r.event_id = ",
+        uuid!("?2"),
+        " LEFT JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id"
+    ),
+    delete_events: concat!(
+        "DELETE FROM {p}events INDEXED BY {p}events_id WHERE id IN ",
+        uuids!("?1")
+    ),
+    delete_requests: concat!("DELETE FROM {p}handler_requests WHERE id IN ", uuids!("?1")),
+    forget_unwanted: concat!(
+        "DELETE FROM {p}unwanted_events WHERE event_id IN ",
         uuids!("?1")
     ),
 };

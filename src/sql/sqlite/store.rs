@@ -20,7 +20,6 @@ use crate::{
         arg::args, connection::Needs, link::Link, prefix::TablePrefix, shared::Shared,
         statement::Statement, store::sql_store,
     },
-    store::WakeUps,
 };
 
 /// How long to wait before a database file that is locked is opened again.
@@ -96,7 +95,7 @@ pub struct SqliteStore {
     pub(super) shared: Arc<Shared>,
 }
 
-sql_store!(SqliteStore, SqliteConnection, WakeUps::InProcess, false);
+sql_store!(SqliteStore, SqliteConnection, false);
 
 impl SqliteStore {
     /// Opens a database file, or makes it, and sets it to a write-ahead log, which it keeps.

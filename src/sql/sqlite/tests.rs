@@ -80,6 +80,11 @@ const MAY_SCAN: &[(&str, &str)] = &[
     ("touch_handlers", "tidings_registrations"),
     ("count_events", "e"),
     ("list_events", "e"),
+    ("list_event_ids", "e"),
+    // As many rows as are asked for.
+    ("processed_events", "e"),
+    ("look", "tidings_unprocessed_events"),
+    ("look", "tidings_waiting_events"),
     ("count_requests", "r"),
     ("list_requests", "r"),
     ("count_unprocessed", "tidings_unprocessed_events"),
