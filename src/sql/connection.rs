@@ -66,7 +66,7 @@ impl Handle {
         if let Self::Sqlite(held) = self {
             // Some ten microseconds of SQLite's work, by its documentation of virtual machine codes.
             const STEPS: i32 = 10_000;
-            let alarm = std::sync::Arc::clone(&alarm.0);
+            let alarm = Arc::clone(&alarm.0);
             let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
             let mut connection = held.get().lock_handle().await?;
             connection.set_progress_handler(STEPS, goes_on);

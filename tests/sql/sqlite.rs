@@ -342,7 +342,10 @@ async fn a_transaction_that_its_handler_ended_settles_nothing() {
         let settlement = Settlement::new(id, claimed[0].attempt, owner, Outcome::Completed);
         let mut tx = fresh.store.begin().await.unwrap();
         let _ = lent(&mut tx).execute(sqlx::raw_sql(*ending)).await;
-        let settled = tx.handler_requests().settle(&[settlement.clone()]).await;
+        let settled = tx
+            .handler_requests()
+            .settle(std::slice::from_ref(&settlement))
+            .await;
         let error = settled.unwrap_err();
         assert!(
             matches!(error, StoreError::Ended { .. }),
@@ -646,6 +649,7 @@ async fn processes_share_a_file() {
 
 /// One of the processes; nothing when it is run as a test.
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "this is what the other process reads")]
 async fn a_process_of_several() {
     let Ok(url) = std::env::var(CHILD) else {
         return;
