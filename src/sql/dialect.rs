@@ -1,6 +1,6 @@
 //! What differs between the databases beyond the text of statements.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -66,6 +66,12 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// Waits until it is this connection's turn to begin a transaction that writes; past the queue
     /// if it is to be first.
     async fn turn(&self, _is_first: bool) -> Option<Turn> {
+        None
+    }
+
+    /// After how long to try again to begin a transaction while somebody else has the lock that it
+    /// needs, if the database does not wait for it by itself.
+    fn retry_begin_after(&self) -> Option<Duration> {
         None
     }
 
