@@ -223,7 +223,8 @@ impl SqlConnection {
         self.progress.busy = true;
         self.check_transaction(operation).await?;
         let needs_transaction = match needs {
-            Needs::OneStatement => false,
+            Needs::Nothing => false,
+            Needs::OneStatement => !self.shared.dialect.keeps_connection(),
             Needs::Atomicity => true,
             Needs::Pins => !self.shared.dialect.has_pinned_sessions(),
         };
@@ -326,6 +327,8 @@ impl SqlConnection {
 /// What a call needs beyond its statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
+    /// It begins itself what it needs.
+    Nothing,
     /// It is one statement whose plan the planner may choose.
     OneStatement,
     /// It is several statements, all or none.

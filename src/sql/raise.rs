@@ -37,7 +37,8 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
         return Err(wrong_raiser(system));
     }
     let mut link = Link::foreign(raw, shared, "raise");
-    let raised = match shared.dialect.begin_foreign(&mut link).await {
+    let needs = shared.dialect.raise_needs(raising.events());
+    let raised = match shared.dialect.begin_foreign(&mut link, needs).await {
         Ok(()) => raise(&mut link, raising.events()).await,
         Err(error) => Err(error),
     };

@@ -40,7 +40,11 @@ impl PostgresStore {
     /// not acceptable.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        let connect = parse(url)?;
+        let mut connect = parse(url)?;
+        if options.transaction_pooler {
+            // Which poolers refuse to pass on, and which servers from 12 on do not need.
+            connect = connect.extra_float_digits(None);
+        }
         let limits = options.common.limits();
         let transactions =
             pool(&options, options.common.max_connections, None).connect_lazy_with(connect.clone());
@@ -108,6 +112,7 @@ impl PostgresStore {
             transactions,
             sessions,
             has_pinned_sessions,
+            has_transaction_pooler: options.transaction_pooler,
             statements,
             notifier,
             test_channel: TestChannel::default(),
