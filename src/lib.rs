@@ -114,6 +114,8 @@ pub use crate::{
     text::Name,
 };
 
+#[cfg(feature = "mysql")]
+pub use crate::sql::{MySqlOptions, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use crate::sql::{PostgresOptions, PostgresStore};
 #[cfg(feature = "_sqlite")]

@@ -142,9 +142,12 @@ pub(super) struct Progress {
     pub(super) busy: bool,
     /// A handler got the connection; what it does with it is not seen.
     pub(super) lent: bool,
-    /// It may have ended the transaction.
-    unseen: bool,
+    /// The database may have ended the transaction: a handler had the connection since it was
+    /// checked, or a statement failed.
+    pub(super) in_doubt: bool,
     pub(super) effects: Effects,
+    /// Its number on the server, where that must be told to end it.
+    pub(super) server_connection: Option<u64>,
     /// Whether it goes past those that wait to write.
     pub(super) is_first: bool,
     /// Held while it writes, where only one connection can.
@@ -179,12 +182,13 @@ impl SqlConnection {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
-                unseen: false,
+                in_doubt: false,
                 effects: Effects {
                     raised: false,
                     ready: false,
                     settled: false,
                 },
+                server_connection: None,
                 is_first: false,
                 turn: None,
             },
@@ -217,9 +221,7 @@ impl SqlConnection {
             });
         }
         self.progress.busy = true;
-        let marks = self.shared.dialect.marks().filter(|_| {
-            self.progress.mode == Mode::Transaction && std::mem::take(&mut self.progress.unseen)
-        });
+        self.check_transaction(operation).await?;
         let needs_transaction = match needs {
             Needs::OneStatement => false,
             Needs::Atomicity => true,
@@ -233,15 +235,41 @@ impl SqlConnection {
             operation,
             &mut self.progress,
         );
-        let begun = match (begin, marks) {
-            (Some(statement), _) => link.begin(statement).await,
-            (None, Some(marks)) => link.check(&marks).await,
-            (None, None) => Ok(()),
+        let begun = match begin {
+            Some(statement) => link.begin(statement).await,
+            None => Ok(()),
         };
         match begun {
             Ok(()) => Ok(link),
             Err(error) => link.close(Err(error)).await,
         }
+    }
+
+    /// Makes sure that the transaction of this connection, if it is in one, goes on. One that does
+    /// not is a lost one, and worth running again.
+    async fn check_transaction(&mut self, operation: &'static str) -> Result<()> {
+        if self.progress.mode != Mode::Transaction || !self.progress.in_doubt {
+            return Ok(());
+        }
+        let mut link = Link::own(
+            self.handle.raw(),
+            &self.shared,
+            operation,
+            &mut self.progress,
+        );
+        let checked = self.shared.dialect.check_transaction(&mut link).await;
+        if let Err(error) = checked {
+            self.progress.mode = Mode::Ended;
+            return Err(match error {
+                ended @ StoreError::Ended { .. } => StoreError::Conflict {
+                    operation,
+                    source: Some(Box::new(ended)),
+                },
+                error => error,
+            });
+        }
+        self.progress.in_doubt = false;
+        Ok(())
     }
 
     /// Begins the transaction that the owner of this connection ends.
@@ -253,9 +281,7 @@ impl SqlConnection {
         let statement = self.shared.dialect.begin(Needs::Atomicity);
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
-        if let Some(marks) = self.shared.dialect.marks() {
-            link.execute(marks.set, vec![]).await?;
-        }
+        self.shared.dialect.mark(&mut link).await?;
         link.keep_open();
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
@@ -292,7 +318,7 @@ impl SqlConnection {
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
         self.progress.lent = true;
-        self.progress.unseen = true;
+        self.progress.in_doubt = true;
         self.handle.raw().lend()
     }
 }
@@ -314,6 +340,9 @@ impl Drop for SqlConnection {
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
             self.alarm.ring();
+            if let Some(connection) = self.progress.server_connection {
+                self.shared.dialect.abandon(connection);
+            }
         }
     }
 }

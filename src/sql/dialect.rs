@@ -17,7 +17,6 @@ use super::{
     records::{DueEvent, LockedRequests, WaitingEvent},
     settle,
     shared::{Purpose, Shared},
-    statement::Statement,
 };
 use crate::{
     error::{Result, StoreError},
@@ -31,13 +30,6 @@ use crate::{
 
 /// Held for as long as a connection writes, where only one can.
 pub(super) type Turn = Box<dyn fmt::Debug + Send + Sync>;
-
-/// Statements by which a transaction is known again. Setting the mark and unsetting it fails if the
-/// transaction has ended meanwhile: a handler has committed it, or the database has undone it.
-pub(super) struct Marks<'d> {
-    pub(super) set: &'d Statement,
-    pub(super) unset: &'d Statement,
-}
 
 /// A kind of database. The operations with a default are made of the others, in several statements;
 /// a database that can do one in a single statement overrides it.
@@ -83,10 +75,27 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// How a transaction that is lent to a handler is known again, if the database does not refuse
-    /// statements after its end by itself.
-    fn marks(&self) -> Option<Marks<'_>> {
-        None
+    /// Marks a transaction that has just begun, and whose connection may be lent, for
+    /// [`check_transaction`](Self::check_transaction).
+    async fn mark(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends a connection on the server that may still work for a client that has gone.
+    fn abandon(&self, _connection: u64) {}
+
+    /// Fails with [`Ended`](crate::StoreError::Ended) if the database has ended the transaction that
+    /// was [marked](Self::mark). Where an error ends a transaction behind the back of its owner, what
+    /// follows would be committed although what came before is gone. A database that refuses
+    /// everything after an error needs no check.
+    async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Begins a transaction in which events are raised, if a connection of the application is in
+    /// none and raising takes several statements.
+    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
     }
 
     /// Whether the connections of sessions have their plans pinned.

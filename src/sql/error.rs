@@ -22,6 +22,7 @@ enum Verdict {
     StatementTimeout,
     Unavailable,
     NoSchema,
+    NoTransaction,
     Other,
 }
 
@@ -72,6 +73,10 @@ impl Limits {
                 format!("is not there or not complete ({source})"),
                 "run `migrate()` of the store, or apply its migrations, with the same table prefix",
             ),
+            Verdict::NoTransaction => StoreError::Ended {
+                operation,
+                thing: "the transaction",
+            },
             Verdict::Other => StoreError::Backend { operation, source },
         }
     }
@@ -90,6 +95,18 @@ pub(super) fn is_conflict_of_handler(error: &(dyn std::error::Error + 'static)) 
             .is_some_and(|error| matches!(verdict(error), Verdict::Conflict));
         of_store || of_sqlx
     })
+}
+
+/// Whether a row was not stored because its key is there.
+#[cfg(feature = "mysql")]
+pub(super) fn is_duplicate(error: &StoreError) -> bool {
+    let StoreError::Backend { source, .. } = error else {
+        return false;
+    };
+    source
+        .downcast_ref::<sqlx::Error>()
+        .and_then(sqlx::Error::as_database_error)
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 fn verdict(error: &dyn sqlx::error::DatabaseError) -> Verdict {
@@ -144,8 +161,10 @@ const fn mysql(number: u16) -> Verdict {
         1205 | 3572 => Verdict::LockTimeout,
         // statement time-out (MariaDB, MySQL)
         1969 | 3024 => Verdict::StatementTimeout,
-        // no such table, column or procedure
-        1146 | 1054 | 1305 => Verdict::NoSchema,
+        // no such table or column
+        1146 | 1054 => Verdict::NoSchema,
+        // no such savepoint (nor procedure, but the store calls none)
+        1305 => Verdict::NoTransaction,
         // disk full, too many connections, shutdown, killed, lost, read-only, out of memory
         1021 | 1040 | 1053 | 1077 | 1079 | 1152 | 1158 | 1159 | 1160 | 1161 | 1203 | 1226
         | 1290 | 1317 | 1836 | 1927 | 4031 | 1037 | 1038 => Verdict::Unavailable,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::{between, later},
-    error::{Chain, Result},
+    error::{Chain, Result, StoreError},
     id::{EventId, HandlerHash, HandlerRequestId},
     model::{Event, HandlerRequest, Lease, Priority, Registration, RegistrationState},
     store::{
@@ -269,8 +269,17 @@ pub(super) async fn readable(
             }
         }
     }
+    set_aside(link, unreadable).await?;
+    Ok(readable)
+}
+
+/// Lets events wait that cannot be read, with their errors.
+pub(super) async fn set_aside(
+    link: &mut Link<'_>,
+    unreadable: Vec<(EventId, StoreError)>,
+) -> Result<()> {
     if unreadable.is_empty() {
-        return Ok(readable);
+        return Ok(());
     }
     let now = super::now(link).await?;
     let waiting: Vec<_> = unreadable
@@ -287,8 +296,7 @@ pub(super) async fn readable(
             }
         })
         .collect();
-    requeue(link, &waiting).await?;
-    Ok(readable)
+    requeue(link, &waiting).await
 }
 
 fn processed(event: &Event, requests: usize) -> ProcessedEvent {

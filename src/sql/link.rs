@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::{
     arg::Arg,
     connection::{Effects, Mode, Progress, begin, end},
-    dialect::Marks,
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -266,26 +265,17 @@ impl<'c> Link<'c> {
         }
     }
 
-    /// Checks that the transaction is still the one that was marked.
-    pub(super) async fn check(&mut self, marks: &Marks<'_>) -> Result<()> {
-        let unset = self.execute(marks.unset, vec![]).await;
-        let is_gone = matches!(unset, Err(StoreError::Backend { .. }));
-        if is_gone && let Some(progress) = self.progress.as_deref_mut() {
-            progress.mode = Mode::Ended;
-            return Err(StoreError::Ended {
-                operation: self.operation,
-                thing: "the transaction that a handler got",
-            });
-        }
-        unset?;
-        self.execute(marks.set, vec![]).await?;
-        Ok(())
-    }
-
     /// Lets others write.
     fn end_turn(&mut self) {
         if let Some(progress) = self.progress.as_deref_mut() {
             progress.turn = None;
+        }
+    }
+
+    /// Notes the number of the connection on the server.
+    pub(super) fn is_server_connection(&mut self, number: u64) {
+        if let Some(progress) = self.progress.as_deref_mut() {
+            progress.server_connection = Some(number);
         }
     }
 
@@ -336,7 +326,7 @@ impl<'c> Link<'c> {
                 return answer;
             }
             Err(_) if self.broken => return answer,
-            Err(_) => {}
+            Err(_) => progress.in_doubt = true,
         }
         progress.busy = false;
         answer

@@ -39,6 +39,8 @@ mod sqlite;
 mod statement;
 mod store;
 
+#[cfg(feature = "mysql")]
+pub use mysql::{MySqlOptions, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "_sqlite")]

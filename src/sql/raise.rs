@@ -37,7 +37,11 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
         return Err(wrong_raiser(system));
     }
     let mut link = Link::foreign(raw, shared, "raise");
-    let raised = raise(&mut link, raising.events()).await?;
+    let raised = match shared.dialect.begin_foreign(&mut link).await {
+        Ok(()) => raise(&mut link, raising.events()).await,
+        Err(error) => Err(error),
+    };
+    let raised = link.close(raised).await?;
     if raised.contains(&Raised::New) {
         shared.signals.uncommitted.raise();
     }

@@ -13,3 +13,18 @@ mod sqlite {
 
     tidings::conformance_tests!(Sqlite::new().await);
 }
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use crate::fresh::mysql::MySql;
+
+    tidings::conformance_tests!(MySql::new().await);
+}
+
+/// On a pool of the application, whose sessions have other settings than the store's own.
+#[cfg(feature = "mysql")]
+mod mysql_pool {
+    use crate::mysql::on_foreign_pool;
+
+    tidings::conformance_tests!(on_foreign_pool().await);
+}

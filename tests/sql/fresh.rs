@@ -178,3 +178,79 @@ pub(crate) mod sqlite {
         }
     }
 }
+
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql {
+    use sqlx::Executor as _;
+    use tidings::{MySqlOptions, MySqlStore, sqlx};
+
+    use super::*;
+    use crate::server::mysql_url as url;
+
+    /// A migrated store, and a pool beside it.
+    pub(crate) struct MySql {
+        pub(crate) store: MySqlStore,
+        pub(crate) pool: sqlx::MySqlPool,
+        pub(crate) prefix: String,
+    }
+
+    impl MySql {
+        pub(crate) async fn new() -> Self {
+            Self::with(MySqlOptions::new().max_connections(10)).await
+        }
+
+        pub(crate) async fn with(options: MySqlOptions) -> Self {
+            let prefix = prefix();
+            let options = options.table_prefix(&*prefix);
+            let store = MySqlStore::connect(&url(), options).await.unwrap();
+            store.migrate().await.unwrap();
+            let pool = sqlx::MySqlPool::connect_lazy(&url()).unwrap();
+            Self {
+                store,
+                pool,
+                prefix,
+            }
+        }
+
+        pub(crate) async fn run(&self, sql: &str) {
+            let sql = sql.replace("{p}", &self.prefix);
+            self.pool
+                .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+                .await
+                .unwrap();
+        }
+    }
+
+    impl MySql {
+        /// The number that a query answers.
+        pub(crate) async fn count(&self, sql: &str) -> u64 {
+            let sql = sql.replace("{p}", &self.prefix);
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            count.cast_unsigned()
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Target for MySql {
+        fn store(&self) -> Arc<dyn Storer> {
+            Arc::new(self.store.clone())
+        }
+
+        async fn pass_time(&self, time: Duration) {
+            self.run(
+                &"UPDATE {p}waiting_events SET due_at = due_at - $d; \
+                 UPDATE {p}unwanted_events SET processed_at = processed_at - $d; \
+                 UPDATE {p}registrations SET last_seen_at = last_seen_at - $d; \
+                 UPDATE {p}handler_requests SET created_at = created_at - $d, \
+                   backoff_until = backoff_until - $d, last_execution_at = last_execution_at - $d, \
+                   completed_at = completed_at - $d, canceled_at = canceled_at - $d, \
+                   dead_at = dead_at - $d, lease_until = lease_until - $d"
+                    .replace("$d", &time.as_micros().to_string()),
+            )
+            .await;
+        }
+    }
+}

@@ -348,7 +348,7 @@ async fn a_transaction_that_its_handler_ended_settles_nothing() {
             .await;
         let error = settled.unwrap_err();
         assert!(
-            matches!(error, StoreError::Ended { .. }),
+            matches!(error, StoreError::Conflict { .. }),
             "{ending}: {error}"
         );
         assert!(tx.events().raise(&[event()]).await.is_err(), "{ending}");

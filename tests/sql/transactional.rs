@@ -200,3 +200,21 @@ mod sqlite {
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000000) SELECT max(i) FROM n"
     );
 }
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use crate::fresh::mysql::MySql;
+
+    super::transactional_tests!(
+        MySql::new().await,
+        sqlx::MySqlConnection,
+        "SELECT SLEEP(60)"
+    );
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_settlement_that_is_refused_rolls_back() {
+        let (request, ran, rows, raised) = handled("test.cancel").await;
+        assert!(request.canceled_at.is_some(), "{request:?}");
+        assert_eq!((ran, rows, raised), (1, 0, 0));
+    }
+}

@@ -1,1 +1,15 @@
 //! The store on MySQL and MariaDB.
+
+mod dialect;
+mod due;
+mod options;
+mod raise;
+mod rows;
+mod statements;
+mod store;
+
+pub use options::MySqlOptions;
+pub use store::MySqlStore;
+
+#[cfg(test)]
+mod tests;

@@ -17,14 +17,14 @@ use super::{
     turns::{LOOK_AGAIN, Turns},
 };
 use crate::{
-    error::Result,
+    error::{Result, StoreError},
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest},
     sql::{
         arg::{Arg, args},
         claim::read_events,
         connection::{Handle, Held, Needs},
-        dialect::{Dialect, Marks, Turn},
+        dialect::{Dialect, Turn},
         fan_out::{names, readable},
         limit,
         link::Link,
@@ -122,11 +122,21 @@ impl Dialect for SqliteDialect {
         Some(Box::new(self.turns.wait(is_first).await))
     }
 
-    fn marks(&self) -> Option<Marks<'_>> {
-        Some(Marks {
-            set: &self.statements.mark,
-            unset: &self.statements.unmark,
-        })
+    async fn mark(&self, link: &mut Link<'_>) -> Result<()> {
+        link.execute(&self.statements.mark, args![]).await?;
+        Ok(())
+    }
+
+    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<()> {
+        // Without the mark there is no transaction, and it cannot be taken off.
+        match link.execute(&self.statements.unmark, args![]).await {
+            Ok(_) => self.mark(link).await,
+            Err(StoreError::Backend { operation, .. }) => Err(StoreError::Ended {
+                operation,
+                thing: "the transaction",
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     fn raise_needs(&self, _events: &[Event]) -> Needs {

@@ -1,0 +1,502 @@
+//! What MySQL and MariaDB do in their own way.
+
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool, SqlStr};
+use uuid::Uuid;
+
+use super::{
+    due, raise,
+    rows::{self, hex},
+    statements::{SLOTS, Statements},
+};
+use crate::{
+    error::{Result, StoreError},
+    id::{EventId, HandlerRequestId},
+    model::{Event, HandlerRequest},
+    sql::{
+        arg::{Arg, args},
+        claim::read_events,
+        connection::{Handle, Held, Needs},
+        dialect::Dialect,
+        fan_out::set_aside,
+        limit,
+        link::Link,
+        migrate::{Migration, apply},
+        records::{
+            DueEvent, EVENTS, HANDLER_REQUESTS, LockedRequests, WaitingEvent, last_errors, queue,
+        },
+        row::Row,
+        shared::{Purpose, Shared},
+    },
+    store::{HandlerRoom, LockMode, Raised},
+};
+
+/// The steps of the schema.
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    sql: include_str!("../../../migrations/mysql/0001_create.sql"),
+}];
+
+/// How long a process waits while another one migrates: as long as one migration may take.
+const MIGRATION_WAIT: Duration = Duration::from_secs(3600);
+/// How often it asks whether the other one is done.
+const MIGRATION_POLL: Duration = Duration::from_millis(100);
+
+/// How long ending a connection on the server may take; it ends by itself some time.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct MySqlDialect {
+    pub(super) transactions: MySqlPool,
+    pub(super) sessions: MySqlPool,
+    /// What a connection of the store's own is told when it is opened; none for a pool of the
+    /// application, whose connections are left as they are.
+    pub(super) settings: Option<Arc<str>>,
+    pub(super) statements: Statements,
+}
+
+impl fmt::Debug for MySqlDialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MySqlDialect")
+    }
+}
+
+#[async_trait]
+impl Dialect for MySqlDialect {
+    fn system(&self) -> &'static str {
+        "mysql"
+    }
+
+    async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle> {
+        let pool = match purpose {
+            Purpose::Session => &self.sessions,
+            Purpose::Transaction => &self.transactions,
+        };
+        Ok(Handle::MySql(Held::Pooled(pool.acquire().await?)))
+    }
+
+    async fn connect(&self) -> sqlx::Result<Handle> {
+        let mut connection = self.transactions.connect_options().connect().await?;
+        if let Some(settings) = &self.settings {
+            let settings = sqlx::raw_sql(AssertSqlSafe(Arc::clone(settings)));
+            connection.execute(settings).await?;
+        }
+        Ok(Handle::MySql(Held::Single(Box::new(connection))))
+    }
+
+    async fn close(&self) {
+        self.sessions.close().await;
+        self.transactions.close().await;
+    }
+
+    fn migrations(&self) -> &'static [Migration] {
+        MIGRATIONS
+    }
+
+    async fn migrate(&self, link: &mut Link<'_>, shared: &Shared) -> Result<()> {
+        // Changes of a schema end a transaction, so there is none. The lock belongs to the session
+        // and is gone at the latest when this connection is.
+        self.lock_migrations(link).await?;
+        let applied = apply(link, shared).await;
+        let unlocked = link.rows(&self.statements.unlock_migrations, args![]).await;
+        applied.and(unlocked.map(drop))
+    }
+
+    fn begin(&self, _: Needs) -> SqlStr {
+        SqlStr::from_static(match self.settings {
+            Some(_) => "START TRANSACTION",
+            None => "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION",
+        })
+    }
+
+    async fn mark(&self, link: &mut Link<'_>) -> Result<()> {
+        run(link, "SAVEPOINT tidings").await?;
+        let id = super::super::count(link, &self.statements.connection_id, args![]).await?;
+        link.is_server_connection(id);
+        Ok(())
+    }
+
+    /// Ends the connection on the server, which notices only after the statement that its client has
+    /// gone: until then it would hold the transaction's locks.
+    fn abandon(&self, connection: u64) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let pool = self.sessions.clone();
+        runtime.spawn(async move {
+            let kill = AssertSqlSafe(format!("KILL {connection}"));
+            let kill = pool.execute(sqlx::raw_sql(kill));
+            match tokio::time::timeout(KILL_TIMEOUT, kill).await {
+                Ok(Ok(_)) => {}
+                // It has ended by itself.
+                Ok(Err(error)) => tracing::debug!(%error, connection, "nothing to end"),
+                Err(_) => tracing::debug!(connection, "could not end a connection in time"),
+            }
+        });
+    }
+
+    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<()> {
+        run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await
+    }
+
+    async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<()> {
+        // A savepoint outlives its statement in a transaction only.
+        let probe = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
+        match run(link, probe).await {
+            Err(StoreError::Ended { .. }) => {
+                let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
+                link.begin(SqlStr::from_static(begin)).await
+            }
+            answer => answer,
+        }
+    }
+
+    fn raise_needs(&self, _: &[Event]) -> Needs {
+        Needs::Atomicity
+    }
+
+    async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
+        raise::raise(link, &self.statements, events).await
+    }
+
+    async fn due_events(&self, link: &mut Link<'_>, count: usize) -> Result<Vec<DueEvent>> {
+        let args = args![limit(count)];
+        let mut places = link.rows(&self.statements.due_waiting, args).await?;
+        let left = count.saturating_sub(places.len());
+        if left > 0 {
+            let args = args![limit(left)];
+            places.extend(link.rows(&self.statements.due_fresh, args).await?);
+        }
+        self.due(link, &places).await
+    }
+
+    async fn lock_waiting(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Vec<DueEvent>> {
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
+        let mut places = Vec::with_capacity(ids.len());
+        for ids in event_ids(&sorted)? {
+            places.extend(
+                link.rows(&self.statements.lock_waiting, args![&ids])
+                    .await?,
+            );
+        }
+        self.due(link, &places).await
+    }
+
+    async fn unqueue(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        for ids in event_ids(ids)? {
+            for statement in [
+                &self.statements.unqueue_waiting,
+                &self.statements.unqueue_fresh,
+            ] {
+                link.execute(statement, args![&ids]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_waiting(&self, link: &mut Link<'_>, events: &[WaitingEvent]) -> Result<()> {
+        let texts = rows::texts(events, |event| {
+            (
+                hex(event.id.as_uuid()),
+                event.attempt.cast_signed(),
+                event.errors,
+                &event.last_error,
+                event.owner.map(|owner| hex(owner.as_uuid())),
+                event.due_at.timestamp_micros(),
+            )
+        })?;
+        for text in texts {
+            link.execute(&self.statements.put_waiting, args![&text])
+                .await?;
+        }
+        let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        for ids in event_ids(&ids)? {
+            link.execute(&self.statements.unqueue_fresh, args![&ids])
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn put_unwanted(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        for ids in event_ids(ids)? {
+            link.execute(&self.statements.put_unwanted, args![now, &ids])
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn first_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
+        let mut first = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(SLOTS) {
+            let args = ranges_of(ids);
+            for row in link.rows(&self.statements.first_requests, args).await? {
+                let mut columns = row.reader(HANDLER_REQUESTS);
+                first.insert(columns.uuid("event_id")?, columns.time("created_at")?);
+            }
+        }
+        Ok(first)
+    }
+
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>> {
+        let statement = match mode {
+            LockMode::Wait => &self.statements.lock_events,
+            LockMode::SkipLocked => &self.statements.lock_events_skip,
+        };
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
+        let mut locked = Vec::with_capacity(ids.len());
+        for ids in event_ids(&sorted)? {
+            for row in link.rows(statement, args![&ids]).await? {
+                locked.push(EventId::from_uuid(row.reader(EVENTS).uuid("id")?));
+            }
+        }
+        Ok(locked)
+    }
+
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>> {
+        let mut requests = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(SLOTS) {
+            let statement = &self.statements.requests_of_events;
+            let rows = link.rows(statement, ranges_of(ids)).await?;
+            let read = LockedRequests::read(&rows)?.requests;
+            let is_asked = |request: &HandlerRequest| ids.contains(&request.event_id);
+            requests.extend(read.into_iter().filter(is_asked));
+        }
+        Ok(requests)
+    }
+
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()> {
+        for ids in rows::ids(requests.iter().map(|id| id.as_uuid()))? {
+            let statement = &self.statements.delete_requests;
+            link.execute(statement, args![&ids]).await?;
+        }
+        self.forget_unwanted(link, events).await?;
+        for ids in event_ids(events)? {
+            let statement = &self.statements.delete_events;
+            link.execute(statement, args![&ids]).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        for ids in event_ids(ids)? {
+            let statement = &self.statements.forget_unwanted;
+            link.execute(statement, args![&ids]).await?;
+        }
+        Ok(())
+    }
+
+    async fn insert_requests(
+        &self,
+        link: &mut Link<'_>,
+        requests: &[HandlerRequest],
+    ) -> Result<()> {
+        // In the order of the primary key, which all that lock several requests go by.
+        let mut sorted: Vec<_> = requests.iter().collect();
+        sorted.sort_unstable_by_key(|request| request.id);
+        let texts = rows::texts(sorted, |request| {
+            (
+                hex(request.id.as_uuid()),
+                hex(request.event_id.as_uuid()),
+                request.handler.as_str(),
+                request.priority.get(),
+                request.max_errors,
+                request.attempt.cast_signed(),
+                queue(request).map(|queue| queue as i64),
+                request.created_at.timestamp_micros(),
+                request.lease.map(|lease| hex(lease.owner.as_uuid())),
+                micros(request.lease.map(|lease| lease.until)),
+            )
+        })?;
+        for text in texts {
+            link.execute(&self.statements.insert_requests, args![&text])
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
+        for text in rows::texts(requests, written)? {
+            link.execute(&self.statements.write_requests, args![&text])
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn lock_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+        mode: LockMode,
+    ) -> Result<LockedRequests> {
+        let statement = match mode {
+            LockMode::Wait => &self.statements.lock_requests,
+            LockMode::SkipLocked => &self.statements.lock_requests_skip,
+        };
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in rows::ids(ids.iter().map(|id| id.as_uuid()))? {
+            rows.extend(link.rows(statement, args![&ids]).await?);
+        }
+        LockedRequests::read(&rows)
+    }
+
+    async fn lock_due(
+        &self,
+        link: &mut Link<'_>,
+        handlers: &[HandlerRoom],
+        count: usize,
+        suspects: bool,
+    ) -> Result<LockedRequests> {
+        if suspects {
+            due::lock_suspect(link, &self.statements, handlers, count).await
+        } else {
+            due::lock_due(link, &self.statements, handlers, count).await
+        }
+    }
+
+    async fn events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<HashMap<Uuid, Result<Event>>> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in event_ids(ids)? {
+            rows.extend(link.rows(&self.statements.events, args![&ids]).await?);
+        }
+        read_events(&rows)
+    }
+}
+
+impl MySqlDialect {
+    /// Waits until no other process migrates.
+    async fn lock_migrations(&self, link: &mut Link<'_>) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + MIGRATION_WAIT;
+        while super::super::count(link, &self.statements.try_lock_migrations, args![]).await? == 0 {
+            if tokio::time::Instant::now() >= deadline {
+                return Err(StoreError::TimedOut {
+                    operation: "wait for another migration",
+                    limit: MIGRATION_WAIT,
+                });
+            }
+            tokio::time::sleep(MIGRATION_POLL).await;
+        }
+        Ok(())
+    }
+
+    /// The events of locked places on the queue, which are read by a statement of its own: the
+    /// snapshot of the one that locked them may be older than they are.
+    async fn due(&self, link: &mut Link<'_>, places: &[Row]) -> Result<Vec<DueEvent>> {
+        let ids = places.iter().map(|place| place.reader(EVENTS).uuid("id"));
+        let ids: Vec<_> = ids
+            .map(|id| id.map(EventId::from_uuid))
+            .collect::<Result<_>>()?;
+        let mut events = self.events(link, &ids).await?;
+        let mut due = Vec::with_capacity(places.len());
+        let mut unreadable = Vec::new();
+        for place in places {
+            let mut columns = place.reader("waiting_events");
+            let id = columns.uuid("event_id")?;
+            match events.remove(&id) {
+                Some(Ok(event)) => due.push(DueEvent {
+                    event: Arc::new(event),
+                    attempt: columns.int("attempt")?,
+                    errors: columns.int("errors")?,
+                    last_error: columns.optional_text("last_error")?,
+                    is_claimed: columns.bool("is_claimed")?,
+                    now: columns.time("now")?,
+                }),
+                Some(Err(error)) => unreadable.push((EventId::from_uuid(id), error)),
+                None => {
+                    let gone = place.reader(EVENTS).unreadable("id", "it is gone");
+                    unreadable.push((EventId::from_uuid(id), gone));
+                }
+            }
+        }
+        set_aside(link, unreadable).await?;
+        due.sort_unstable_by_key(|due| due.event.id);
+        Ok(due)
+    }
+}
+
+/// Runs statements without arguments and answers, in one round trip.
+async fn run(link: &mut Link<'_>, text: &'static str) -> Result<()> {
+    let limit = link.shared.limits.statement;
+    link.script(SqlStr::from_static(text), limit).await
+}
+
+/// All columns of a request, as `write_requests` reads them.
+fn written(request: &HandlerRequest) -> [serde_json::Value; 19] {
+    use serde_json::Value;
+
+    let time = |time| Value::from(micros(time));
+    let id = |id: Uuid| Value::from(hex(id).to_string());
+    [
+        id(request.id.as_uuid()),
+        id(request.event_id.as_uuid()),
+        Value::from(request.handler.as_str()),
+        Value::from(request.priority.get()),
+        Value::from(request.max_errors),
+        time(Some(request.created_at)),
+        Value::from(request.errors),
+        Value::from(request.attempt.cast_signed()),
+        Value::from(request.executions),
+        Value::from(request.rescues),
+        Value::from(queue(request).map(|queue| queue as i64)),
+        time(request.backoff_until),
+        time(request.last_execution_at),
+        time(request.completed_at),
+        time(request.canceled_at),
+        time(request.dead_at),
+        request
+            .lease
+            .map_or(Value::Null, |lease| id(lease.owner.as_uuid())),
+        time(request.lease.map(|lease| lease.until)),
+        Value::from(last_errors(request)),
+    ]
+}
+
+fn micros(time: Option<DateTime<Utc>>) -> Option<i64> {
+    time.map(|time| time.timestamp_micros())
+}
+
+/// The lowest and highest ids of the requests of these events, and of none for the slots left.
+fn ranges_of<'a>(ids: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = ids.iter().map(|id| HandlerRequestId::range_of(*id));
+    let ranges = ranges.map(|(lowest, highest)| (lowest.as_uuid(), highest.as_uuid()));
+    let nothing = (Uuid::max(), Uuid::nil());
+    ranges
+        .chain(std::iter::repeat(nothing))
+        .take(SLOTS)
+        .flat_map(|(lowest, highest)| args![lowest, highest])
+        .collect()
+}
+
+fn event_ids(ids: &[EventId]) -> Result<Vec<String>> {
+    rows::ids(ids.iter().map(|id| id.as_uuid()))
+}
