@@ -84,9 +84,10 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// Ends a connection on the server that may still work for a client that has gone.
     fn abandon(&self, _connection: u64) {}
 
-    /// Fails if the database has ended the transaction that was [marked](Self::mark): [`Ended`](crate::StoreError::Ended). Where an error ends a transaction behind the
-    /// back of its owner, what follows would be committed although what came before is gone. A
-    /// database that refuses everything after an error needs no check.
+    /// Fails with [`Ended`](crate::StoreError::Ended) if the database has ended the transaction that
+    /// was [marked](Self::mark). Where an error ends a transaction behind the back of its owner, what
+    /// follows would be committed although what came before is gone. A database that refuses
+    /// everything after an error needs no check.
     async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<()> {
         Ok(())
     }
