@@ -259,6 +259,7 @@ impl SqlConnection {
             &mut self.progress,
         );
         let checked = self.shared.dialect.check_transaction(&mut link).await;
+        drop(link);
         if let Err(error) = checked {
             self.progress.mode = Mode::Ended;
             return Err(match error {
@@ -273,6 +274,20 @@ impl SqlConnection {
         Ok(())
     }
 
+    /// Makes sure that a commit of this connection's transaction is not a rollback in truth.
+    async fn check_commit(&mut self, operation: &'static str) -> Result<()> {
+        if self.progress.busy || !self.progress.in_doubt {
+            return Ok(());
+        }
+        let mut link = Link::own(
+            self.handle.raw(),
+            &self.shared,
+            operation,
+            &mut self.progress,
+        );
+        self.shared.dialect.check_commit(&mut link).await
+    }
+
     /// Begins the transaction that the owner of this connection ends.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
@@ -284,6 +299,7 @@ impl SqlConnection {
         link.begin(statement).await?;
         self.shared.dialect.mark(&mut link).await?;
         link.keep_open();
+        drop(link);
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
         Ok(())
@@ -302,10 +318,14 @@ impl SqlConnection {
                 Ok(())
             };
         }
+        if commits {
+            self.check_commit(operation).await?;
+        }
         let mut effects = std::mem::take(&mut self.progress.effects);
         effects.raised |= self.progress.lent;
         let mut link = self.open(operation, Needs::OneStatement).await?;
         let ended = link.end(commits).await;
+        drop(link);
         self.progress.mode = Mode::Ended;
         ended?;
         self.progress.busy = false;
@@ -368,4 +388,9 @@ pub(super) async fn end<DB: Database>(
     } else {
         DB::TransactionManager::rollback(connection).await
     }
+}
+
+/// Lets the transaction of a connection of the database be rolled back before it is used again.
+pub(super) fn start_rollback<DB: Database>(connection: &mut DB::Connection) {
+    DB::TransactionManager::start_rollback(connection);
 }

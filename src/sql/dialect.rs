@@ -92,6 +92,12 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Fails if a statement has failed in this transaction and the database would answer a commit as
+    /// if nothing had, but roll back.
+    async fn check_commit(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// Begins a transaction in which events are raised, if a connection of the application is in
     /// none and raising them [needs](Self::raise_needs) one.
     async fn begin_foreign(&self, _link: &mut Link<'_>, _needs: Needs) -> Result<()> {

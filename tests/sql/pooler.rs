@@ -58,8 +58,8 @@ impl Pooled {
     }
 
     /// What is left in each of the connections to the server.
-    async fn left_behind(&self) -> Vec<(i32, String)> {
-        const LEFT: &str = "SELECT pg_backend_pid(), concat_ws(' ', \
+    async fn left_behind(&self) -> Vec<(String, String)> {
+        const LEFT: &str = "SELECT pg_backend_pid()::text, concat_ws(' ', \
              (SELECT string_agg(name || '=' || setting, ' ') FROM pg_settings WHERE source = 'session' \
               AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone', \
                 'standard_conforming_strings')), \
@@ -79,10 +79,7 @@ impl Pooled {
         let mut left = Vec::new();
         for client in &mut clients {
             let row = client.fetch_one(sqlx::raw_sql(LEFT)).await.unwrap();
-            left.push((
-                row.get::<String, _>(0).parse().unwrap(),
-                row.get::<String, _>(1),
-            ));
+            left.push((row.get(0), row.get(1)));
         }
         left
     }

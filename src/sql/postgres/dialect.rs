@@ -143,6 +143,11 @@ impl Dialect for PostgresDialect {
         })
     }
 
+    async fn check_commit(&self, link: &mut Link<'_>) -> Result<()> {
+        // Refused after an error, as every statement is but the one that ends the transaction.
+        crate::sql::now(link).await.map(drop)
+    }
+
     fn keeps_connection(&self) -> bool {
         !self.has_transaction_pooler
     }
