@@ -138,7 +138,6 @@ async fn statistics_from_when_the_tables_were_empty_change_no_plan() {
     ] {
         fresh.run(format!("ANALYZE tidings_{table}")).await;
     }
-    fresh.run("SET plan_cache_mode = force_generic_plan").await;
     for (name, statement, arguments) in hot(&fresh.texts) {
         fresh.prepare(name, &statement).await;
         let plan = fresh.explain("COSTS OFF", name, arguments).await;
