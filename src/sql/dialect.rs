@@ -1,6 +1,6 @@
 //! What differs between the databases beyond the text of statements.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -69,6 +69,12 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// After how long to try again to begin a transaction while somebody else has the lock that it
+    /// needs, if the database does not wait for it by itself.
+    fn retry_begin_after(&self) -> Option<Duration> {
+        None
+    }
+
     /// Marks a transaction that has just begun, and whose connection may be lent, for
     /// [`check_transaction`](Self::check_transaction).
     async fn mark(&self, _link: &mut Link<'_>) -> Result<()> {
@@ -78,9 +84,10 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// Ends a connection on the server that may still work for a client that has gone.
     fn abandon(&self, _connection: u64) {}
 
-    /// Fails if the database has ended the transaction that was [marked](Self::mark): [`Ended`](crate::StoreError::Ended). Where an error ends a transaction behind the
-    /// back of its owner, what follows would be committed although what came before is gone. A
-    /// database that refuses everything after an error needs no check.
+    /// Fails with [`Ended`](crate::StoreError::Ended) if the database has ended the transaction that
+    /// was [marked](Self::mark). Where an error ends a transaction behind the back of its owner, what
+    /// follows would be committed although what came before is gone. A database that refuses
+    /// everything after an error needs no check.
     async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<()> {
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{Executor as _, SqlStr};
+use tokio::time::Instant;
 
 use super::{
     arg::Arg,
@@ -239,15 +240,29 @@ impl<'c> Link<'c> {
                         limit,
                     })?;
         }
-        let call = self.raw.begin(statement);
-        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
-        let answer = self.answer(answer);
+        let answer = self.begin_in_turn(statement).await;
         if answer.is_ok() {
             self.began = true;
         } else {
             self.end_turn();
         }
         answer
+    }
+
+    async fn begin_in_turn(&mut self, statement: SqlStr) -> Result<()> {
+        let give_up_at = Instant::now() + self.shared.limits.lock;
+        loop {
+            let call = self.raw.begin(statement.clone());
+            let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+            let answer = self.answer(answer);
+            let is_locked = matches!(answer, Err(StoreError::TimedOut { .. })) && !self.broken;
+            match self.shared.dialect.retry_begin_after() {
+                Some(pause) if is_locked && Instant::now() < give_up_at => {
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return answer,
+            }
+        }
     }
 
     /// Lets others write.
