@@ -86,8 +86,8 @@ async fn count(
     }
 }
 
-fn missing_row() -> crate::StoreError {
-    crate::StoreError::Backend {
+fn missing_row() -> crate::error::StoreError {
+    crate::error::StoreError::Backend {
         operation: "read an answer",
         source: "the database answered without a row".into(),
     }

@@ -66,7 +66,9 @@ impl Proxy {
             .next()
             .unwrap();
         let proxy = Self::new(address).await;
+        // What is encrypted could not be read here.
         let through = url.replacen(upstream, &proxy.address.to_string(), 1);
+        let through = format!("{through}?sslmode=disable");
         (proxy, through)
     }
 
