@@ -9,6 +9,7 @@ use crate::{
         limit,
         link::Link,
         records::{HANDLER_REQUESTS, LockedRequests},
+        row::Row,
         statement::Statement,
     },
     store::HandlerRoom,
@@ -33,6 +34,34 @@ struct Share<'h> {
     late: usize,
 }
 
+/// A statement for one handler and the same for as many as there are slots, and how many queues of
+/// each it asks for.
+struct Slotted<'s> {
+    one: &'s Statement,
+    many: &'s Statement,
+    queues: usize,
+}
+
+impl Slotted<'_> {
+    /// What the statement answers of some of the handlers, at most as many as there are slots.
+    async fn rows(&self, link: &mut Link<'_>, shares: &[Share<'_>]) -> Result<Vec<Row>> {
+        let (statement, slots) = match shares {
+            [_] => (self.one, 1),
+            _ => (self.many, SLOTS),
+        };
+        let args = shares
+            .iter()
+            .map(|share| (share.handler.as_str(), [share.ready, share.late]))
+            .chain(std::iter::repeat(("", [0, 0])))
+            .take(slots)
+            .flat_map(|(handler, limits)| {
+                let limits = limits.into_iter().take(self.queues).map(limit);
+                limits.flat_map(move |limit| [Arg::from(handler), Arg::from(limit)])
+            });
+        link.rows(statement, args.collect()).await
+    }
+}
+
 /// The best that are due, locked, within the rooms and the limit.
 pub(super) async fn lock_due(
     link: &mut Link<'_>,
@@ -53,10 +82,20 @@ pub(super) async fn lock_due(
             late: room,
         })
         .collect();
-    let candidates = candidates(link, &statements.best_of, 2, &asked).await?;
+    let best = Slotted {
+        one: &statements.best_of_one,
+        many: &statements.best_of,
+        queues: 2,
+    };
+    let lock = Slotted {
+        one: &statements.lock_due_one,
+        many: &statements.lock_due,
+        queues: 2,
+    };
+    let candidates = candidates(link, &best, &asked).await?;
     let mut rows = Vec::new();
     for shares in shares(&rooms, candidates, count).chunks(SLOTS) {
-        rows.extend(link.rows(&statements.lock_due, slots(shares, 2)).await?);
+        rows.extend(lock.rows(link, shares).await?);
     }
     LockedRequests::read(&rows)
 }
@@ -78,7 +117,12 @@ pub(super) async fn lock_suspect(
             late: 0,
         })
         .collect();
-    for best in candidates(link, &statements.suspects_of, 1, &asked).await? {
+    let suspects = Slotted {
+        one: &statements.suspects_of_one,
+        many: &statements.suspects_of,
+        queues: 1,
+    };
+    for best in candidates(link, &suspects, &asked).await? {
         let Some(share) = asked.get(best.handler) else {
             continue;
         };
@@ -94,13 +138,12 @@ pub(super) async fn lock_suspect(
 /// Candidates of what is asked, the best one first.
 async fn candidates(
     link: &mut Link<'_>,
-    statement: &Statement,
-    queues: usize,
+    statement: &Slotted<'_>,
     asked: &[Share<'_>],
 ) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
     for (chunk, shares) in asked.chunks(SLOTS).enumerate() {
-        for row in link.rows(statement, slots(shares, queues)).await? {
+        for row in statement.rows(link, shares).await? {
             let mut columns = row.reader(HANDLER_REQUESTS);
             let slot: usize = columns.int("slot")?;
             candidates.push(Candidate {
@@ -151,20 +194,6 @@ fn shares<'h>(
     }
     shares.retain(|share| share.ready + share.late > 0);
     shares
-}
-
-/// The arguments of a statement with slots for so many queues of each handler.
-fn slots<'h>(shares: &[Share<'h>], queues: usize) -> Vec<Arg<'h>> {
-    shares
-        .iter()
-        .map(|share| (share.handler.as_str(), [share.ready, share.late]))
-        .chain(std::iter::repeat(("", [0, 0])))
-        .take(SLOTS)
-        .flat_map(|(handler, limits)| {
-            let limits = limits.into_iter().take(queues).map(limit);
-            limits.flat_map(move |limit| [Arg::from(handler), Arg::from(limit)])
-        })
-        .collect()
 }
 
 #[cfg(test)]

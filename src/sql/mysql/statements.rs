@@ -359,10 +359,16 @@ statements! {
         /// (handler, limit, handler, limit) as often as `SLOTS`: slot, is late, priority and id of
         /// the best that are ready, and of the best of those whose backoff has passed.
         best_of,
+        /// As best_of, of one handler.
+        best_of_one,
         /// As best_of: the requests themselves, locked.
         lock_due,
+        /// As lock_due, of one handler.
+        lock_due_one,
         /// (handler, limit) as often as `SLOTS`: as best_of, of the suspects.
         suspects_of,
+        /// As suspects_of, of one handler.
+        suspects_of_one,
         /// (handler, limit): the best suspects that are due, locked.
         lock_suspect,
         /// (ids): events.
@@ -371,7 +377,7 @@ statements! {
 }
 
 /// How many handlers, or ranges of ids, one statement asks for; those that are left over get room
-/// for nothing. Few handlers are the rule, and each slot costs some planning.
+/// for nothing. Each costs some planning, also for nothing, so one handler has its own statements.
 pub(super) const SLOTS: usize = 8;
 
 /// As many parts as there are slots, with their numbers, joined by a text.
@@ -606,9 +612,12 @@ pub(super) const TEXTS: Texts = Texts {
     lock_requests: lock_requests!(),
     lock_requests_skip: concat!(lock_requests!(), " SKIP LOCKED"),
     best_of: slots!(best_of_slot, " UNION ALL "),
+    best_of_one: best_of_slot!("0"),
     // Locks the requests; those that are locked are skipped.
     lock_due: slots!(lock_due_slot, " UNION ALL "),
+    lock_due_one: lock_due_slot!("0"),
     suspects_of: slots!(suspects_of_slot, " UNION ALL "),
+    suspects_of_one: suspects_of_slot!("0"),
     // Locks the request; one that is locked is skipped.
     lock_suspect: concat!(request!("NULL"), suspect!(), " FOR UPDATE SKIP LOCKED"),
     events: concat!(

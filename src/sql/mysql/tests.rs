@@ -278,6 +278,8 @@ fn hot_by_two(fresh: &Fresh) -> Vec<(&'static str, Statement, Vec<&'static str>)
         ("best_due", fresh.common.best_due.clone(), vec![NAMES]),
         ("best_of", fresh.texts.best_of.clone(), slots(two)),
         ("lock_due", fresh.texts.lock_due.clone(), slots(two)),
+        ("best_of_one", fresh.texts.best_of_one.clone(), two.to_vec()),
+        ("lock_due_one", fresh.texts.lock_due_one.clone(), two.to_vec()),
     ]
 }
 
