@@ -261,6 +261,12 @@ pub async fn a_rolled_back_claim_never_happened(target: &dyn Target) {
         .unwrap();
     assert_eq!(batch.requests.len(), 1);
     drop(tx);
+    // A server undoes it when it hears of it; who waits for the row's lock waits for that.
+    let mut waits = kit.begin().await;
+    let lock = crate::store::LockMode::Wait;
+    let found = waits.handler_requests().find_for_update(id, lock).await;
+    assert_eq!(found.unwrap(), Some(before.clone()));
+    waits.rollback().await.unwrap();
     assert_eq!(kit.claim_one("h").await.attempt, before.attempt + 1);
 }
 
