@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
+use crate::id::EventId;
+
 /// The result of a call to a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -87,6 +89,23 @@ pub enum StoreError {
         /// What has ended.
         thing: &'static str,
     },
+    /// Something that is done in many transactions stopped between them. What had been done is
+    /// committed; whether the last transaction is among it is as unknown as the cause says.
+    #[error(
+        "{operation} stopped with {done}{}; remove the cause and go on from there",
+        Place(*.after)
+    )]
+    Stopped {
+        /// What was being done.
+        operation: &'static str,
+        /// What had been done, in numbers.
+        done: String,
+        /// Where to go on: everything up to this event is done. `None` is the beginning.
+        after: Option<EventId>,
+        /// Why.
+        #[source]
+        cause: Box<Self>,
+    },
     /// Any other error of the backend.
     #[error("{operation}: the database answered with an error")]
     Backend {
@@ -103,10 +122,11 @@ impl StoreError {
     /// or preferred another transaction.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Conflict { .. }
-        )
+        match self {
+            Self::Stopped { cause, .. } => cause.is_transient(),
+            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Conflict { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the transaction lost against a concurrent one and is worth running again at once.
@@ -118,7 +138,11 @@ impl StoreError {
     /// Whether the call may have taken effect although it failed.
     #[must_use]
     pub const fn is_uncertain(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. })
+        match self {
+            Self::Stopped { cause, .. } => cause.is_uncertain(),
+            Self::Unavailable { .. } | Self::TimedOut { .. } => true,
+            _ => false,
+        }
     }
 
     /// An [`Invalid`](Self::Invalid) thing.
@@ -132,6 +156,18 @@ impl StoreError {
             thing: thing.into(),
             reason: reason.into(),
             remedy,
+        }
+    }
+}
+
+/// Where something stopped.
+struct Place(Option<EventId>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(after) => write!(f, ", after event {after}"),
+            None => f.write_str(", at the beginning"),
         }
     }
 }

@@ -173,6 +173,12 @@ impl HandlerHash {
         Self((avalanche(hash) >> 32) as u32)
     }
 
+    /// The hash so many steps on.
+    #[cfg(feature = "_sql")]
+    pub(crate) const fn plus(self, steps: u32) -> Self {
+        Self(self.0.wrapping_add(steps))
+    }
+
     /// The hash as databases keep it, which have no unsigned integers.
     #[cfg(feature = "_sql")]
     pub(crate) const fn signed(self) -> i32 {

@@ -51,6 +51,7 @@
 // On docs.rs, which builds with a nightly compiler, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod agenda;
 mod clock;
 mod config_map;
 #[cfg(feature = "test-util")]
@@ -107,7 +108,7 @@ pub use crate::{
         ConcurrentScheduler, CooperativeScheduler, Scheduler, SchedulerBuilder, SchedulerError,
         SchedulerExt, SchedulerStatus, ShutdownReport,
     },
-    settings::BuildError,
+    settings::{BuildError, Retention},
     signal::{Signal, Signals},
     telemetry::{Telemetry, TelemetryBuilder},
     text::Name,
@@ -117,6 +118,8 @@ pub use crate::{
 pub use crate::sql::{MySqlOptions, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use crate::sql::{PostgresOptions, PostgresStore};
+#[cfg(feature = "_sqlite")]
+pub use crate::sql::{SqliteOptions, SqliteStore};
 /// The version of `sqlx` whose pools, connections and transactions the stores take and give.
 #[cfg(feature = "_sql")]
 pub use sqlx;

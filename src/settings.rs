@@ -1,6 +1,10 @@
 //! What can be tuned: few settings, each with the effect that it has.
 
+mod retention;
+
 use std::{fmt, sync::Arc, time::Duration};
+
+pub use retention::Retention;
 
 use crate::{
     config_map::ConfigError,
@@ -33,6 +37,8 @@ pub(crate) struct Settings {
     /// Whether leases are renewed by a thread of its own, which is what keeps them when handlers
     /// block all threads of the runtime. Off only where virtual time rules.
     pub(crate) renewal_thread: bool,
+    /// What is deleted.
+    pub(crate) retention: Retention,
 }
 
 impl Settings {
@@ -55,8 +61,15 @@ impl Settings {
         self.lease / 3
     }
 
-    /// Within the bound of lease + 5 s until a lost process's requests run elsewhere.
-    pub(crate) fn rescue_interval(&self) -> Duration {
+    /// How long a transactional handler may take where its transaction keeps all other writers
+    /// waiting: less than a renewal waits before the lease is in danger, and than any call waits.
+    pub(crate) fn lone_transaction_timeout(&self) -> Duration {
+        (self.lease / 4).min(self.call_timeout * 3 / 4)
+    }
+
+    /// Half of the 5 s in which, after its lease, a lost process's requests run elsewhere: the other
+    /// half is for the calls.
+    pub(crate) fn rescue_pause(&self) -> Duration {
         (self.lease / 4).clamp(Duration::from_millis(20), Duration::from_millis(2500))
     }
 
@@ -101,6 +114,17 @@ impl Settings {
                 self.call_timeout.is_zero() || self.call_timeout > self.lease,
                 "choose more than zero and at most the lease",
             ),
+            (
+                "interval of the retention",
+                self.retention.every < Duration::from_secs(1)
+                    || self.retention.every > Duration::from_secs(30 * 24 * 3600),
+                "choose 1 s to 30 days",
+            ),
+            (
+                "batch of the retention",
+                self.retention.batch == 0 || self.retention.batch > 10_000,
+                "choose 1 to 10,000",
+            ),
         ] {
             if is_bad {
                 return Err(BuildError::Setting { setting, remedy });
@@ -125,6 +149,7 @@ impl Default for Settings {
             telemetry: Telemetry::default(),
             capture_panics: true,
             renewal_thread: true,
+            retention: Retention::default(),
         }
     }
 }
@@ -137,6 +162,7 @@ impl fmt::Debug for Settings {
             .field("lease", &self.lease)
             .field("poll_interval", &self.poll_interval)
             .field("call_timeout", &self.call_timeout)
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }

@@ -63,6 +63,9 @@ impl Signal {
 pub struct Signals {
     /// An event was committed, or an application called [`Raiser::wake`](crate::Raiser::wake).
     pub raised: Signal,
+    /// Events were written in a transaction of the application's, and whether and when that commits
+    /// is not seen: a scheduler polls closely for a while.
+    pub uncommitted: Signal,
     /// A handler request became ready to be claimed.
     pub ready: Signal,
     /// A handler request was settled, canceled, reexecuted or rescued.

@@ -138,7 +138,7 @@ async fn in_an_outage_everything_fails() {
     assert!(store.session().await.is_err());
     assert!(store.begin().await.is_err());
     assert!(store.lease_renewer().await.is_err());
-    assert!(store.listen().await.is_err());
+    assert!(store.listener().await.is_err());
     assert!(raise(&mut session).await.is_err());
     assert!(session.registrations().all().await.is_err());
     assert!(session.handler_requests().count_dead().await.is_err());

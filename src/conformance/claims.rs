@@ -171,6 +171,28 @@ pub async fn the_next_due_request_is_told(target: &dyn Target) {
     assert!(due.next_due.is_some());
 }
 
+/// A claim that gets less than it might tells whether a claim of suspects would find one.
+pub async fn suspects_that_wait_are_told(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let suspect = kit.suspect("h").await;
+    kit.pending("i", 2).await;
+    let waits = async |rooms: &[(&str, usize)]| claim(&kit, 5, rooms).await.suspect_waits;
+    assert!(waits(&[("h", 1)]).await);
+    assert!(waits(&[("i", 1), ("h", 1)]).await, "beside another handler");
+    assert!(!waits(&[("i", 1)]).await, "it is not asked for");
+    assert!(!waits(&[("h", 0)]).await, "there is no room for it");
+    let mut session = kit.session().await;
+    let asked = kit.claim_of(&["h"], 1);
+    let claimed = session.handler_requests().claim_suspect(&asked).await;
+    let claimed = claimed.unwrap().requests.remove(0);
+    assert_eq!(claimed.id, suspect);
+    assert!(!waits(&[("h", 1)]).await, "it executes");
+    kit.settle(&claimed, failed("no")).await;
+    assert!(!waits(&[("h", 1)]).await, "it backs off");
+    kit.pass(BACKOFF).await;
+    assert!(waits(&[("h", 1)]).await);
+}
+
 /// Thousands of requests that back off, died, ended, run or belong to others do not hide a good one.
 pub async fn rows_that_cannot_run_delay_no_other(target: &dyn Target) {
     let kit = Kit::new(target);

@@ -11,7 +11,7 @@ use crate::{
         RequestState,
     },
     store::{
-        Claim, ClaimedRequest, FanOut, FannedOut, HandlerRoom, LeaseOffer, RescueLost,
+        Claim, ClaimedRequest, FanOut, FannedOut, HandlerRoom, LeaseOffer, RescueLost, Rescued,
         RescuedRequest, Selection, Session, Settled, Settlement, Storer, Transaction,
     },
     text::Name,
@@ -165,6 +165,10 @@ impl<'t> Kit<'t> {
 
     /// Takes back everything whose lease ran out.
     pub(super) async fn rescue(&self) -> Vec<RescuedRequest> {
+        self.rescue_and_look_ahead().await.requests
+    }
+
+    pub(super) async fn rescue_and_look_ahead(&self) -> Rescued {
         let rescue = RescueLost {
             limit: ALL,
             backoff: Backoff::constant(BACKOFF),

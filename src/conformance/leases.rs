@@ -9,7 +9,7 @@ use super::{
 use crate::{
     id::{HandlerRequestId, LeaseOwner},
     model::{Backoff, Outcome, RequestState, Rescue},
-    store::{ClaimedRequest, Renewal, RescueLost, Settled},
+    store::{Claim, ClaimedRequest, LockMode, Renewal, RescueLost, Rescued, Settled},
 };
 
 /// A lease that is renewed does not run out.
@@ -160,12 +160,68 @@ pub async fn a_limit_bounds_a_rescue(target: &dyn Target) {
             backoff: Backoff::default(),
         };
         let rescued = session.handler_requests().rescue(&rescue).await.unwrap();
+        let rescued = rescued.requests;
         assert_eq!(rescued.len(), expected);
         ids.extend(rescued.into_iter().map(|request| request.id));
     }
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 5);
+}
+
+/// A rescue tells when the next lease runs out, whoever has it, so that a rescuer sleeps until then.
+pub async fn the_next_expiry_is_told(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let minutes = |expiry: Option<Duration>| expiry.unwrap().as_secs_f64() / 60.0;
+    kit.pending("h", 3).await;
+    assert_eq!(kit.rescue_and_look_ahead().await, Rescued::default());
+    let first = kit.claim_one("h").await;
+    let next = minutes(kit.rescue_and_look_ahead().await.next_expiry);
+    assert!(next > 9.0 && next <= 10.0, "{next}: LEASE is ten minutes");
+    let soon = Claim {
+        owner: LeaseOwner::new(),
+        lease: LEASE / 2,
+        ..kit.claim_of(&["h"], 1)
+    };
+    let mut session = kit.session().await;
+    let mine = session.handler_requests().claim(&soon).await.unwrap();
+    assert_eq!(mine.requests.len(), 1);
+    let next = minutes(kit.rescue_and_look_ahead().await.next_expiry);
+    assert!(next > 4.0 && next <= 5.0, "{next}: a stranger's counts");
+    kit.pass(LEASE / 2).await;
+    let rescued = kit.rescue_and_look_ahead().await;
+    assert_eq!(rescued.requests.len(), 1);
+    let next = minutes(rescued.next_expiry);
+    assert!(next > 4.0 && next <= 5.0, "{next}: what is left");
+    assert_eq!(renew(&kit, &[fence(&first)]).await, []);
+    let next = minutes(kit.rescue_and_look_ahead().await.next_expiry);
+    assert!(next > 9.0 && next <= 10.0, "{next}: a renewal counts");
+    kit.settle(&first, Outcome::Completed).await;
+    assert_eq!(kit.rescue_and_look_ahead().await, Rescued::default());
+}
+
+/// A lease that has run out and cannot be taken back, because its row is locked, is told as due at
+/// once: the lock may be gone soon.
+pub async fn a_locked_lost_request_is_told(target: &dyn Target) {
+    let kit = Kit::new(target);
+    if !kit.concurrent_writers() {
+        // Who would rescue waits until the lock is gone.
+        return;
+    }
+    let request = kit.executing("h").await;
+    kit.pass(LEASE * 2).await;
+    let mut tx = kit.begin().await;
+    let lock = LockMode::Wait;
+    let found = tx
+        .handler_requests()
+        .find_for_update(request.id, lock)
+        .await;
+    assert!(found.unwrap().is_some());
+    let rescued = kit.rescue_and_look_ahead().await;
+    assert_eq!(rescued.requests, []);
+    assert_eq!(rescued.next_expiry, Some(Duration::ZERO));
+    tx.rollback().await.unwrap();
+    assert_eq!(kit.rescue().await.len(), 1);
 }
 
 /// A request under suspicion counts an error at each rescue, backs off, and dies in the end.
@@ -291,6 +347,7 @@ pub async fn concurrent_rescuers_take_each_request_once(target: &dyn Target) {
                 let mut count = 0;
                 loop {
                     let rescued = session.handler_requests().rescue(&rescue).await.unwrap();
+                    let rescued = rescued.requests;
                     if rescued.is_empty() {
                         return count;
                     }

@@ -53,9 +53,12 @@ pub mod events;
 pub mod fan_outs;
 mod kit;
 pub mod leases;
+pub mod looks;
 pub mod operations;
+pub mod prunes;
 pub mod queries;
 pub mod registrations;
+pub mod replays;
 pub mod settlements;
 pub mod signals;
 pub mod transactions;
@@ -115,6 +118,7 @@ macro_rules! conformance_cases {
                 requests_of_unknown_handlers_are_left_alone
                 only_pending_requests_are_claimed
                 the_next_due_request_is_told
+                suspects_that_wait_are_told
                 rows_that_cannot_run_delay_no_other
                 concurrent_claimers_never_get_the_same_request
                 a_rolled_back_claim_never_happened
@@ -164,10 +168,19 @@ macro_rules! conformance_cases {
                 lost_leases_are_told
                 only_lost_requests_are_rescued
                 a_limit_bounds_a_rescue
+                the_next_expiry_is_told
+                a_locked_lost_request_is_told
                 a_suspect_counts_errors_and_dies
                 a_hand_back_costs_nothing
                 a_hand_back_is_fenced
                 concurrent_rescuers_take_each_request_once
+            }
+            looks {
+                an_idle_store_is_told
+                events_that_wait_are_told
+                requests_that_wait_are_told
+                suspects_that_wait_are_told_apart
+                leases_are_told_if_asked
             }
             operations {
                 open_and_dead_requests_can_be_canceled
@@ -176,6 +189,25 @@ macro_rules! conformance_cases {
                 a_request_that_does_not_exist_is_refused
                 a_canceled_execution_cannot_complete
                 matching_dead_requests_are_reexecuted
+            }
+            prunes {
+                an_event_goes_with_all_its_requests
+                each_end_is_kept_for_its_own_time
+                an_open_request_keeps_its_event
+                a_dead_request_keeps_its_event
+                events_are_kept_for_replays
+                unwanted_events_go_as_completed_ones_do
+                unprocessed_events_never_go
+                what_runs_again_stays
+                bounded_batches_go_on_where_the_last_one_ended
+                all_batches_of_a_prune_add_up
+                a_prune_without_a_limit_is_refused
+                a_prune_skips_what_is_locked
+                concurrent_prunes_delete_each_event_once
+                a_rolled_back_prune_never_happened
+                a_replay_after_a_prune_finds_nothing
+                a_prune_and_a_replay_in_flight_obey_each_other
+                an_id_that_is_gone_can_be_raised_anew
             }
             queries {
                 requests_are_filtered
@@ -203,6 +235,22 @@ macro_rules! conformance_cases {
                 a_rename_can_be_undone
                 an_unknown_handler_is_renamed_to_no_effect
                 registrations_are_rolled_back
+            }
+            replays {
+                a_handler_that_came_later_gets_past_events
+                missing_ended_and_open_requests_are_told_apart
+                only_wanted_handlers_get_past_events
+                unprocessed_events_are_left_alone
+                a_range_bounds_what_is_replayed
+                batches_go_on_where_the_last_one_ended
+                a_replay_without_a_limit_is_refused
+                a_replay_to_nobody_is_refused
+                renamed_requests_are_not_doubled
+                a_name_that_was_taken_over_gets_requests_of_its_own
+                a_zombie_is_refused_after_a_replay
+                concurrent_replays_make_each_request_once
+                a_rolled_back_replay_never_happened
+                a_replay_is_told
             }
             settlements {
                 success_completes
@@ -269,9 +317,12 @@ mod tests {
             ("events", include_str!("events.rs")),
             ("fan_outs", include_str!("fan_outs.rs")),
             ("leases", include_str!("leases.rs")),
+            ("looks", include_str!("looks.rs")),
             ("operations", include_str!("operations.rs")),
+            ("prunes", include_str!("prunes.rs")),
             ("queries", include_str!("queries.rs")),
             ("registrations", include_str!("registrations.rs")),
+            ("replays", include_str!("replays.rs")),
             ("settlements", include_str!("settlements.rs")),
             ("signals", include_str!("signals.rs")),
             ("transactions", include_str!("transactions.rs")),

@@ -331,6 +331,19 @@ impl LocalBuffer {
         self.inner.lock().active_workers == 0
     }
 
+    /// The handlers that a claim would get room for.
+    pub(super) fn handlers_with_room(&self) -> Vec<Name> {
+        let inner = self.inner.lock();
+        if inner.queued > self.max_queued / 2 {
+            return Vec::new();
+        }
+        let roomy = inner.handlers.iter().filter(|queue| {
+            let held = queue.queue.len() + queue.running + queue.reserved;
+            queue.capacity.room(held, self.max_queued) > 0
+        });
+        roomy.map(|queue| queue.name.clone()).collect()
+    }
+
     /// Whether requests that are born leased would find room.
     pub(super) fn has_room_for_offers(&self) -> bool {
         let mut inner = self.inner.lock();

@@ -14,7 +14,8 @@ use crate::{
 /// Claims, and remembers when to look for requests under suspicion.
 #[derive(Debug, Default)]
 pub(crate) struct Claimer {
-    suspects_seen_at: Option<Instant>,
+    /// When a claim last told whether there are any.
+    told_of_suspects_at: Option<Instant>,
 }
 
 /// What a claim came to.
@@ -36,7 +37,10 @@ impl Claimer {
     /// # Errors
     /// The store failed.
     pub(crate) async fn refill(&mut self, executor: &Executor) -> Result<Refill> {
-        let suspects = self.claim_suspect(executor).await;
+        let mut suspects = 0;
+        if self.is_time_for_suspects(executor) {
+            suspects += self.claim_suspect(executor).await;
+        }
         let Some(reservation) = executor.0.buffer.reserve_for_claim() else {
             return Ok(Refill {
                 claimed: suspects,
@@ -58,6 +62,10 @@ impl Claimer {
         let claimed = batch.requests.len() + batch.unreadable.len();
         let more = claimed > 0 && (claimed >= claim.limit || fills_a_room(&batch.requests, &claim));
         let next_due = batch.next_due;
+        if claimed < claim.limit {
+            self.told_of_suspects_at = Some(sent);
+        }
+        let suspect_waits = batch.suspect_waits;
         executor.note_backlog(more);
         if claimed > 0 {
             round.claimed(claimed);
@@ -65,6 +73,9 @@ impl Claimer {
             executor.settle_unreadable(batch.unreadable).await;
         }
         drop(reservation);
+        if suspect_waits {
+            suspects += self.claim_suspect(executor).await;
+        }
         Ok(Refill {
             claimed: claimed + suspects,
             more,
@@ -73,18 +84,22 @@ impl Claimer {
         })
     }
 
-    /// Claims one request under suspicion, if none runs here; now and then, as they are rare.
-    /// Answers how many. Should it fail, others are claimed all the same.
+    /// Whether somebody told of requests under suspicion, or no claim has told lately whether there
+    /// are any, because all of them were full.
+    fn is_time_for_suspects(&mut self, executor: &Executor) -> bool {
+        let told_at = *self.told_of_suspects_at.get_or_insert_with(Instant::now);
+        executor.0.suspects_known.swap(false, Ordering::AcqRel)
+            || told_at.elapsed() >= executor.settings().poll_interval
+    }
+
+    /// Claims one request under suspicion, if none runs here. Answers how many. Should it fail,
+    /// others are claimed all the same.
     async fn claim_suspect(&mut self, executor: &Executor) -> usize {
-        let is_time = self
-            .suspects_seen_at
-            .is_none_or(|seen| seen.elapsed() >= executor.settings().poll_interval);
-        let is_told = executor.0.suspects_known.swap(false, Ordering::AcqRel);
-        if !(is_time || is_told) || !executor.begin_suspect() {
+        if !executor.begin_suspect() {
             return 0;
         }
         let alone = Alone(executor);
-        self.suspects_seen_at = Some(Instant::now());
+        self.told_of_suspects_at = Some(Instant::now());
         let handlers = executor.config().handler_names();
         let claim = Claim {
             owner: executor.owner(),

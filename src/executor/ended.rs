@@ -44,8 +44,12 @@ pub(super) enum RunResult {
     TimedOut { limit: Duration, executed: bool },
     /// A shutdown broke it off, or it did not begin.
     BrokenOff,
-    /// The store could not begin its transaction; nothing ran.
-    NotBegun(String),
+    /// The store could not begin its transaction, or not keep it: nothing that ran has taken effect.
+    NotBegun {
+        error: String,
+        /// How long to wait for the store.
+        wait: Duration,
+    },
     /// Its transaction was committed together with this outcome.
     Committed,
     /// Its request was lost; its transaction was rolled back.
@@ -109,19 +113,14 @@ impl Ended {
                 executed,
                 Vec::new(),
             ),
-            RunResult::NotBegun(error) => {
+            RunResult::NotBegun { error, wait } => {
                 tracing::warn!(
                     handler = handler.name(),
                     error,
+                    ?wait,
                     "no transaction for a handler; it runs again later"
                 );
-                settle(
-                    Outcome::Snoozed {
-                        duration: Backoff::default().after(1),
-                    },
-                    false,
-                    Vec::new(),
-                )
+                settle(Outcome::Snoozed { duration: wait }, false, Vec::new())
             }
             RunResult::BrokenOff => Disposition::HandBack,
             RunResult::Committed => Disposition::Settled(Outcome::Completed),

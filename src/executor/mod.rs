@@ -20,6 +20,7 @@ mod run;
 mod settler;
 mod shutdown;
 mod transaction;
+mod transaction_health;
 mod worker;
 
 use std::{
@@ -37,8 +38,10 @@ use self::{
     held::{Held, HeldRequests},
     reports::Reports,
     settler::Settler,
+    transaction_health::TransactionHealth,
 };
 use crate::{
+    agenda::Agenda,
     config_map::ConfigMap,
     error::Result,
     handler::{Context, Handler},
@@ -50,6 +53,7 @@ use crate::{
     store::{ClaimedRequest, LeaseOffer, Storer},
     store_calls::StoreCalls,
     telemetry::{RoundLink, Telemetry},
+    text::Name,
 };
 
 pub(crate) use claimer::{Claimer, Refill};
@@ -77,6 +81,10 @@ struct Shared {
     suspect_runs: AtomicBool,
     /// There may be requests under suspicion: the next claim looks for them.
     suspects_known: AtomicBool,
+    /// When to rescue next.
+    rescues: Agenda,
+    /// How long transactions of handlers have been failing for the store's sake.
+    transactions: TransactionHealth,
     /// The last claim left requests behind that are due.
     backlog: AtomicBool,
     /// Requests given back so far.
@@ -120,6 +128,8 @@ impl Executor {
             renewal_outages: OutageWatch::default(),
             suspect_runs: AtomicBool::new(false),
             suspects_known: AtomicBool::new(false),
+            rescues: Agenda::default(),
+            transactions: TransactionHealth::default(),
             backlog: AtomicBool::new(false),
             handed_back: AtomicUsize::new(0),
             break_off: Signal::new(),
@@ -277,6 +287,16 @@ impl Executor {
 
     fn begin_suspect(&self) -> bool {
         !self.0.suspect_runs.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether a request under suspicion runs here, so that no other is claimed.
+    pub(crate) fn runs_suspect(&self) -> bool {
+        self.0.suspect_runs.load(Ordering::Acquire)
+    }
+
+    /// The handlers whose requests could be claimed now.
+    pub(crate) fn handlers_with_room(&self) -> Vec<Name> {
+        self.0.buffer.handlers_with_room()
     }
 
     /// A request under suspicion has ended; there may be another one.

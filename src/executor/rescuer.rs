@@ -1,11 +1,12 @@
 //! Takes back what lost processes held.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
 use super::Executor;
 use crate::{
+    clock::instant_after,
     error::Result,
     handler::{ErrorReport, ReportKind},
     model::{Backoff, Rescue, SUSPECT_FROM_RESCUES},
@@ -15,32 +16,67 @@ use crate::{
 impl Executor {
     /// Rescues until the executor stops.
     pub(crate) async fn rescue_loop(self) {
+        let rescues = &self.0.rescues;
+        rescues.bring_forward(Instant::now() + self.rescue_pause());
         loop {
-            let interval = self.settings().rescue_interval();
-            // Random, so that many processes do not ask together.
-            let pause = interval.mul_f64(rand::random_range(0.75..1.0));
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = rescues.due() => {}
                 () = self.stopped() => return,
             }
+            rescues.begin();
+            // Should this end early, by an error or a panic of the store, the next round tries again.
+            let sent = Instant::now();
+            rescues.bring_forward(sent + self.rescue_pause());
             // While the store is away, and for a moment after, other owners that live must be
             // given the chance to renew first.
             let interval = self.settings().renewal_interval();
             let renewals_are_sound = self.0.renewal_outages.is_over(interval, Instant::now());
-            if renewals_are_sound && self.0.calls.has_been_sound_for(interval) {
-                // The next round tries again, and the failure has been noted.
-                drop(self.rescue_all().await);
+            if renewals_are_sound
+                && self.0.calls.has_been_sound_for(interval)
+                && let Ok(next_expiry) = self.rescue_all().await
+            {
+                self.plan_rescue(sent, next_expiry);
             }
         }
     }
 
-    /// Rescues everything whose lease has run out; answers how many requests.
-    pub(crate) async fn rescue_all(&self) -> Result<usize> {
+    /// Whether a rescue is to come within this time, so that a look had better tell of leases.
+    pub(crate) fn rescue_is_near(&self, within: Duration) -> bool {
+        let at = self.0.rescues.at();
+        at.is_some_and(|at| at <= instant_after(Instant::now(), within))
+    }
+
+    /// A look that was sent then tells when the earliest lease runs out.
+    pub(crate) fn leases_seen(&self, sent: Instant, next_expiry: Option<Duration>) {
+        if next_expiry.is_some_and(|expiry| expiry.is_zero()) {
+            self.0.rescues.bring_forward(Instant::now());
+        } else {
+            self.plan_rescue(sent, next_expiry);
+        }
+    }
+
+    /// The next rescue comes soon after the earliest lease runs out, and one lease from now at the
+    /// latest: what somebody takes from now on lasts so long.
+    fn plan_rescue(&self, sent: Instant, next_expiry: Option<Duration>) {
+        let lease = self.settings().lease;
+        let pause = self.rescue_pause();
+        let wait = next_expiry.map_or(lease, |expiry| expiry.saturating_add(pause));
+        self.0.rescues.set(sent + wait.min(lease).max(pause));
+    }
+
+    /// The least time between two rescues, and the most between the end of a lease and its rescue;
+    /// random, so that many processes do not ask together.
+    fn rescue_pause(&self) -> Duration {
+        let most = self.settings().rescue_pause();
+        most.mul_f64(rand::random_range(0.5..1.0))
+    }
+
+    /// Rescues everything whose lease has run out; answers how long it is until the next one does.
+    async fn rescue_all(&self) -> Result<Option<Duration>> {
         let rescue = RescueLost {
             limit: self.settings().batch_size,
             backoff: Backoff::default(),
         };
-        let mut total = 0;
         loop {
             let call = async {
                 self.store()
@@ -51,12 +87,11 @@ impl Executor {
                     .await
             };
             let rescued = self.call("rescue handler requests", call).await?;
-            total += rescued.len();
-            for request in &rescued {
+            for request in &rescued.requests {
                 self.note_rescue(request);
             }
-            if rescued.len() < rescue.limit {
-                return Ok(total);
+            if rescued.requests.len() < rescue.limit {
+                return Ok(rescued.next_expiry);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -58,7 +59,7 @@ impl Executor {
                         Ok(running) => self.guard(running, context, deadline, span).await,
                         Err(panicked) => Guarded::Panicked(panicked),
                     };
-                    self.conclude(guarded, handler, context, true)
+                    self.conclude(guarded, handler.timeout, context, true)
                 }
                 HandlerKind::Transactional(transactional, _) => {
                     self.run_transactional(&**transactional, handler, context, span)
@@ -98,7 +99,7 @@ impl Executor {
             Guarded::TimedOut => Guarded::TimedOut,
             Guarded::BrokenOff => Guarded::BrokenOff,
         };
-        Some(self.conclude(stopped, handler, context, false))
+        Some(self.conclude(stopped, handler.timeout, context, false))
     }
 
     /// Polls a future of the user's until it answers, panics, is past its deadline, or a shutdown
@@ -131,11 +132,12 @@ impl Executor {
         }
     }
 
-    /// What came of the handler, or, if it was not `executed`, of the hooks before it.
+    /// What came of the handler, or, if it was not `executed`, of the hooks before it, within the
+    /// time limit.
     pub(super) fn conclude(
         &self,
         guarded: Guarded,
-        handler: &Handler,
+        limit: Duration,
         context: &Context,
         executed: bool,
     ) -> RunResult {
@@ -145,10 +147,7 @@ impl Executor {
                 executed,
             },
             Guarded::Panicked(panicked) => RunResult::Panicked { panicked, executed },
-            Guarded::TimedOut => RunResult::TimedOut {
-                limit: handler.timeout,
-                executed,
-            },
+            Guarded::TimedOut => RunResult::TimedOut { limit, executed },
             Guarded::BrokenOff => RunResult::BrokenOff,
         }
     }

@@ -36,13 +36,17 @@ impl Executor {
                 .await
             {
                 Ok(transaction) => transaction,
-                Err(error) => return RunResult::NotBegun(Chain(&error).to_string()),
+                Err(error) => return self.not_begun(&error),
             };
             match self
                 .run_in(transaction, transactional, handler, context, span)
                 .await
             {
-                TransactionRun::Ended(result) => return result,
+                TransactionRun::Failed(error) => return self.not_begun(&error),
+                TransactionRun::Ended(result) => {
+                    self.0.transactions.succeeded();
+                    return result;
+                }
                 TransactionRun::Conflict(error) if conflicts == CONFLICT_RETRIES => {
                     return RunResult::Answered {
                         result: Err(error),
@@ -69,7 +73,8 @@ impl Executor {
         span: &ExecutionSpan,
     ) -> TransactionRun {
         // The wait for a connection is not the handler's.
-        let deadline = instant_after(Instant::now(), handler.timeout);
+        let limit = self.transaction_timeout(handler);
+        let deadline = instant_after(Instant::now(), limit);
         let connection = transaction.connection();
         let running = transactional.call(context.clone(), connection);
         let guarded = self.guard(running, context, deadline, span).await;
@@ -92,12 +97,23 @@ impl Executor {
             // the transaction is dropped, too, rather than rolled back.
             dropped @ (Guarded::TimedOut | Guarded::BrokenOff | Guarded::Panicked(_)) => {
                 drop(transaction);
-                TransactionRun::Ended(self.conclude(dropped, handler, context, true))
+                TransactionRun::Ended(self.conclude(dropped, limit, context, true))
             }
             answered => {
                 self.roll_back(transaction).await;
-                TransactionRun::Ended(self.conclude(answered, handler, context, true))
+                TransactionRun::Ended(self.conclude(answered, limit, context, true))
             }
+        }
+    }
+
+    /// The handler's time-out, or less where its transaction keeps all others from writing, also
+    /// the renewals of leases.
+    fn transaction_timeout(&self, handler: &Handler) -> Duration {
+        if self.store().capabilities().concurrent_writers {
+            handler.timeout
+        } else {
+            let most = self.settings().lone_transaction_timeout();
+            handler.timeout.min(most)
         }
     }
 
@@ -156,7 +172,7 @@ impl Executor {
             TransactionRun::Conflict(HandlerError::from(error))
         } else if error.is_transient() {
             // Rolled back, and not the handler's fault.
-            TransactionRun::Ended(RunResult::NotBegun(Chain(&error).to_string()))
+            TransactionRun::Failed(error)
         } else {
             TransactionRun::Ended(RunResult::Answered {
                 result: Err(HandlerError::from(error)),
@@ -206,6 +222,14 @@ impl Executor {
         RunResult::Lost
     }
 
+    fn not_begun(&self, error: &StoreError) -> RunResult {
+        let health = &self.0.transactions;
+        RunResult::NotBegun {
+            error: Chain(error).to_string(),
+            wait: health.failed(Instant::now(), rand::random()),
+        }
+    }
+
     async fn roll_back(&self, transaction: Box<dyn Transaction>) {
         if let Err(error) = self
             .call("roll back a handler's transaction", transaction.rollback())
@@ -219,6 +243,8 @@ impl Executor {
 /// One run in one transaction.
 enum TransactionRun {
     Ended(RunResult),
+    /// The store was away.
+    Failed(StoreError),
     /// It lost against a concurrent transaction.
     Conflict(HandlerError),
 }

@@ -71,7 +71,7 @@ impl Executor {
         let begun = Instant::now();
         let result = self.run(handler, &context, &span).await;
         let took = begun.elapsed();
-        let ran = !matches!(result, RunResult::Lost | RunResult::NotBegun(_));
+        let ran = !matches!(result, RunResult::Lost | RunResult::NotBegun { .. });
         slot.took = ran.then_some(took);
         let ended = Ended::new(held, handler, self.owner(), result);
         let error = ended.error();

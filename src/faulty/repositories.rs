@@ -15,9 +15,9 @@ use crate::{
     store::{
         AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
-        HandlerRequestStream, LeaseRenewer, LockMode, Page, Raised, Registered,
-        RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, RescuedRequest,
-        Settled, Settlement, StoredEvent,
+        HandlerRequestStream, LeaseRenewer, LockMode, Page, Prune, Pruned, Raised, Registered,
+        RegistrationRepository, Renamed, Renewal, Replay, Replayed, RequestFilter, RescueLost,
+        Rescued, Settled, Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -97,6 +97,11 @@ impl EventRepository for Faulty<Box<dyn EventRepository + '_>> {
         };
         stream::once(opened).try_flatten().boxed()
     }
+
+    async fn prune(&mut self, prune: &Prune) -> Result<Pruned> {
+        let call = self.inner.prune(prune);
+        self.faults.call(Operation::Prune, call).await
+    }
 }
 
 #[async_trait]
@@ -125,7 +130,7 @@ impl HandlerRequestRepository for Faulty<Box<dyn HandlerRequestRepository + '_>>
         self.faults.call(Operation::HandBack, call).await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         let call = self.inner.rescue(rescue);
         self.faults.call(Operation::Rescue, call).await
     }
@@ -227,6 +232,11 @@ impl HandlerRequestRepository for Faulty<Box<dyn HandlerRequestRepository + '_>>
     async fn run_now(&mut self, id: HandlerRequestId) -> Result<()> {
         let call = self.inner.run_now(id);
         self.faults.call(Operation::RunNow, call).await
+    }
+
+    async fn replay(&mut self, replay: &Replay) -> Result<Replayed> {
+        let call = self.inner.replay(replay);
+        self.faults.call(Operation::Replay, call).await
     }
 }
 

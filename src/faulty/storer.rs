@@ -12,7 +12,8 @@ use crate::{
     signal::Signals,
     store::{
         Capabilities, Connection, ConnectionType, EventRepository, HandlerRequestRepository,
-        LeaseRenewer, RegistrationRepository, Session, Storer, Transaction,
+        LeaseRenewer, Listener, Look, Outlook, RegistrationRepository, Session, Storer,
+        Transaction,
     },
 };
 
@@ -83,10 +84,23 @@ impl Storer for FaultyStorer {
         self.inner.is_conflict(error)
     }
 
-    async fn listen(&self) -> Result<()> {
+    async fn look(&self, look: &Look) -> Result<Outlook> {
         self.faults
-            .call(Operation::Listen, self.inner.listen())
+            .call(Operation::Look, self.inner.look(look))
             .await
+    }
+
+    async fn listener(&self) -> Result<Box<dyn Listener>> {
+        let listener = self.faults.call(Operation::Listener, self.inner.listener());
+        Ok(Box::new(self.wrap(listener.await?)))
+    }
+}
+
+#[async_trait]
+impl Listener for Faulty<Box<dyn Listener>> {
+    async fn listen(&mut self) -> Result<()> {
+        let call = self.inner.listen();
+        self.faults.call(Operation::Listen, call).await
     }
 }
 

@@ -7,7 +7,7 @@
 //! | [`raising`] | transactions, typed events, entities, ids, correlation, limits |
 //! | [`states`] | every transition of a handler request |
 //! | [`guarantees`] | what is promised, which test attacks it, and what is not promised |
-//! | [`operating`] | counts, dead requests, cancel, reexecute, deployments, shutdown |
+//! | [`operating`] | counts, dead requests, cancel, reexecute, replay, deployments, retention, shutdown |
 //! | [`testing`] | handlers in isolation, whole flows, mocks, time |
 //! | [`telemetry`] | metrics, spans and their attributes |
 //! | [`troubleshooting`] | from the symptom to the cause |

@@ -9,7 +9,7 @@ use crate::{
     model::Event,
     store::{
         ClaimedEvent, EventClaim, EventFailure, EventFilter, EventRepository, EventStream, FanOut,
-        FannedOut, LockMode, Page, Raised, StoredEvent,
+        FannedOut, LockMode, Page, Prune, Pruned, Raised, StoredEvent,
     },
     telemetry::Telemetry,
 };
@@ -100,5 +100,12 @@ impl EventRepository for InstrumentedEventRepository<'_> {
         let telemetry = self.telemetry;
         let failed = move |error: &_| telemetry.store_failed("stream_events", error);
         self.inner.stream(filter).inspect_err(failed).boxed()
+    }
+
+    async fn prune(&mut self, prune: &Prune) -> Result<Pruned> {
+        let size = |pruned: &Pruned| usize::try_from(pruned.events).unwrap_or(usize::MAX);
+        self.telemetry
+            .measured("prune", self.inner.prune(prune), size)
+            .await
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     model::HandlerRequest,
     store::{
         Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
-        RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Replay, Replayed, RequestFilter, RescueLost, Rescued, Settled, Settlement,
     },
     telemetry::Telemetry,
     text::Name,
@@ -56,9 +56,11 @@ impl HandlerRequestRepository for InstrumentedHandlerRequestRepository<'_> {
             .await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         self.telemetry
-            .measured("rescue", self.inner.rescue(rescue), Vec::len)
+            .measured("rescue", self.inner.rescue(rescue), |rescued| {
+                rescued.requests.len()
+            })
             .await
     }
 
@@ -170,6 +172,15 @@ impl HandlerRequestRepository for InstrumentedHandlerRequestRepository<'_> {
     async fn run_now(&mut self, id: HandlerRequestId) -> Result<()> {
         self.telemetry
             .watched("run_now", self.inner.run_now(id))
+            .await
+    }
+
+    async fn replay(&mut self, replay: &Replay) -> Result<Replayed> {
+        let size = |replayed: &Replayed| {
+            usize::try_from(replayed.created + replayed.reexecuted).unwrap_or(usize::MAX)
+        };
+        self.telemetry
+            .measured("replay", self.inner.replay(replay), size)
             .await
     }
 }

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     error::Result,
     signal::Signals,
-    store::{Capabilities, ConnectionType, LeaseRenewer, Session, Storer, Transaction},
+    store::{
+        Capabilities, ConnectionType, LeaseRenewer, Listener, Look, Outlook, Session, Storer,
+        Transaction,
+    },
     telemetry::Telemetry,
 };
 
@@ -96,7 +99,30 @@ impl Storer for InstrumentedStorer {
         self.inner.is_conflict(error)
     }
 
-    async fn listen(&self) -> Result<()> {
+    async fn look(&self, look: &Look) -> Result<Outlook> {
+        self.telemetry.watched("look", self.inner.look(look)).await
+    }
+
+    async fn listener(&self) -> Result<Box<dyn Listener>> {
+        let inner = self
+            .telemetry
+            .watched("listener", self.inner.listener())
+            .await?;
+        Ok(Box::new(InstrumentedListener {
+            inner,
+            telemetry: self.telemetry.clone(),
+        }))
+    }
+}
+
+struct InstrumentedListener {
+    inner: Box<dyn Listener>,
+    telemetry: Telemetry,
+}
+
+#[async_trait]
+impl Listener for InstrumentedListener {
+    async fn listen(&mut self) -> Result<()> {
         // It ends by being dropped, so that is no failure.
         let result = self.inner.listen().await;
         result.inspect_err(|error| self.telemetry.store_failed("listen", error))

@@ -34,6 +34,7 @@ impl Scope<'_> {
             batch.next_due = self
                 .next_due_request(claim)
                 .map(|due_at| between(self.now, due_at));
+            batch.suspect_waits = self.suspect_waits(claim);
         }
         Ok(batch)
     }
@@ -160,6 +161,29 @@ impl Scope<'_> {
         });
         all.truncate(limit);
         all
+    }
+
+    /// Whether a claim of suspects would find one.
+    fn suspect_waits(&self, claim: &Claim) -> bool {
+        let asked = |handler: &Name| {
+            let mut asked = claim.handlers.iter().filter(|asked| asked.room > 0);
+            asked.any(|asked| asked.handler == *handler)
+        };
+        let committed = |handler: &Name| {
+            let queue = self.state.requests.queue(handler);
+            queue.is_some_and(|queue| queue.suspects.iter().next().is_some())
+        };
+        let mut staged = self
+            .overlay
+            .iter()
+            .flat_map(|overlay| overlay.requests.values())
+            .map(|staged| &staged.request);
+        claim
+            .handlers
+            .iter()
+            .any(|room| room.room > 0 && committed(&room.handler))
+            || staged
+                .any(|request| asked(&request.handler) && is_claimable(request, self.now, true))
     }
 
     /// When the next request of the asked handlers that backs off is due.

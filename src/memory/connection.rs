@@ -17,6 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Result, StoreError},
+    id::{EventId, HandlerRequestId},
     raiser::{RaiseConnection, Raising},
     signal::Signals,
     store::{
@@ -202,6 +203,13 @@ impl MemoryConnection {
 impl State {
     fn commit(&mut self, overlay: Overlay, now: chrono::DateTime<chrono::Utc>) -> Wake {
         let locks: Vec<LockKey> = overlay.locks().collect();
+        // First, since what has gone may have been raised anew.
+        for id in &overlay.pruned_requests {
+            self.requests.remove(*id);
+        }
+        for id in &overlay.pruned_events {
+            self.events.remove(*id);
+        }
         for (id, record) in overlay.events {
             match self.events.by_id.get(&id) {
                 Some(key) => {
@@ -231,17 +239,25 @@ impl State {
     }
 
     fn roll_back(&mut self, overlay: &Overlay, now: chrono::DateTime<chrono::Utc>) -> Wake {
-        for id in overlay.events.keys() {
+        for id in overlay.events.keys().chain(&overlay.pruned_events) {
             if let Some(key) = self.events.by_id.get(id) {
                 self.events.update(key, now, |row| row.locked = false);
             }
         }
-        for id in overlay.requests.keys() {
+        for id in overlay.requests.keys().chain(&overlay.pruned_requests) {
             if let Some(key) = self.requests.by_id.get(id) {
                 self.requests.update(key, now, |row| row.locked = false);
             }
         }
         self.locks.release(overlay.locks(), overlay.transaction)
+    }
+
+    /// Deletes an event and all its requests, which nobody has locked.
+    pub(super) fn prune(&mut self, event: EventId, requests: &[HandlerRequestId]) {
+        for request in requests {
+            self.requests.remove(*request);
+        }
+        self.events.remove(event);
     }
 
     fn insert_request(

@@ -10,7 +10,7 @@ use crate::{
     model::Event,
     store::{
         ClaimedEvent, EventClaim, EventFailure, EventFilter, EventRepository, EventStream, FanOut,
-        FannedOut, LockMode, Page, Raised, StoredEvent,
+        FannedOut, LockMode, Page, Prune, Pruned, Raised, StoredEvent,
     },
 };
 
@@ -135,5 +135,9 @@ impl EventRepository for MemoryEvents<'_> {
             }
         });
         chunks.map(stream::iter).flatten().boxed()
+    }
+
+    async fn prune(&mut self, prune: &Prune) -> Result<Pruned> {
+        self.0.run("prune events", |scope| scope.prune(prune)).await
     }
 }

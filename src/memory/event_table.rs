@@ -144,10 +144,10 @@ impl EventTable {
         record: impl FnOnce() -> EventRecord,
         now: DateTime<Utc>,
     ) -> Option<usize> {
-        if !self.by_id.insert(id, self.rows.len()) {
+        if !self.by_id.insert(id, self.rows.next_key()) {
             return None;
         }
-        let key = self.rows.push(EventRow {
+        let key = self.rows.insert(EventRow {
             record: record(),
             first_request: None,
             locked: false,
@@ -168,6 +168,15 @@ impl EventTable {
         let answer = self.rows.get_mut(key).map(change);
         self.enter(key, now);
         answer
+    }
+
+    /// Takes a row away; its requests are gone already.
+    pub(super) fn remove(&mut self, id: EventId) {
+        if let Some(key) = self.by_id.get(&id) {
+            self.leave(key);
+            self.by_id.remove(&id);
+            self.rows.remove(key);
+        }
     }
 
     /// Makes due what has waited long enough.

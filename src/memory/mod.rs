@@ -11,7 +11,7 @@
 //! - [`overlay`] — what one transaction has written and locked: its own version of those rows.
 //! - [`scope`] — one statement: it sees the committed rows below the overlay, and writes to the
 //!   overlay in a transaction and to the tables outside of one. The statements themselves are in
-//!   `claim`, `fan_out`, `settle`, `register` and `query`.
+//!   `claim`, `fan_out`, `settle`, `replay`, `prune`, `register` and `query`.
 //! - [`connection`] — runs statements, waits for locks, commits and rolls back.
 //! - `event_repository`, `request_repository`, `registration_repository`, `lease_renewer`, [`store`]
 //!   — the ports.
@@ -27,12 +27,15 @@ mod event_table;
 mod fan_out;
 mod lease_renewer;
 mod lock_table;
+mod look;
 mod merge;
 mod overlay;
+mod prune;
 mod query;
 mod register;
 mod registration_repository;
 mod registration_table;
+mod replay;
 mod request_repository;
 mod request_table;
 mod run_map;

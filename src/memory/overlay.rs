@@ -1,7 +1,7 @@
 //! What one open transaction has written and locked.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::BitOrAssign,
     sync::Arc,
 };
@@ -25,6 +25,10 @@ pub(super) struct Overlay {
     pub(super) requests: BTreeMap<HandlerRequestId, StagedRequest>,
     /// Requests that this transaction has made, by their events.
     pub(super) made: HashMap<EventId, Vec<HandlerRequestId>>,
+    /// Rows that this transaction has deleted, which are not among those above any more. Committed
+    /// ones are still locked.
+    pub(super) pruned_events: BTreeSet<EventId>,
+    pub(super) pruned_requests: BTreeSet<HandlerRequestId>,
     /// The whole table, once it has been changed.
     pub(super) registrations: Option<Registrations>,
     /// Whether it has a share of the lock of names.
@@ -52,6 +56,8 @@ impl Overlay {
             events: BTreeMap::new(),
             requests: BTreeMap::new(),
             made: HashMap::new(),
+            pruned_events: BTreeSet::new(),
+            pruned_requests: BTreeSet::new(),
             registrations: None,
             shares_names: false,
             holds_names: false,
@@ -59,6 +65,53 @@ impl Overlay {
             reserved: Vec::new(),
             effects: Effects::default(),
         }
+    }
+
+    /// Deletes an event and all its requests, which this transaction has locked.
+    pub(super) fn prune(&mut self, event: EventId, requests: &[HandlerRequestId]) {
+        self.events.remove(&event);
+        self.made.remove(&event);
+        self.pruned_events.insert(event);
+        for request in requests {
+            self.requests.remove(request);
+            self.pruned_requests.insert(*request);
+        }
+    }
+
+    /// Whether it has a version of any event, if only that it is gone.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty() || !self.pruned_events.is_empty()
+    }
+
+    /// Whether it has a version of any request, if only that it is gone.
+    pub(super) fn has_requests(&self) -> bool {
+        !self.requests.is_empty() || !self.pruned_requests.is_empty()
+    }
+
+    /// Whether the committed version of an event is not what this transaction sees.
+    pub(super) fn hides_event(&self, id: &EventId) -> bool {
+        self.events.contains_key(id) || self.pruned_events.contains(id)
+    }
+
+    /// Whether the committed version of a request is not what this transaction sees.
+    pub(super) fn hides_request(&self, id: &HandlerRequestId) -> bool {
+        self.requests.contains_key(id) || self.pruned_requests.contains(id)
+    }
+
+    /// The events whose committed version is not what this transaction sees, each once.
+    pub(super) fn hidden_events(&self) -> impl Iterator<Item = &EventId> {
+        let pruned = self.pruned_events.iter();
+        self.events
+            .keys()
+            .chain(pruned.filter(|id| !self.events.contains_key(id)))
+    }
+
+    /// The requests whose committed version is not what this transaction sees, each once.
+    pub(super) fn hidden_requests(&self) -> impl Iterator<Item = &HandlerRequestId> {
+        let pruned = self.pruned_requests.iter();
+        self.requests
+            .keys()
+            .chain(pruned.filter(|id| !self.requests.contains_key(id)))
     }
 
     /// Everything that the transaction may have locked.
@@ -69,9 +122,16 @@ impl Overlay {
             .events
             .keys()
             .chain(&self.reserved)
+            .chain(&self.pruned_events)
             .copied()
             .map(LockKey::Event))
-        .chain(self.requests.keys().copied().map(LockKey::Request))
+        .chain(
+            self.requests
+                .keys()
+                .chain(&self.pruned_requests)
+                .copied()
+                .map(LockKey::Request),
+        )
         .chain(names)
         .chain(registrations)
     }

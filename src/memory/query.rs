@@ -36,14 +36,15 @@ type RequestIndex = RunMap<HandlerRequestId>;
 impl Scope<'_> {
     pub(super) fn count_unprocessed(&self) -> u64 {
         let mut count = (self.state.events.due.len() + self.state.events.parked.len()) as u64;
-        for (id, record) in self.overlay.iter().flat_map(|overlay| &overlay.events) {
-            let is_committed = self
-                .state
-                .events
-                .find(*id)
-                .is_some_and(|row| row.record.processed_at.is_none());
+        let Some(overlay) = self.overlay.as_deref() else {
+            return count;
+        };
+        for record in overlay.events.values() {
             count += u64::from(record.processed_at.is_none());
-            count -= u64::from(is_committed);
+        }
+        for id in overlay.hidden_events() {
+            let row = self.state.events.find(*id);
+            count -= u64::from(row.is_some_and(|row| row.record.processed_at.is_none()));
         }
         count
     }
@@ -79,7 +80,7 @@ impl Scope<'_> {
             .collect()
     }
 
-    fn matching_events<'a>(
+    pub(super) fn matching_events<'a>(
         &'a self,
         filter: &'a EventFilter,
         after: Option<EventId>,
@@ -93,9 +94,14 @@ impl Scope<'_> {
         if filter.processed == Some(false) {
             Box::new(self.unprocessed_events(after).filter(matching))
         } else {
-            let committed = self.committed_events(&self.state.events.by_id, after);
-            Box::new(self.with_staged_events(committed, after).filter(matching))
+            Box::new(self.all_events(after).filter(matching))
         }
+    }
+
+    /// Events in the order of their ids, whatever has become of them.
+    pub(super) fn all_events(&self, after: Option<EventId>) -> impl Iterator<Item = &EventRecord> {
+        let committed = self.committed_events(&self.state.events.by_id, after);
+        self.with_staged_events(committed, after)
     }
 
     fn unprocessed_events(&self, after: Option<EventId>) -> impl Iterator<Item = &EventRecord> {
@@ -111,14 +117,10 @@ impl Scope<'_> {
         index: &'a RunMap<EventId>,
         after: Option<EventId>,
     ) -> impl Iterator<Item = &'a EventRecord> {
-        let staged = self
-            .overlay
-            .as_ref()
-            .map(|overlay| &overlay.events)
-            .filter(|events| !events.is_empty());
+        let overlay = self.overlay.as_deref().filter(|own| own.has_events());
         index
             .after(after)
-            .filter(move |(id, _)| staged.is_none_or(|events| !events.contains_key(id)))
+            .filter(move |(id, _)| overlay.is_none_or(|own| !own.hides_event(id)))
             .filter_map(|(_, key)| self.state.events.rows.get(key))
             .map(|row| &row.record)
     }
@@ -277,7 +279,7 @@ impl Scope<'_> {
         let is_staged = self
             .overlay
             .as_ref()
-            .is_some_and(|overlay| !overlay.requests.is_empty());
+            .is_some_and(|overlay| overlay.has_requests());
         if !is_staged {
             return committed.keys().cloned().collect();
         }
@@ -291,14 +293,15 @@ impl Scope<'_> {
     /// A count of committed requests, corrected by the transaction's own versions of them.
     fn with_staged(&self, committed: u64, counts: impl Fn(&HandlerRequest) -> bool) -> u64 {
         let mut count = committed;
-        for (id, staged) in self.overlay.iter().flat_map(|overlay| &overlay.requests) {
+        let Some(overlay) = self.overlay.as_deref() else {
+            return count;
+        };
+        for staged in overlay.requests.values() {
             count += u64::from(counts(&staged.request));
-            count -= u64::from(
-                self.state
-                    .requests
-                    .find(*id)
-                    .is_some_and(|row| counts(&row.request)),
-            );
+        }
+        for id in overlay.hidden_requests() {
+            let row = self.state.requests.find(*id);
+            count -= u64::from(row.is_some_and(|row| counts(&row.request)));
         }
         count
     }
@@ -312,14 +315,10 @@ impl Scope<'_> {
             after.map_or(Bound::Unbounded, Bound::Excluded),
             Bound::Unbounded,
         );
-        let own = self
-            .overlay
-            .as_ref()
-            .map(|overlay| &overlay.requests)
-            .filter(|requests| !requests.is_empty());
+        let overlay = self.overlay.as_deref().filter(|own| own.has_requests());
         let committed = index
             .after(after)
-            .filter(move |(id, _)| own.is_none_or(|requests| !requests.contains_key(id)))
+            .filter(move |(id, _)| overlay.is_none_or(|own| !own.hides_request(id)))
             .filter_map(|(_, key)| {
                 let row = self.state.requests.rows.get(key)?;
                 let event = self.state.events.rows.get(row.event)?;

@@ -33,7 +33,7 @@ impl Scope<'_> {
         }
         for registration in registrations {
             let handler = &registration.handler;
-            if let Some(renamed) = name_today(table, handler) {
+            if let Some(renamed) = Registration::name_today(table.values(), handler) {
                 if registered.renamed.iter().all(|(old, _)| old != handler) {
                     registered.renamed.push((handler.clone(), renamed));
                 }
@@ -151,29 +151,6 @@ impl Scope<'_> {
             .filter(|absent| absent.open_requests > 0)
             .collect()
     }
-}
-
-/// By what name a handler goes that has been renamed, over any number of renames.
-fn name_today(registrations: &Registrations, handler: &Name) -> Option<Name> {
-    let mut today = None;
-    // Renaming back revives the old name, so the chain has an end; the bound is for safety only.
-    for _ in 0..=registrations.len() {
-        let Some(next) = renamed_to(registrations, today.as_ref().unwrap_or(handler)) else {
-            break;
-        };
-        today = Some(next.clone());
-    }
-    today
-}
-
-fn renamed_to<'r>(registrations: &'r Registrations, handler: &Name) -> Option<&'r Name> {
-    registrations
-        .values()
-        .filter(|registration| registration.handler == *handler)
-        .find_map(|registration| match &registration.state {
-            RegistrationState::RenamedTo(name) => Some(name),
-            _ => None,
-        })
 }
 
 /// Moves patterns to the new name, unless it has them, and leaves the old name as a signpost.

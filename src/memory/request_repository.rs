@@ -10,7 +10,7 @@ use crate::{
     model::{HandlerRequest, RequestState},
     store::{
         Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
-        RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Replay, Replayed, RequestFilter, RescueLost, Rescued, Settled, Settlement,
     },
     text::Name,
 };
@@ -53,7 +53,7 @@ impl HandlerRequestRepository for MemoryRequests<'_> {
             .await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         self.0
             .run("rescue handler requests", |scope| scope.rescue(rescue))
             .await
@@ -227,6 +227,12 @@ impl HandlerRequestRepository for MemoryRequests<'_> {
     async fn run_now(&mut self, id: HandlerRequestId) -> Result<()> {
         self.0
             .run("run handler request now", |scope| scope.run_request_now(id))
+            .await
+    }
+
+    async fn replay(&mut self, replay: &Replay) -> Result<Replayed> {
+        self.0
+            .run("replay events", |scope| scope.replay(replay))
             .await
     }
 }

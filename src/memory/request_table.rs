@@ -167,10 +167,10 @@ impl RequestTable {
         next_of_event: Option<usize>,
         now: DateTime<Utc>,
     ) -> Option<usize> {
-        if !self.by_id.insert(request.id, self.rows.len()) {
+        if !self.by_id.insert(request.id, self.rows.next_key()) {
             return None;
         }
-        let key = self.rows.push(RequestRow {
+        let key = self.rows.insert(RequestRow {
             request,
             event,
             next_of_event,
@@ -204,6 +204,20 @@ impl RequestTable {
         }
         self.enter(key, now);
         Some(answer)
+    }
+
+    /// Takes a row away; the links of its event's other requests are not mended, as these go with it.
+    pub(super) fn remove(&mut self, id: HandlerRequestId) {
+        let Some(key) = self.by_id.get(&id) else {
+            return;
+        };
+        self.leave(key);
+        let standing = self.rows.get(key).map(|row| Standing::of(&row.request));
+        if let Some(standing) = standing {
+            self.end(key, standing);
+        }
+        self.by_id.remove(&id);
+        self.rows.remove(key);
     }
 
     /// Makes ready what has backed off long enough, for one handler.

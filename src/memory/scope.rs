@@ -5,11 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::{
-    event_table::{EventRecord, EventTable},
+    event_table::{EventRecord, EventRow, EventTable},
     lock_table::{LockKey, LockTable},
     overlay::{Effects, Overlay, StagedRequest},
     registration_table::{Match, RegistrationTable, Registrations, find_matches},
-    request_table::RequestTable,
+    request_table::{RequestRow, RequestTable},
 };
 use crate::{
     clock::Clock,
@@ -112,6 +112,48 @@ impl Scope<'_> {
         Ok(())
     }
 
+    /// The key of a committed event that this transaction has not deleted.
+    fn event_key(&self, id: EventId) -> Option<usize> {
+        let pruned = self.overlay.as_ref().map(|overlay| &overlay.pruned_events);
+        if pruned.is_some_and(|pruned| pruned.contains(&id)) {
+            return None;
+        }
+        self.state.events.by_id.get(&id)
+    }
+
+    /// The key of a committed request that this transaction has not deleted.
+    fn request_key(&self, id: HandlerRequestId) -> Option<usize> {
+        let pruned = (self.overlay.as_ref()).map(|overlay| &overlay.pruned_requests);
+        if pruned.is_some_and(|pruned| pruned.contains(&id)) {
+            return None;
+        }
+        self.state.requests.by_id.get(&id)
+    }
+
+    /// The committed event with this id, unless this transaction has deleted it.
+    fn event_row(&self, id: EventId) -> Option<&EventRow> {
+        self.state.events.rows.get(self.event_key(id)?)
+    }
+
+    /// The committed request with this id, unless this transaction has deleted it.
+    fn request_row(&self, id: HandlerRequestId) -> Option<&RequestRow> {
+        self.state.requests.rows.get(self.request_key(id)?)
+    }
+
+    /// Whether another transaction has locked an event.
+    pub(super) fn is_event_locked_elsewhere(&self, id: EventId) -> bool {
+        let own = self.overlay.as_ref().map(|overlay| &overlay.events);
+        !own.is_some_and(|own| own.contains_key(&id))
+            && self.event_row(id).is_some_and(|row| row.locked)
+    }
+
+    /// Whether another transaction has locked a request.
+    pub(super) fn is_request_locked_elsewhere(&self, id: HandlerRequestId) -> bool {
+        let own = self.overlay.as_ref().map(|overlay| &overlay.requests);
+        !own.is_some_and(|own| own.contains_key(&id))
+            && self.request_row(id).is_some_and(|row| row.locked)
+    }
+
     /// Locks an event; `false` when there is none, or it is to be skipped.
     pub(super) fn lock_event(&mut self, id: EventId, lock: LockMode) -> Statement<bool> {
         if self
@@ -121,7 +163,7 @@ impl Scope<'_> {
         {
             return Ok(true);
         }
-        let Some(key) = self.state.events.by_id.get(&id) else {
+        let Some(key) = self.event_key(id) else {
             return Ok(false);
         };
         let Some(row) = self.state.events.rows.get(key) else {
@@ -147,7 +189,7 @@ impl Scope<'_> {
 
     /// Locks an event's id before it is raised, if there is no such event.
     pub(super) fn reserve_event(&mut self, id: EventId) -> Statement<()> {
-        if self.state.events.by_id.get(&id).is_some() {
+        if self.event_key(id).is_some() {
             return Ok(());
         }
         let transaction = self.overlay.as_ref().map(|overlay| overlay.transaction);
@@ -174,7 +216,7 @@ impl Scope<'_> {
         {
             return Ok(true);
         }
-        let Some(key) = self.state.requests.by_id.get(&id) else {
+        let Some(key) = self.request_key(id) else {
             return Ok(false);
         };
         let Some(row) = self.state.requests.rows.get(key) else {
@@ -211,7 +253,7 @@ impl Scope<'_> {
             .overlay
             .as_ref()
             .and_then(|overlay| overlay.events.get(&id));
-        staged.or_else(|| self.state.events.find(id).map(|row| &row.record))
+        staged.or_else(|| self.event_row(id).map(|row| &row.record))
     }
 
     /// The request with this id, as this statement sees it.
@@ -222,7 +264,7 @@ impl Scope<'_> {
             .and_then(|overlay| overlay.requests.get(&id));
         staged
             .map(|staged| &staged.request)
-            .or_else(|| self.state.requests.find(id).map(|row| &row.request))
+            .or_else(|| self.request_row(id).map(|row| &row.request))
     }
 
     /// The event of the request with this id.
@@ -234,7 +276,7 @@ impl Scope<'_> {
         {
             return Some(&staged.event);
         }
-        let row = self.state.requests.find(id)?;
+        let row = self.request_row(id)?;
         self.state
             .events
             .rows
@@ -245,7 +287,7 @@ impl Scope<'_> {
     /// The ids of all requests of an event.
     pub(super) fn requests_of_event(&self, id: EventId) -> Vec<HandlerRequestId> {
         let mut ids = Vec::new();
-        let mut next = self.state.events.find(id).and_then(|row| row.first_request);
+        let mut next = self.event_row(id).and_then(|row| row.first_request);
         while let Some(row) = next.and_then(|key| self.state.requests.rows.get(key)) {
             ids.push(row.request.id);
             next = row.next_of_event;
@@ -311,7 +353,8 @@ impl Scope<'_> {
                 .is_some(),
             Some(overlay) => {
                 let is_new = !overlay.events.contains_key(&event.id)
-                    && self.state.events.by_id.get(&event.id).is_none();
+                    && (overlay.pruned_events.contains(&event.id)
+                        || self.state.events.by_id.get(&event.id).is_none());
                 if is_new {
                     overlay.events.insert(event.id, record());
                 }

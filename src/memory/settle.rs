@@ -1,13 +1,18 @@
 //! The statements that end executions: settle, hand back, renew, rescue; and those of operators.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use super::scope::{Scope, Statement, Stop};
 use crate::{
+    clock::between,
     error::StoreError,
     id::{HandlerRequestId, LeaseOwner},
     model::{Backoff, HandlerRequest, Refusal, Rescue},
-    store::{LockMode, Renewal, RequestFilter, RescueLost, RescuedRequest, Settled, Settlement},
+    store::{
+        LockMode, Renewal, RequestFilter, RescueLost, Rescued, RescuedRequest, Settled, Settlement,
+    },
 };
 
 /// A transition that an operator asks for.
@@ -85,7 +90,6 @@ impl Scope<'_> {
         Ok(requests.iter().map(hand_back).collect())
     }
 
-    /// Renews what is not locked, and answers what is lost and one that is locked and still held.
     /// Renews what is held and not locked, and answers what is lost.
     pub(super) fn renew(&mut self, renewal: &Renewal) -> Vec<(HandlerRequestId, u64)> {
         let mut lost = Vec::new();
@@ -105,15 +109,35 @@ impl Scope<'_> {
         lost
     }
 
-    pub(super) fn rescue(&mut self, rescue: &RescueLost) -> Statement<Vec<RescuedRequest>> {
-        let mut rescued = Vec::new();
+    pub(super) fn rescue(&mut self, rescue: &RescueLost) -> Statement<Rescued> {
+        let mut rescued = Rescued::default();
         for id in self.expired(rescue.limit) {
             if self.lock_request(id, LockMode::SkipLocked)? {
-                rescued.extend(self.rescue_one(id, &rescue.backoff));
+                let taken = self.rescue_one(id, &rescue.backoff);
+                rescued.requests.extend(taken);
             }
         }
-        self.effects.settled |= !rescued.is_empty();
+        self.effects.settled |= !rescued.requests.is_empty();
+        if rescued.requests.len() < rescue.limit {
+            rescued.next_expiry = self.next_expiry();
+        }
         Ok(rescued)
+    }
+
+    /// How long until the earliest lease runs out, also one whose row is locked.
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        let free = self.state.requests.leased.iter().map(|(lease, _)| lease.0);
+        let locked = self.state.locks.requests().filter_map(|id| {
+            let lease = self.request(id)?.lease?;
+            Some(lease.until)
+        });
+        let staged = self
+            .overlay
+            .iter()
+            .flat_map(|overlay| overlay.requests.values())
+            .filter_map(|staged| Some(staged.request.lease?.until));
+        let earliest = free.take(1).chain(locked).chain(staged).min()?;
+        Some(between(self.now, earliest))
     }
 
     /// Requests whose lease ran out, the longest ago first.

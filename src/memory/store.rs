@@ -15,7 +15,10 @@ use crate::{
     error::Result,
     raiser::Raiser,
     signal::Signals,
-    store::{Capabilities, ConnectionType, LeaseRenewer, Session, Storer, Transaction, WakeUps},
+    store::{
+        Capabilities, ConnectionType, LeaseRenewer, Look, Outlook, Session, Storer, Transaction,
+        WakeUps,
+    },
 };
 
 /// A store in the memory of this process: for tests, demos, and events that may be lost with it.
@@ -25,7 +28,7 @@ use crate::{
 /// deadlock is a [`Conflict`](crate::StoreError::Conflict), and a claim skips locked rows. A
 /// transaction that fails on a lock is undone as a whole.
 ///
-/// Clones share their events. Nothing is ever deleted. Raising, fanning out, claiming and settling
+/// Clones share their events. Only a [prune](crate::store::EventRepository::prune) deletes. Raising, fanning out, claiming and settling
 /// cost the same however many rows there are; queries with filters may look at every row, and hold
 /// up all others meanwhile.
 ///
@@ -129,6 +132,11 @@ impl Storer for MemoryStore {
 
     fn signals(&self) -> Signals {
         self.shared.signals.clone()
+    }
+
+    async fn look(&self, look: &Look) -> Result<Outlook> {
+        let mut connection = self.connect();
+        connection.run("look", |scope| scope.look(look)).await
     }
 
     fn capabilities(&self) -> Capabilities {

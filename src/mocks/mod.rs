@@ -59,4 +59,4 @@ pub use repositories::{
     MockEventRepository, MockHandlerRequestRepository, MockLeaseRenewer, MockRegistrationRepository,
 };
 pub use scheduler::MockScheduler;
-pub use storer::{MockSession, MockStorer, MockTransaction};
+pub use storer::{MockListener, MockSession, MockStorer, MockTransaction};

@@ -12,9 +12,9 @@ use crate::{
     store::{
         AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
-        HandlerRequestStream, LeaseRenewer, LockMode, Page, Raised, Registered,
-        RegistrationRepository, Renamed, Renewal, RequestFilter, RescueLost, RescuedRequest,
-        Settled, Settlement, StoredEvent,
+        HandlerRequestStream, LeaseRenewer, LockMode, Page, Prune, Pruned, Raised, Registered,
+        RegistrationRepository, Renamed, Renewal, Replay, Replayed, RequestFilter, RescueLost,
+        Rescued, Settled, Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -36,6 +36,7 @@ mock! {
         async fn count(&mut self, filter: &EventFilter) -> Result<u64>;
         async fn list(&mut self, filter: &EventFilter, page: &Page<EventId>) -> Result<Vec<StoredEvent>>;
         fn stream<'a>(&'a mut self, filter: &EventFilter) -> EventStream<'a>;
+        async fn prune(&mut self, prune: &Prune) -> Result<Pruned>;
     }
 }
 
@@ -53,7 +54,7 @@ mock! {
             owner: LeaseOwner,
             requests: &[(HandlerRequestId, u64)],
         ) -> Result<Vec<Settled>>;
-        async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>>;
+        async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued>;
         async fn find(&mut self, id: HandlerRequestId) -> Result<Option<HandlerRequest>>;
         async fn find_for_update(&mut self, id: HandlerRequestId, lock: LockMode) -> Result<Option<HandlerRequest>>;
         async fn of_event(&mut self, event: EventId) -> Result<Vec<HandlerRequest>>;
@@ -70,6 +71,7 @@ mock! {
         async fn reexecute(&mut self, id: HandlerRequestId) -> Result<()>;
         async fn reexecute_dead(&mut self, filter: &RequestFilter, limit: usize) -> Result<u64>;
         async fn run_now(&mut self, id: HandlerRequestId) -> Result<()>;
+        async fn replay(&mut self, replay: &Replay) -> Result<Replayed>;
     }
 }
 

@@ -8,7 +8,8 @@ use crate::{
     signal::Signals,
     store::{
         Capabilities, Connection, ConnectionType, EventRepository, HandlerRequestRepository,
-        LeaseRenewer, RegistrationRepository, Session, Storer, Transaction,
+        LeaseRenewer, Listener, Look, Outlook, RegistrationRepository, Session, Storer,
+        Transaction,
     },
 };
 
@@ -25,7 +26,18 @@ mock! {
         fn signals(&self) -> Signals;
         fn capabilities(&self) -> Capabilities;
         fn connection_type(&self) -> ConnectionType;
-        async fn listen(&self) -> Result<()>;
+        async fn look(&self, look: &Look) -> Result<Outlook>;
+        async fn listener(&self) -> Result<Box<dyn Listener>>;
+    }
+}
+
+mock! {
+    /// A mock of [`Listener`]: `expect_listen`.
+    pub Listener {}
+
+    #[async_trait]
+    impl Listener for Listener {
+        async fn listen(&mut self) -> Result<()>;
     }
 }
 

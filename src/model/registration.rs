@@ -42,6 +42,33 @@ impl Registration {
             last_seen_at: DateTime::UNIX_EPOCH,
         }
     }
+
+    /// By what name a handler goes that has been renamed, over any number of renames; `None` when
+    /// it has not. `all` are the registrations of a store.
+    #[must_use]
+    pub fn name_today<'a>(
+        all: impl IntoIterator<Item = &'a Self> + Clone,
+        handler: &Name,
+    ) -> Option<Name> {
+        let renamed_to = |name: &Name| {
+            all.clone()
+                .into_iter()
+                .filter(|registration| registration.handler == *name)
+                .find_map(|registration| match &registration.state {
+                    RegistrationState::RenamedTo(name) => Some(name),
+                    _ => None,
+                })
+        };
+        let mut today = renamed_to(handler)?;
+        // Renaming back revives the old name, so the chain has an end; the bound is for safety only.
+        for _ in all.clone() {
+            match renamed_to(today) {
+                Some(next) => today = next,
+                None => break,
+            }
+        }
+        Some(today.clone())
+    }
 }
 
 /// Whether a registration still counts.

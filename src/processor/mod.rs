@@ -1,6 +1,8 @@
 //! The processor: fans events out to handler requests. It knows no handler; the store's
 //! registrations say which handlers want an event.
 
+mod apart;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -37,14 +39,19 @@ pub(crate) struct Processor {
 /// What is to be fanned out.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// The claims of the events that passed the hooks; `None` without hooks, for whatever is due.
-    passed: Option<Vec<(EventId, u64)>>,
+    /// The claimed events that passed the hooks; `None` without hooks, for whatever is due.
+    passed: Option<Vec<ClaimedEvent>>,
     /// There may be more that are due.
     more: bool,
     round: Round,
 }
 
 impl Prepared {
+    /// Whether it is known that there is nothing to fan out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passed.as_ref().is_some_and(Vec::is_empty)
+    }
+
     /// Whether events are claimed for it, which others cannot have before the claims run out.
     pub(crate) fn holds_claims(&self) -> bool {
         self.passed
@@ -64,6 +71,8 @@ pub(crate) struct Offer {
 /// What a round came to.
 #[derive(Debug)]
 pub(crate) struct Processed {
+    /// Something was processed.
+    pub(crate) any: bool,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -73,6 +82,9 @@ pub(crate) struct Processed {
     /// When the fan-out was sent, from which those leases count.
     pub(crate) sent: Instant,
 }
+
+/// An event that is to back off, and why.
+type Failed = (Arc<Event>, EventFailure);
 
 /// Hooks of one batch that run at the same time: enough to hide their waiting, few enough for the
 /// systems that they ask.
@@ -138,33 +150,45 @@ impl Processor {
             .map_or(batch, |offer| offer.most_events.clamp(1, batch));
         let hooked = prepared.passed.is_some();
         // Even with nothing to fan out the store is asked, as it knows when the next event is due.
-        let selection = prepared
-            .passed
-            .map_or(Selection::Due { limit: most }, Selection::Claimed);
+        let selection = match &prepared.passed {
+            Some(passed) => Selection::Claimed(fences(passed)),
+            None => Selection::Due { limit: most },
+        };
         let fan_out = FanOut {
             selection,
             offer: offer.map(|offer| offer.lease_offer),
         };
         let sent = Instant::now();
+        let fanned_out = match self.send(&fan_out).await {
+            Err(error) if !error.is_transient() => {
+                return self.fan_out_apart(prepared, most, error).await;
+            }
+            answer => answer?,
+        };
+        let count = fanned_out.processed.len();
+        if count > 0 {
+            self.note(&fanned_out, &prepared.round);
+        }
+        Ok(Processed {
+            any: count > 0,
+            more: prepared.more || (!hooked && count >= most),
+            next_due: fanned_out.next_due,
+            born_leased: fanned_out.born_leased,
+            sent,
+        })
+    }
+
+    async fn send(&self, fan_out: &FanOut) -> Result<FannedOut> {
         let call = async {
             self.calls
                 .store()
                 .session()
                 .await?
                 .events()
-                .fan_out(&fan_out)
+                .fan_out(fan_out)
                 .await
         };
-        let fanned_out = self.calls.call("fan events out", call).await?;
-        if !fanned_out.processed.is_empty() {
-            self.note(&fanned_out, &prepared.round);
-        }
-        Ok(Processed {
-            more: prepared.more || (!hooked && fanned_out.processed.len() >= most),
-            next_due: fanned_out.next_due,
-            born_leased: fanned_out.born_leased,
-            sent,
-        })
+        self.calls.call("fan events out", call).await
     }
 
     async fn claim(&self, limit: usize) -> Result<Vec<ClaimedEvent>> {
@@ -185,15 +209,11 @@ impl Processor {
         self.calls.call("claim events", call).await
     }
 
-    async fn let_back_off(
-        &self,
-        vetoed: Vec<(Arc<Event>, EventFailure)>,
-        round: &Round,
-    ) -> Result<()> {
-        if vetoed.is_empty() {
+    async fn let_back_off(&self, failed: Vec<Failed>, round: &Round) -> Result<()> {
+        if failed.is_empty() {
             return Ok(());
         }
-        let (events, failures): (Vec<_>, Vec<_>) = vetoed.into_iter().unzip();
+        let (events, failures): (Vec<_>, Vec<_>) = failed.into_iter().unzip();
         let call = async {
             self.calls
                 .store()
@@ -234,10 +254,7 @@ impl Processor {
     }
 
     /// Runs the hooks for each event; answers which events pass, and which are vetoed.
-    async fn run_hooks(
-        &self,
-        claimed: Vec<ClaimedEvent>,
-    ) -> (Vec<(EventId, u64)>, Vec<(Arc<Event>, EventFailure)>) {
+    async fn run_hooks(&self, claimed: Vec<ClaimedEvent>) -> (Vec<ClaimedEvent>, Vec<Failed>) {
         let mut passed = Vec::with_capacity(claimed.len());
         let mut vetoed = Vec::new();
         let mut running = stream::iter(claimed)
@@ -248,7 +265,7 @@ impl Processor {
             .buffer_unordered(CONCURRENT_HOOKS);
         while let Some((claimed, result)) = running.next().await {
             match result {
-                Ok(()) => passed.push((claimed.event.id, claimed.attempt)),
+                Ok(()) => passed.push(claimed),
                 Err(error) => {
                     let error = text_of(error);
                     tracing::info!(event = %claimed.event.id, name = %claimed.event.name, error, "vetoed by a hook");
@@ -264,7 +281,7 @@ impl Processor {
             }
         }
         // In the order of the events, whichever hook ended first.
-        passed.sort_unstable();
+        passed.sort_unstable_by_key(|claimed| claimed.event.id);
         (passed, vetoed)
     }
 
@@ -287,6 +304,12 @@ impl Processor {
             ))),
         }
     }
+}
+
+/// What a fan-out of claimed events names.
+fn fences(claimed: &[ClaimedEvent]) -> Vec<(EventId, u64)> {
+    let fence = |claimed: &ClaimedEvent| (claimed.event.id, claimed.attempt);
+    claimed.iter().map(fence).collect()
 }
 
 /// The text of a veto, whose `Display` and `Drop` are the user's and may panic.

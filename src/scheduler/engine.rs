@@ -6,8 +6,14 @@ use parking_lot::Mutex;
 use tokio::{sync::RwLock, task::AbortHandle, time::Instant};
 
 use super::{
-    SchedulerError, SchedulerStatus, ShutdownReport, housekeeping::keep_house, loops,
-    registration::register, supervisor::supervise,
+    SchedulerError, SchedulerStatus, ShutdownReport,
+    hearing::{Hearing, listen},
+    housekeeping::keep_house,
+    lookout::{Known, look_out},
+    loops,
+    registration::register,
+    retention::retain,
+    supervisor::supervise,
 };
 use crate::{
     clock::instant_after,
@@ -44,6 +50,11 @@ pub(super) struct Inner {
     /// Held for reading by whoever claims; a pause takes it for writing, so that afterwards no
     /// claim is under way.
     pub(super) gate: RwLock<()>,
+    pub(super) hearing: Hearing,
+    /// What is known of events to fan out.
+    pub(super) events: Known,
+    /// What is known of requests to claim.
+    pub(super) requests: Known,
     /// Whatever runs, except handlers.
     tasks: Mutex<Vec<AbortHandle>>,
     gauges: Arc<Gauges>,
@@ -76,6 +87,9 @@ impl Engine {
             state: Mutex::new(SchedulerState::Created),
             changed: Signal::new(),
             gate: RwLock::new(()),
+            hearing: Hearing::default(),
+            events: Known::new(),
+            requests: Known::new(),
             tasks: Mutex::new(Vec::new()),
             gauges: Arc::new(Gauges::default()),
             deadline: Deadline::new(),
@@ -264,6 +278,12 @@ impl Inner {
             .await;
     }
 
+    /// Waits until the scheduler shuts down, or has been stopped.
+    pub(super) async fn ending(&self) {
+        self.reached(|now| matches!(now, SchedulerState::ShuttingDown | SchedulerState::Stopped))
+            .await;
+    }
+
     async fn reached(&self, wanted: impl Fn(SchedulerState) -> bool) {
         loop {
             let changed = self.changed.seen();
@@ -271,17 +291,6 @@ impl Inner {
                 return;
             }
             self.changed.changed_since(changed).await;
-        }
-    }
-
-    /// How often to look for work that no wake-up told of.
-    pub(super) fn poll_interval(&self) -> Duration {
-        /// Where the commits of others are not heard of.
-        const UNHEARD: Duration = Duration::from_secs(1);
-        let interval = self.executor.settings().poll_interval;
-        match self.executor.store().capabilities().wake_ups {
-            WakeUps::Complete | WakeUps::Listener => interval,
-            WakeUps::InProcess => interval.min(UNHEARD),
         }
     }
 
@@ -315,11 +324,16 @@ impl Inner {
                 ));
             }
         }
+        let inner = Arc::clone(self);
+        tasks.push(spawn(
+            "look",
+            Box::new(move || Box::pin(look_out(Arc::clone(&inner)))),
+        ));
         if executor.store().capabilities().wake_ups == WakeUps::Listener {
-            let executor = executor.clone();
+            let inner = Arc::clone(self);
             tasks.push(spawn(
                 "listen",
-                Box::new(move || Box::pin(loops::listen(executor.clone()))),
+                Box::new(move || Box::pin(listen(Arc::clone(&inner)))),
             ));
         }
         let (settle, rescue, report, house) = (
@@ -355,6 +369,11 @@ impl Inner {
                     Arc::clone(&gauges),
                 ))
             }),
+        ));
+        let inner = Arc::clone(self);
+        tasks.push(spawn(
+            "retain",
+            Box::new(move || Box::pin(retain(Arc::clone(&inner)))),
         ));
         self.tasks.lock().extend(tasks);
     }

@@ -16,22 +16,39 @@ use crate::{
 
 /// How fresh gauges are: one cheap round of counts in so much time.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
-/// How often registrations are marked as seen.
-const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// A handler that nobody has had for so long, with open requests, is worth a warning: longer than
 /// any deployment.
 const ABSENT_AFTER: Duration = Duration::from_secs(3600);
+/// How often registrations are marked as seen: three times in that while, so that two may fail, and
+/// so rarely that it does not count beside the looks of an idle process.
+const SEEN_INTERVAL: Duration = Duration::from_secs(ABSENT_AFTER.as_secs() / 3);
+
+/// How fresh the gauge of absent handlers is, while somebody reads the gauges; else they are looked
+/// for whenever registrations are marked as seen.
+const ABSENT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Keeps house until the executor stops.
 pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Arc<Gauges>) {
     let mut warned = HashSet::new();
-    let mut mark_seen_at = Instant::now() + SEEN_INTERVAL;
+    let (mut marked_at, mut absent_at) = (Instant::now(), Instant::now());
     loop {
         // Failures are noted where calls are made; the next round tries again.
-        drop(refresh(&calls, &executor, &gauges).await);
-        if Instant::now() >= mark_seen_at {
-            drop(mark_seen(&calls, &executor, &gauges, &mut warned).await);
-            mark_seen_at = Instant::now() + SEEN_INTERVAL;
+        let are_read = executor.telemetry().is_enabled() && gauges.are_watched();
+        if are_read {
+            drop(refresh(&calls, &gauges).await);
+        }
+        if marked_at.elapsed() >= SEEN_INTERVAL {
+            drop(mark_seen(&calls, &executor).await);
+            marked_at = Instant::now();
+        }
+        let interval = if are_read {
+            ABSENT_INTERVAL
+        } else {
+            SEEN_INTERVAL
+        };
+        if absent_at.elapsed() >= interval {
+            drop(find_absent(&calls, &gauges, &mut warned).await);
+            absent_at = Instant::now();
         }
         tokio::select! {
             () = tokio::time::sleep(GAUGE_INTERVAL) => {}
@@ -40,10 +57,7 @@ pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Ar
     }
 }
 
-async fn refresh(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Result<()> {
-    if !executor.telemetry().is_enabled() || !gauges.are_watched() {
-        return Ok(());
-    }
+async fn refresh(calls: &StoreCalls, gauges: &Gauges) -> Result<()> {
     let read = async {
         let mut session = calls.store().session().await?;
         let unprocessed = session.events().count_unprocessed().await?;
@@ -69,22 +83,37 @@ async fn refresh(calls: &StoreCalls, executor: &Executor, gauges: &Gauges) -> Re
     Ok(())
 }
 
-/// Marks this process's handlers as seen, and looks for those that nobody has; warns of each once,
-/// until it is seen again.
-async fn mark_seen(
+/// Marks this process's handlers as seen.
+async fn mark_seen(calls: &StoreCalls, executor: &Executor) -> Result<()> {
+    let handlers = executor.config().handler_names();
+    let call = async {
+        calls
+            .store()
+            .session()
+            .await?
+            .registrations()
+            .touch(&handlers)
+            .await
+    };
+    calls.call("say that the handlers live", call).await
+}
+
+/// Looks for handlers that nobody has; warns of each once, until it is seen again.
+async fn find_absent(
     calls: &StoreCalls,
-    executor: &Executor,
     gauges: &Gauges,
     warned: &mut HashSet<Name>,
 ) -> Result<()> {
-    let handlers = executor.config().handler_names();
     let call = async {
-        let mut session = calls.store().session().await?;
-        let mut registrations = session.registrations();
-        registrations.touch(&handlers).await?;
-        registrations.absent(ABSENT_AFTER).await
+        calls
+            .store()
+            .session()
+            .await?
+            .registrations()
+            .absent(ABSENT_AFTER)
+            .await
     };
-    let absent = calls.call("say that the handlers live", call).await?;
+    let absent = calls.call("find absent handlers", call).await?;
     warned.retain(|name| absent.iter().any(|absent| absent.handler == *name));
     for AbsentHandler {
         handler,

@@ -1,17 +1,24 @@
 //! The loops that find work.
 //!
 //! Each notes the signals before it looks, so that a wake-up while it looks is not lost, and drains
-//! before it waits.
+//! before it waits. It waits for signals, for rows that become due, and for what the
+//! [lookout](super::lookout) finds; only where commits are not seen, it polls by its [pace](Pace).
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::engine::Inner;
+use super::{
+    engine::Inner,
+    pace::{Pace, Woken},
+};
 use crate::{
+    clock::instant_after,
     error::Result,
-    executor::{Claimer, Executor, Refill},
+    executor::{Claimer, Refill},
     processor::{Offer, Processor},
+    signal::{Signal, Signals},
     store_calls::LoopBackoff,
 };
 
@@ -19,29 +26,28 @@ use crate::{
 /// them or others wait: long enough for room to return, short enough not to delay an event that
 /// matters more than those.
 const HOLD_BACK: Duration = Duration::from_millis(20);
+/// Rows become due at the microsecond, timers fire at the millisecond: a wait of zero would ask
+/// again before anything can be due.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// Fans events out.
 pub(super) async fn process(inner: Arc<Inner>) {
-    let processor = inner.processor.clone();
-    let raised = inner.executor.store().signals().raised;
+    let mut fan_outs = FanOuts::new(&inner);
     let mut backoff = LoopBackoff::default();
     while !inner.executor.is_stopped() {
         let state = inner.changed.seen();
         inner.running().await;
-        let seen = raised.seen();
-        match process_once(&inner, &processor).await {
-            Ok(processed) => {
+        match fan_outs.turn().await {
+            Ok(true) => {
                 backoff.reset();
-                if processed.more {
-                    inner.executor.room_for_offers(HOLD_BACK).await;
-                } else {
-                    let wait = wait_at_most(&inner, processed.next_due);
-                    tokio::select! {
-                        () = raised.changed_since(seen) => inner.executor.telemetry().notification_received(),
-                        () = inner.changed.changed_since(state) => {}
-                        () = tokio::time::sleep(wait) => {}
-                        () = inner.executor.stopped() => {}
-                    }
+                inner.executor.room_for_offers(HOLD_BACK).await;
+            }
+            Ok(false) => {
+                backoff.reset();
+                tokio::select! {
+                    () = fan_outs.due() => {}
+                    () = inner.changed.changed_since(state) => {}
+                    () = inner.executor.stopped() => {}
                 }
             }
             Err(_) => tokio::time::sleep(backoff.next()).await,
@@ -51,27 +57,18 @@ pub(super) async fn process(inner: Arc<Inner>) {
 
 /// Claims requests.
 pub(super) async fn claim(inner: Arc<Inner>) {
-    let mut claimer = Claimer::default();
-    let ready = inner.executor.store().signals().ready;
-    let room = inner.executor.room().clone();
+    let mut claims = Claims::new(&inner);
     let mut backoff = LoopBackoff::default();
     while !inner.executor.is_stopped() {
         let state = inner.changed.seen();
         inner.running().await;
-        let (ready_seen, room_seen) = (ready.seen(), room.seen());
-        match claim_once(&inner, &mut claimer).await {
-            Ok(refill) => {
+        match claims.turn().await {
+            Ok(true) => backoff.reset(),
+            Ok(false) => {
                 backoff.reset();
-                if refill.more {
-                    continue;
-                }
-                let wait = wait_at_most(&inner, refill.next_due);
                 tokio::select! {
-                    // With no room, more ready requests change nothing.
-                    () = ready.changed_since(ready_seen), if !refill.no_room => {}
-                    () = room.changed_since(room_seen) => {}
+                    () = claims.due() => {}
                     () = inner.changed.changed_since(state) => {}
-                    () = tokio::time::sleep(wait) => {}
                     () = inner.executor.stopped() => {}
                 }
             }
@@ -82,84 +79,228 @@ pub(super) async fn claim(inner: Arc<Inner>) {
 
 /// Fans out and claims by turns.
 pub(super) async fn cooperate(inner: Arc<Inner>) {
-    let processor = inner.processor.clone();
-    let mut claimer = Claimer::default();
-    let signals = inner.executor.store().signals();
-    let room = inner.executor.room().clone();
+    let (mut fan_outs, mut claims) = (FanOuts::new(&inner), Claims::new(&inner));
     let mut backoff = LoopBackoff::default();
+    let (mut fan_out_is_due, mut claim_is_due) = (true, true);
     while !inner.executor.is_stopped() {
         let state = inner.changed.seen();
         inner.running().await;
-        let (raised, ready, roomy) = (signals.raised.seen(), signals.ready.seen(), room.seen());
         // One that fails keeps the other from nothing.
-        let processed = process_once(&inner, &processor).await;
-        let refill = claim_once(&inner, &mut claimer).await;
-        match (processed, refill) {
-            (Ok(processed), Ok(refill)) => {
-                backoff.reset();
-                if processed.more || refill.more {
-                    if !refill.more {
-                        inner.executor.room_for_offers(HOLD_BACK).await;
-                    }
+        let fanned_out = match fan_out_is_due {
+            true => fan_outs.turn().await,
+            false => Ok(false),
+        };
+        let claimed = match claim_is_due || claims.due().now_or_never().is_some() {
+            true => claims.turn().await,
+            false => Ok(false),
+        };
+        let failed = fanned_out.is_err() || claimed.is_err();
+        fan_out_is_due = *fanned_out.as_ref().unwrap_or(&true);
+        claim_is_due = *claimed.as_ref().unwrap_or(&true);
+        if failed {
+            tokio::time::sleep(backoff.next()).await;
+            continue;
+        }
+        backoff.reset();
+        if claim_is_due {
+            // Events wait no longer than one claim.
+            fan_out_is_due |= fan_outs.due().now_or_never().is_some();
+        } else if fan_out_is_due {
+            inner.executor.room_for_offers(HOLD_BACK).await;
+        } else {
+            tokio::select! {
+                () = fan_outs.due() => fan_out_is_due = true,
+                () = claims.due() => claim_is_due = true,
+                () = inner.changed.changed_since(state) => (fan_out_is_due, claim_is_due) = (true, true),
+                () = inner.executor.stopped() => {}
+            }
+        }
+    }
+}
+
+/// Fan-outs, and when the next one is worth its call.
+struct FanOuts {
+    inner: Arc<Inner>,
+    processor: Processor,
+    signals: Signals,
+    raised_seen: u64,
+    uncommitted_seen: u64,
+    found_seen: u64,
+    pace: Pace,
+    woken: Woken,
+}
+
+impl FanOuts {
+    fn new(inner: &Arc<Inner>) -> Self {
+        let signals = inner.executor.store().signals();
+        Self {
+            inner: Arc::clone(inner),
+            processor: inner.processor.clone(),
+            raised_seen: signals.raised.seen(),
+            uncommitted_seen: signals.uncommitted.seen(),
+            found_seen: inner.events.found.seen(),
+            signals,
+            pace: Pace::default(),
+            woken: Woken::Told,
+        }
+    }
+
+    /// Fans out once; answers whether there may be more.
+    async fn turn(&mut self) -> Result<bool> {
+        let woken = std::mem::take(&mut self.woken);
+        self.raised_seen = self.signals.raised.seen();
+        self.found_seen = self.inner.events.found.seen();
+        self.inner.events.due.begin();
+        let sent = Instant::now();
+        let Some(found) = process_once(&self.inner, &self.processor, woken).await? else {
+            return Ok(false);
+        };
+        let (known, now) = (&self.inner.events, Instant::now());
+        known.looked(sent);
+        if let Some(due) = found.next_due {
+            known
+                .due
+                .bring_forward(instant_after(now, due.max(SHORTEST_WAIT)));
+        }
+        self.pace.called(now, woken, found.any, self.inner.heed());
+        Ok(found.more)
+    }
+
+    /// Waits until there may be something to fan out. Cancellation safe.
+    async fn due(&mut self) {
+        let (inner, signals) = (&self.inner, &self.signals);
+        loop {
+            self.woken = tokio::select! {
+                () = signals.raised.changed_since(self.raised_seen) => {
+                    inner.executor.telemetry().notification_received();
+                    Woken::Told
+                }
+                () = inner.events.due.due() => Woken::Due,
+                () = inner.events.found.changed_since(self.found_seen) => Woken::Found,
+                () = reached(self.pace.next()) => Woken::Poll,
+                () = signals.uncommitted.changed_since(self.uncommitted_seen) => {
+                    self.uncommitted_seen = signals.uncommitted.seen();
+                    self.pace.uncommitted(Instant::now(), inner.heed());
                     continue;
                 }
-                let next_due = [processed.next_due, refill.next_due]
-                    .into_iter()
-                    .flatten()
-                    .min();
-                let wait = wait_at_most(&inner, next_due);
-                tokio::select! {
-                    () = signals.raised.changed_since(raised) => inner.executor.telemetry().notification_received(),
-                    () = signals.ready.changed_since(ready), if !refill.no_room => {}
-                    () = room.changed_since(roomy) => {}
-                    () = inner.changed.changed_since(state) => {}
-                    () = tokio::time::sleep(wait) => {}
-                    () = inner.executor.stopped() => {}
-                }
-            }
-            _ => tokio::time::sleep(backoff.next()).await,
+            };
+            return;
         }
     }
 }
 
-/// Keeps a store's listener running.
-pub(super) async fn listen(executor: Executor) {
-    let mut backoff = LoopBackoff::default();
-    while !executor.is_stopped() {
-        let begun = Instant::now();
-        let result = tokio::select! {
-            result = executor.store().listen() => result,
-            () = executor.stopped() => return,
+/// Claims, and when the next one is worth its call.
+struct Claims {
+    inner: Arc<Inner>,
+    claimer: Claimer,
+    ready: Signal,
+    room: Signal,
+    ready_seen: u64,
+    room_seen: u64,
+    found_seen: u64,
+    no_room: bool,
+    pace: Pace,
+    woken: Woken,
+}
+
+impl Claims {
+    fn new(inner: &Arc<Inner>) -> Self {
+        let ready = inner.executor.store().signals().ready;
+        let room = inner.executor.room().clone();
+        Self {
+            inner: Arc::clone(inner),
+            claimer: Claimer::default(),
+            ready_seen: ready.seen(),
+            room_seen: room.seen(),
+            found_seen: inner.requests.found.seen(),
+            ready,
+            room,
+            no_room: false,
+            pace: Pace::default(),
+            woken: Woken::Told,
+        }
+    }
+
+    /// Claims once; answers whether there may be more.
+    async fn turn(&mut self) -> Result<bool> {
+        let woken = std::mem::take(&mut self.woken);
+        self.ready_seen = self.ready.seen();
+        self.room_seen = self.room.seen();
+        self.found_seen = self.inner.requests.found.seen();
+        self.inner.requests.due.begin();
+        let sent = Instant::now();
+        let Some(refill) = claim_once(&self.inner, &mut self.claimer).await? else {
+            return Ok(false);
         };
-        if let Err(error) = result {
-            tracing::warn!(%error, "the listener ended; polling until it is back");
+        let (known, now) = (&self.inner.requests, Instant::now());
+        self.no_room = refill.no_room;
+        if !refill.no_room {
+            known.looked(sent);
         }
-        if begun.elapsed() > Duration::from_secs(10) {
-            backoff.reset();
+        if let Some(due) = refill.next_due {
+            known
+                .due
+                .bring_forward(instant_after(now, due.max(SHORTEST_WAIT)));
         }
-        tokio::time::sleep(backoff.next()).await;
+        self.pace
+            .called(now, woken, refill.claimed > 0, self.inner.heed());
+        Ok(refill.more)
+    }
+
+    /// Waits until there may be something to claim. Cancellation safe.
+    async fn due(&mut self) {
+        let known = &self.inner.requests;
+        self.woken = tokio::select! {
+            // With no room, more ready requests change nothing.
+            () = self.ready.changed_since(self.ready_seen), if !self.no_room => Woken::Told,
+            () = self.room.changed_since(self.room_seen) => Woken::Told,
+            () = known.due.due() => Woken::Due,
+            () = known.found.changed_since(self.found_seen) => Woken::Found,
+            () = reached(self.pace.next()) => Woken::Poll,
+        };
     }
 }
 
-/// Whether there was more than was taken, and if not, when there will be.
-#[derive(Clone, Copy, Debug, Default)]
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a fan-out came to.
+#[derive(Clone, Copy, Debug)]
 struct Found {
+    /// There was something.
+    any: bool,
+    /// There may be more.
     more: bool,
+    /// When nothing more is due: how long until the next event is.
     next_due: Option<Duration>,
 }
 
+/// `None` when the scheduler does not run.
+///
 /// Hooks run without the gate, as they may take long. What was claimed for them is fanned out also
 /// when the scheduler has been paused meanwhile, but not to run here.
-async fn process_once(inner: &Inner, processor: &Processor) -> Result<Found> {
+async fn process_once(inner: &Inner, processor: &Processor, woken: Woken) -> Result<Option<Found>> {
     if !inner.is_running() {
-        return Ok(Found::default());
+        return Ok(None);
     }
     let prepared = processor.prepare().await?;
+    if woken == Woken::Poll && prepared.is_empty() {
+        // A poll is one call; the others ask when the next event is due.
+        return Ok(Some(Found {
+            any: false,
+            more: false,
+            next_due: None,
+        }));
+    }
     let _gate = inner.gate.read().await;
     let executor = &inner.executor;
     let is_running = inner.is_running();
     if !is_running && !prepared.holds_claims() {
-        return Ok(Found::default());
+        return Ok(None);
     }
     let room = if is_running {
         executor.reserve_for_offer()
@@ -177,24 +318,18 @@ async fn process_once(inner: &Inner, processor: &Processor) -> Result<Found> {
         executor.accept(processed.born_leased, &round.link(), processed.sent);
     }
     drop(room);
-    Ok(Found {
+    Ok(Some(Found {
+        any: processed.any,
         more: processed.more,
         next_due: processed.next_due,
-    })
+    }))
 }
 
-async fn claim_once(inner: &Inner, claimer: &mut Claimer) -> Result<Refill> {
+/// `None` when the scheduler does not run.
+async fn claim_once(inner: &Inner, claimer: &mut Claimer) -> Result<Option<Refill>> {
     let _gate = inner.gate.read().await;
     if !inner.is_running() {
-        return Ok(Refill::default());
+        return Ok(None);
     }
-    claimer.refill(&inner.executor).await
-}
-
-fn wait_at_most(inner: &Inner, next_due: Option<Duration>) -> Duration {
-    /// Rows become due at the microsecond, timers fire at the millisecond: a wait of zero would
-    /// ask again before anything can be due.
-    const AT_LEAST: Duration = Duration::from_millis(1);
-    let poll = inner.poll_interval();
-    next_due.map_or(poll, |due| due.clamp(AT_LEAST, poll.max(AT_LEAST)))
+    claimer.refill(&inner.executor).await.map(Some)
 }

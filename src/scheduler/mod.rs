@@ -8,10 +8,14 @@ mod builder;
 mod concurrent;
 mod cooperative;
 mod engine;
+mod hearing;
 mod housekeeping;
+mod lookout;
 mod loops;
+mod pace;
 mod port;
 mod registration;
+mod retention;
 mod status;
 mod supervisor;
 

@@ -135,7 +135,7 @@ pub(super) fn bind_postgres<'q>(
 /// Binds arguments to a query of a database that has neither instants nor arrays.
 #[cfg(any(feature = "mysql", feature = "_sqlite"))]
 macro_rules! bind_plain {
-    ($function:ident, $database:ty, $arguments:ty) => {
+    ($function:ident, $database:ty, $arguments:ty $(, $uuids:pat => $bytes:expr)?) => {
         pub(super) fn $function<'q>(
             mut query: sqlx::query::Query<'q, $database, $arguments>,
             args: Vec<Arg<'q>>,
@@ -147,6 +147,7 @@ macro_rules! bind_plain {
                     Arg::Text(value) => query.bind(value.map(str::to_owned)),
                     Arg::Time(value) => query.bind(value.map(|time| time.timestamp_micros())),
                     Arg::Uuid(value) => query.bind(value.map(|id| id.into_bytes().to_vec())),
+                    $($uuids => query.bind($bytes),)?
                     array => query.bind(array.json()),
                 };
             }
@@ -157,8 +158,22 @@ macro_rules! bind_plain {
 
 #[cfg(feature = "mysql")]
 bind_plain!(bind_mysql, sqlx::MySql, sqlx::mysql::MySqlArguments);
+// SQLite before 3.41 cannot make bytes of hexadecimal digits, so it gets UUIDs one behind the other.
 #[cfg(feature = "_sqlite")]
-bind_plain!(bind_sqlite, sqlx::Sqlite, sqlx::sqlite::SqliteArguments);
+bind_plain!(
+    bind_sqlite,
+    sqlx::Sqlite,
+    sqlx::sqlite::SqliteArguments,
+    Arg::Uuids(ids) => concatenated(&ids)
+);
+
+/// UUIDs as bytes; the nil one stands for none, and only pads there.
+#[cfg(feature = "_sqlite")]
+fn concatenated(ids: &[Option<Uuid>]) -> Vec<u8> {
+    ids.iter()
+        .flat_map(|id| id.unwrap_or_default().into_bytes())
+        .collect()
+}
 
 /// Makes the arguments of a statement.
 macro_rules! args {

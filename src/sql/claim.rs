@@ -20,6 +20,7 @@ pub(super) async fn claim(link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedB
     let mut batch = claim_best(link, asked, asked.limit, false).await?;
     if batch.requests.len() + batch.unreadable.len() < asked.limit {
         batch.next_due = next_due(link, asked).await?;
+        batch.suspect_waits = suspect_waits(link, asked).await?;
     }
     Ok(batch)
 }
@@ -146,6 +147,14 @@ async fn next_due(link: &mut Link<'_>, asked: &Claim) -> Result<Option<std::time
     let now = columns.time("now")?;
     let next = columns.optional_time("backoff_until")?;
     Ok(next.map(|next| between(now, next)))
+}
+
+/// Whether a claim of suspects would find one.
+async fn suspect_waits(link: &mut Link<'_>, asked: &Claim) -> Result<bool> {
+    let with_room = asked.handlers.iter().filter(|handler| handler.room > 0);
+    let handlers = names(with_room.map(|handler| &handler.handler));
+    let due = &link.shared.common.suspect_due;
+    Ok(super::count(link, due, vec![handlers]).await? > 0)
 }
 
 /// The best priority among the requests of these handlers that are due.

@@ -36,6 +36,11 @@ statements! {
         /// (names, entity_name, entity_id, since, until, processed, has_requests, after, limit,
         /// offset): stored events.
         list_events,
+        /// As list_events: ids and names.
+        list_event_ids,
+        /// (after, limit): the ids of processed events, and when those were processed that nobody
+        /// wanted.
+        processed_events,
         /// Now, whether an event is due, and when the next one that backs off is.
         next_due_event,
 
@@ -65,6 +70,14 @@ statements! {
         lock_expired,
         /// (handlers): now, and when the next request that backs off is due.
         next_due_request,
+        /// (handlers): 1 if one of their requests is due that is under suspicion, else 0.
+        suspect_due,
+        /// Now, and when the earliest lease runs out.
+        next_expiry,
+        /// (handlers, whether to tell of leases): now; whether an event is due; when the next one is
+        /// that backs off; whether a request is due; whether one is that is under suspicion; when the
+        /// next one is that backs off; when the earliest lease runs out.
+        look,
         /// (handlers): the best priority that is due, suspects aside.
         best_due,
         /// (handler): the ids of its open and dead requests.

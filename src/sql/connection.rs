@@ -7,6 +7,7 @@ use sqlx::{Database, pool::PoolConnection};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
+    dialect::Turn,
     link::{Link, Raw},
     shared::Shared,
 };
@@ -59,6 +60,21 @@ impl Handle {
         }
     }
 
+    /// Lets what runs on the connection be broken off later, where closing it would not do that.
+    async fn arm(&mut self, alarm: &Alarm) -> sqlx::Result<()> {
+        #[cfg(feature = "_sqlite")]
+        if let Self::Sqlite(held) = self {
+            // Some ten microseconds of SQLite's work, by its documentation of virtual machine codes.
+            const STEPS: i32 = 10_000;
+            let alarm = std::sync::Arc::clone(&alarm.0);
+            let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
+            let mut connection = held.get().lock_handle().await?;
+            connection.set_progress_handler(STEPS, goes_on);
+        }
+        let _ = alarm;
+        Ok(())
+    }
+
     fn spoil(&mut self) {
         match self {
             #[cfg(feature = "postgres")]
@@ -88,6 +104,11 @@ impl BitOrAssign for Effects {
 }
 
 impl Effects {
+    /// Whether nothing was done that others wait for.
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
     /// Tells this process, once others can see what was done.
     pub(super) fn signal(self, signals: &Signals) {
         if self.raised {
@@ -121,36 +142,60 @@ pub(super) struct Progress {
     pub(super) busy: bool,
     /// A handler got the connection; what it does with it is not seen.
     pub(super) lent: bool,
-    /// The database may have ended the transaction: a handler had the connection since it was
-    /// checked, or a statement failed.
-    pub(super) in_doubt: bool,
+    /// It may have ended the transaction, or a statement that failed may have.
+    pub(super) unseen: bool,
     pub(super) effects: Effects,
+    /// Whether it goes past those that wait to write.
+    pub(super) is_first: bool,
+    /// Held while it writes, where only one connection can.
+    pub(super) turn: Option<Turn>,
+}
+
+/// Breaks off the statement that runs on a connection of SQLite, which nothing else can: it runs in
+/// this process, on a thread that waits for its end.
+#[derive(Debug, Default)]
+pub(super) struct Alarm(Arc<std::sync::atomic::AtomicBool>);
+
+impl Alarm {
+    fn ring(&self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 /// A connection of a store.
 pub(super) struct SqlConnection {
     handle: Handle,
+    alarm: Alarm,
     progress: Progress,
     shared: Arc<Shared>,
 }
 
 impl SqlConnection {
-    pub(super) const fn new(handle: Handle, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(handle: Handle, shared: Arc<Shared>) -> Self {
         Self {
             handle,
+            alarm: Alarm::default(),
             progress: Progress {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
-                in_doubt: false,
+                unseen: false,
                 effects: Effects {
                     raised: false,
                     ready: false,
                     settled: false,
                 },
+                is_first: false,
+                turn: None,
             },
             shared,
         }
+    }
+
+    /// A connection whose transactions go past those that wait to write.
+    pub(super) fn going_first(mut self) -> Self {
+        self.progress.is_first = true;
+        self
     }
 
     pub(super) const fn shared(&self) -> &Arc<Shared> {
@@ -172,7 +217,9 @@ impl SqlConnection {
             });
         }
         self.progress.busy = true;
-        self.check_transaction(operation).await?;
+        let marks = self.shared.dialect.marks().filter(|_| {
+            self.progress.mode == Mode::Transaction && std::mem::take(&mut self.progress.unseen)
+        });
         let needs_transaction = match needs {
             Needs::OneStatement => false,
             Needs::Atomicity => true,
@@ -186,45 +233,29 @@ impl SqlConnection {
             operation,
             &mut self.progress,
         );
-        if let Some(statement) = begin {
-            link.begin(statement).await?;
+        let begun = match (begin, marks) {
+            (Some(statement), _) => link.begin(statement).await,
+            (None, Some(marks)) => link.check(&marks).await,
+            (None, None) => Ok(()),
+        };
+        match begun {
+            Ok(()) => Ok(link),
+            Err(error) => link.close(Err(error)).await,
         }
-        Ok(link)
-    }
-
-    /// Makes sure that the transaction of this connection, if it is in one, goes on. One that does
-    /// not is a lost one, and worth running again.
-    async fn check_transaction(&mut self, operation: &'static str) -> Result<()> {
-        if self.progress.mode != Mode::Transaction || !self.progress.in_doubt {
-            return Ok(());
-        }
-        let mut link = Link::own(
-            self.handle.raw(),
-            &self.shared,
-            operation,
-            &mut self.progress,
-        );
-        let checked = self.shared.dialect.check_transaction(&mut link).await;
-        if let Err(error) = checked {
-            self.progress.mode = Mode::Ended;
-            return Err(match error {
-                ended @ StoreError::Ended { .. } => StoreError::Conflict {
-                    operation,
-                    source: Some(Box::new(ended)),
-                },
-                error => error,
-            });
-        }
-        self.progress.in_doubt = false;
-        Ok(())
     }
 
     /// Begins the transaction that the owner of this connection ends.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
+        let limits = self.shared.limits;
+        let armed = self.handle.arm(&self.alarm).await;
+        armed.map_err(|error| limits.error("begin", error))?;
         let statement = self.shared.dialect.begin_lasting();
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
+        if let Some(set) = self.shared.dialect.marks().and_then(|marks| marks.set) {
+            link.execute(set, vec![]).await?;
+        }
         link.keep_open();
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
@@ -253,7 +284,7 @@ impl SqlConnection {
         self.progress.busy = false;
         self.progress.lent = false;
         if commits {
-            effects.signal(&self.shared.signals);
+            self.shared.tell(effects);
         }
         Ok(())
     }
@@ -261,7 +292,7 @@ impl SqlConnection {
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
         self.progress.lent = true;
-        self.progress.in_doubt = true;
+        self.progress.unseen = true;
         self.handle.raw().lend()
     }
 }
@@ -282,6 +313,7 @@ impl Drop for SqlConnection {
         let in_transaction = self.progress.mode == Mode::Transaction;
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
+            self.alarm.ring();
         }
     }
 }

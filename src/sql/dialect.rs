@@ -9,23 +9,40 @@ use uuid::Uuid;
 
 use super::{
     claim,
-    connection::{Handle, Needs},
+    connection::{Effects, Handle, Needs},
     fan_out,
     link::Link,
+    look,
     migrate::Migration,
     records::{DueEvent, LockedRequests, WaitingEvent},
     settle,
     shared::{Purpose, Shared},
+    statement::Statement,
 };
 use crate::{
-    error::Result,
+    error::{Result, StoreError},
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest},
     store::{
-        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, LockMode, Raised, Renewal, Settled,
-        Settlement,
+        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
+        Raised, Renewal, Settled, Settlement, WakeUps,
     },
 };
+
+/// Held for as long as a connection writes, where only one can.
+pub(super) type Turn = Box<dyn fmt::Debug + Send + Sync>;
+
+/// Statements by which a transaction is known again.
+pub(super) struct Marks<'d> {
+    /// Sets the mark; none if the text that begins the transaction does.
+    pub(super) set: Option<&'d Statement>,
+    /// Unsets the mark and sets it again: a text of statements of which the first fails if the
+    /// transaction has ended meanwhile. A handler has ended it, or the database has undone it.
+    pub(super) renew: &'d Statement,
+    /// Whether the database undoes transactions that lose against others, so that a transaction
+    /// that ended unseen is worth running again.
+    pub(super) ends_by_conflict: bool,
+}
 
 /// A kind of database. The operations with a default are made of the others, in several statements;
 /// a database that can do one in a single statement overrides it.
@@ -35,6 +52,11 @@ use crate::{
 pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// The kind of database, as telemetry shows it.
     fn system(&self) -> &'static str;
+
+    /// How completely schedulers hear of work.
+    fn wake_ups(&self) -> WakeUps {
+        WakeUps::InProcess
+    }
 
     /// A connection from the pool.
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle>;
@@ -54,23 +76,27 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// The text that begins a transaction in which so much is needed.
     fn begin(&self, needs: Needs) -> SqlStr;
 
-    /// The text that begins a transaction that its owner ends, who may lend its connection.
+    /// The text that begins a transaction whose owner ends it.
     fn begin_lasting(&self) -> SqlStr {
         self.begin(Needs::Atomicity)
     }
 
-    /// Fails if the database has ended the transaction that [`begin_lasting`](Self::begin_lasting)
-    /// began: [`Ended`](crate::StoreError::Ended). Where an error ends a transaction behind the
-    /// back of its owner, what follows would be committed although what came before is gone. A
-    /// database that refuses everything after an error needs no check.
-    async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<()> {
-        Ok(())
+    /// Begins a transaction for a raise of several statements through a connection of the
+    /// application, if that is in none; answers whether it has.
+    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<bool> {
+        Ok(false)
     }
 
-    /// Begins a transaction in which events are raised, if a connection of the application is in
-    /// none and raising takes several statements.
-    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<()> {
-        Ok(())
+    /// Waits until it is this connection's turn to begin a transaction that writes; past the queue
+    /// if it is to be first.
+    async fn turn(&self, _is_first: bool) -> Option<Turn> {
+        None
+    }
+
+    /// How a transaction that is lent to a handler is known again, if the database does not refuse
+    /// statements after its end by itself.
+    fn marks(&self) -> Option<Marks<'_>> {
+        None
     }
 
     /// Whether the connections of sessions have their plans pinned.
@@ -104,12 +130,38 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> Result<()>;
 
+    /// Takes back that nobody wanted these events.
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()>;
+
     /// When the earliest request of each of these events was made, where there is one.
     async fn first_requests(
         &self,
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>>;
+
+    /// Locks those of these events that are there, in the order of their ids.
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>>;
+
+    /// All requests of these events.
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>>;
+
+    /// Deletes processed events and their requests.
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()>;
 
     /// Inserts requests; leaves those alone whose id exists.
     async fn insert_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest])
@@ -190,4 +242,21 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<(HandlerRequestId, u64)>> {
         settle::renew(link, renewal).await
     }
+
+    /// See [`Storer::look`](crate::store::Storer::look).
+    async fn look(&self, link: &mut Link<'_>, asked: &Look) -> Result<Outlook> {
+        look::look(link, asked).await
+    }
+
+    /// See [`Storer::listener`](crate::store::Storer::listener).
+    async fn listener(&self, _shared: &Shared) -> Result<Box<dyn Listener>> {
+        Err(StoreError::invalid(
+            "a listener",
+            "is not what this store has",
+            "let it poll",
+        ))
+    }
+
+    /// Tells other processes of what was done and can be seen.
+    fn tell(&self, _effects: Effects) {}
 }

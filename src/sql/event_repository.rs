@@ -8,9 +8,10 @@ use super::{
     connection::{Needs, SqlConnection},
     fan_out,
     link::Link,
+    prune,
     query::EventArgs,
     raise,
-    records::stored_event,
+    records::{EVENTS, stored_event},
     row::Row,
 };
 use crate::{
@@ -19,8 +20,9 @@ use crate::{
     model::Event,
     store::{
         ClaimedEvent, EventClaim, EventFailure, EventFilter, EventRepository, EventStream, FanOut,
-        FannedOut, LockMode, Page, Raised, StoredEvent,
+        FannedOut, LockMode, Page, Prune, Pruned, Raised, StoredEvent,
     },
+    text::Name,
 };
 
 /// How many rows of a stream are held at once.
@@ -53,6 +55,12 @@ impl EventRepository for SqlEvents<'_> {
     async fn fail(&mut self, failures: &[EventFailure]) -> Result<()> {
         let mut link = self.0.open("fail events", Needs::Atomicity).await?;
         let answer = fan_out::fail_events(&mut link, failures).await;
+        link.close(answer).await
+    }
+
+    async fn prune(&mut self, asked: &Prune) -> Result<Pruned> {
+        let mut link = self.0.open("prune", Needs::Atomicity).await?;
+        let answer = prune::prune(&mut link, asked).await;
         link.close(answer).await
     }
 
@@ -203,6 +211,23 @@ async fn list(
     let args = EventArgs::new(filter).page(page);
     let rows = link.rows(&link.shared.common.list_events, args).await?;
     stored_events(link, &rows).await
+}
+
+/// The ids and names of events of a page.
+pub(super) async fn list_ids(
+    link: &mut Link<'_>,
+    filter: &EventFilter,
+    page: &Page<EventId>,
+) -> Result<Vec<(EventId, Name)>> {
+    let args = EventArgs::new(filter).page(page);
+    let rows = link.rows(&link.shared.common.list_event_ids, args).await?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = row.reader(EVENTS);
+            let id = EventId::from_uuid(columns.uuid("id")?);
+            Ok((id, columns.text("name")?.into()))
+        })
+        .collect()
 }
 
 /// Reads stored events, and finds out when they were processed: when their first request was made.

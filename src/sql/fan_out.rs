@@ -9,7 +9,7 @@ use super::{
     claim::{best_due, claimed_request},
     link::Link,
     records::{DueEvent, WaitingEvent},
-    registrations::registrations,
+    registrations::{registrations, share_names},
 };
 use crate::{
     clock::{between, later},
@@ -25,14 +25,6 @@ use crate::{
 
 /// How long an event waits that cannot be read, so that it stands in nobody's way.
 const UNREADABLE_BACKOFF: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// A handler that wants an event.
-struct Match {
-    handler: Name,
-    hash: HandlerHash,
-    priority: Priority,
-    max_errors: u32,
-}
 
 /// What is left of an offer.
 struct Offer {
@@ -62,8 +54,7 @@ impl Offer {
 
 /// See [`EventRepository::fan_out`](crate::store::EventRepository::fan_out).
 pub(super) async fn fan_out(link: &mut Link<'_>, asked: &FanOut) -> Result<FannedOut> {
-    let common = &link.shared.common;
-    link.rows(&common.share_names, args![]).await?;
+    share_names(link).await?;
     let due = select(link, &asked.selection).await?;
     let mut fanned_out = FannedOut::default();
     if let Some(now) = due.first().map(|due| due.now) {
@@ -126,16 +117,19 @@ async fn process(
     let mut unwanted = Vec::new();
     for (parent, due) in due.iter().enumerate() {
         let event = &due.event;
-        let wanted: &Vec<Match> = matches
-            .entry(event.name.clone())
-            .or_insert_with(|| matching(all, &event.name));
+        let wanted: &Vec<_> = matches.entry(event.name.clone()).or_insert_with(|| {
+            let hashed = |one: &&Registration| HandlerHash::of(&one.handler);
+            let wanted = matching(all, &event.name);
+            let hashes: Vec<_> = wanted.iter().map(hashed).collect();
+            wanted.into_iter().zip(hashes).collect()
+        });
         fanned_out.processed.push(processed(event, wanted.len()));
         if wanted.is_empty() {
             unwanted.push(event.id);
         }
-        for wanted in wanted {
+        for (wanted, hash) in wanted {
             let mut request = HandlerRequest::with_id(
-                HandlerRequestId::combine(event.id, wanted.hash),
+                HandlerRequestId::combine(event.id, *hash),
                 event.id,
                 event.name.clone(),
                 wanted.handler.clone(),
@@ -171,8 +165,9 @@ async fn process(
     Ok(())
 }
 
-/// The handlers that want events of this name, each once, by its most specific pattern.
-fn matching(all: &[Registration], name: &Name) -> Vec<Match> {
+/// The registrations of the handlers that want events of this name: of each handler the one with
+/// the most specific pattern.
+pub(super) fn matching<'r>(all: &'r [Registration], name: &Name) -> Vec<&'r Registration> {
     let mut best: HashMap<&Name, &Registration> = HashMap::new();
     for registration in all {
         if registration.state != RegistrationState::Active || !registration.pattern.matches(name) {
@@ -183,14 +178,7 @@ fn matching(all: &[Registration], name: &Name) -> Vec<Match> {
             *kept = registration;
         }
     }
-    best.into_values()
-        .map(|registration| Match {
-            handler: registration.handler.clone(),
-            hash: HandlerHash::of(&registration.handler),
-            priority: registration.priority,
-            max_errors: registration.max_errors,
-        })
-        .collect()
+    best.into_values().collect()
 }
 
 /// When nothing is due now: how long until the next event that backs off is.

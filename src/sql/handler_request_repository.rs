@@ -12,6 +12,7 @@ use super::{
     operations::{operate, reexecute_dead},
     query::RequestArgs,
     records::request,
+    replay,
     row::Row,
     settle,
     statement::Statement,
@@ -22,7 +23,7 @@ use crate::{
     model::HandlerRequest,
     store::{
         Claim, ClaimedBatch, HandlerRequestRepository, HandlerRequestStream, LockMode, Page,
-        RequestFilter, RescueLost, RescuedRequest, Settled, Settlement,
+        Replay, Replayed, RequestFilter, RescueLost, Rescued, Settled, Settlement,
     },
     text::Name,
 };
@@ -64,7 +65,7 @@ impl HandlerRequestRepository for SqlRequests<'_> {
         link.close(answer).await
     }
 
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>> {
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
         let mut link = self.0.open("rescue", Needs::Atomicity).await?;
         let answer = settle::rescue(&mut link, rescue).await;
         link.close(answer).await
@@ -177,6 +178,12 @@ impl HandlerRequestRepository for SqlRequests<'_> {
     async fn reexecute_dead(&mut self, filter: &RequestFilter, limit: usize) -> Result<u64> {
         let mut link = self.0.open("reexecute the dead", Needs::Atomicity).await?;
         let answer = reexecute_dead(&mut link, filter, limit).await;
+        link.close(answer).await
+    }
+
+    async fn replay(&mut self, asked: &Replay) -> Result<Replayed> {
+        let mut link = self.0.open("replay", Needs::Atomicity).await?;
+        let answer = replay::replay(&mut link, asked).await;
         link.close(answer).await
     }
 

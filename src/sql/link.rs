@@ -7,6 +7,7 @@ use sqlx::{Executor as _, SqlStr};
 use super::{
     arg::Arg,
     connection::{Effects, Mode, Progress, begin, end},
+    dialect::Marks,
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -172,6 +173,32 @@ impl<'c> Link<'c> {
         self.answer(answer)
     }
 
+    /// As [`rows`](Self::rows), but a plan that was made on this connection earlier is not used: the
+    /// connections of transactions have no pinned plans, and an old plan may be that of a table
+    /// which was empty then.
+    pub(super) async fn rows_planned_anew(
+        &mut self,
+        statement: &Statement,
+        args: Vec<Arg<'_>>,
+    ) -> Result<Vec<Row>> {
+        let call = self.raw.rows(statement.sql(), false, args);
+        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+        self.answer(answer)
+    }
+
+    /// Whether the connection is one that the application holds.
+    pub(super) const fn is_foreign(&self) -> bool {
+        self.progress.is_none()
+    }
+
+    /// Whether the call is part of a transaction that somebody else began.
+    pub(super) fn is_in_transaction(&self) -> bool {
+        match &self.progress {
+            Some(progress) => progress.mode == Mode::Transaction,
+            None => true,
+        }
+    }
+
     /// The first row that a statement answers.
     pub(super) async fn row(
         &mut self,
@@ -200,13 +227,63 @@ impl<'c> Link<'c> {
         self.answer(answer)
     }
 
-    /// Begins the call's own transaction.
+    /// Begins the call's own transaction, when it is its turn.
     pub(super) async fn begin(&mut self, statement: SqlStr) -> Result<()> {
+        if let Some(progress) = self.progress.as_deref_mut() {
+            let turn = self.shared.dialect.turn(progress.is_first);
+            let limit = self.shared.limits.lock;
+            progress.turn =
+                tokio::time::timeout(limit, turn)
+                    .await
+                    .map_err(|_| StoreError::TimedOut {
+                        operation: self.operation,
+                        limit,
+                    })?;
+        }
         let call = self.raw.begin(statement);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
-        self.answer(answer)?;
-        self.began = true;
-        Ok(())
+        let answer = self.answer(answer);
+        if answer.is_ok() {
+            self.began = true;
+        } else {
+            self.end_turn();
+        }
+        answer
+    }
+
+    /// Checks that the transaction is still the one that was marked.
+    pub(super) async fn check(&mut self, marks: &Marks<'_>) -> Result<()> {
+        let limit = self.shared.limits.statement;
+        let renewed = self.script(marks.renew.sql(), limit).await;
+        let is_gone = matches!(
+            renewed,
+            Err(StoreError::Backend { .. } | StoreError::Ended { .. })
+        );
+        if !is_gone {
+            return renewed;
+        }
+        if let Some(progress) = self.progress.as_deref_mut() {
+            progress.mode = Mode::Ended;
+        }
+        let ended = StoreError::Ended {
+            operation: self.operation,
+            thing: "the transaction that a handler got",
+        };
+        Err(if marks.ends_by_conflict {
+            StoreError::Conflict {
+                operation: self.operation,
+                source: Some(Box::new(ended)),
+            }
+        } else {
+            ended
+        })
+    }
+
+    /// Lets others write.
+    fn end_turn(&mut self) {
+        if let Some(progress) = self.progress.as_deref_mut() {
+            progress.turn = None;
+        }
     }
 
     /// Leaves the transaction that was begun to the owner of the connection.
@@ -218,7 +295,11 @@ impl<'c> Link<'c> {
         let call = self.raw.end(commits);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
         self.began = false;
-        self.answer(answer)
+        let answer = self.answer(answer);
+        if answer.is_ok() {
+            self.end_turn();
+        }
+        answer
     }
 
     /// Ends the call: commits or rolls back what it began, and tells others what was done.
@@ -243,7 +324,7 @@ impl<'c> Link<'c> {
         };
         match &answer {
             Ok(_) if progress.mode == Mode::Autocommit => {
-                self.effects.signal(&self.shared.signals);
+                self.shared.tell(self.effects);
             }
             Ok(_) => progress.effects |= self.effects,
             // The database has undone the transaction; a statement after it would be one of its own.
@@ -251,8 +332,9 @@ impl<'c> Link<'c> {
                 progress.mode = Mode::Ended;
                 return answer;
             }
-            Err(_) if self.broken => return answer,
-            Err(_) => progress.in_doubt = true,
+            // It is closed: what runs on it would be committed statement by statement.
+            Err(_) if self.broken || progress.mode == Mode::Ended => return answer,
+            Err(_) => progress.unseen = true,
         }
         progress.busy = false;
         answer

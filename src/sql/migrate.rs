@@ -79,7 +79,7 @@ fn latest(migrations: &[Migration]) -> i64 {
 
 /// Checks that the schema is there and fits this version of the library.
 pub(super) async fn check(shared: &std::sync::Arc<Shared>) -> Result<()> {
-    let mut connection = shared.acquire_unchecked().await?;
+    let mut connection = shared.acquire_unchecked("check the schema").await?;
     let mut link = connection
         .open("check the schema", Needs::OneStatement)
         .await?;
@@ -107,10 +107,12 @@ pub(super) async fn migrate(shared: &std::sync::Arc<Shared>) -> Result<()> {
     if check(shared).await.is_ok() {
         return Ok(());
     }
-    let mut connection = shared.acquire_unchecked().await?;
+    let mut connection = shared.acquire_unchecked("migrate").await?;
     let mut link = connection.open("migrate", Needs::OneStatement).await?;
     let answer = shared.dialect.migrate(&mut link, shared).await;
     link.close(answer).await?;
+    // The pool may have no more than this one.
+    drop(connection);
     check(shared).await
 }
 

@@ -14,6 +14,7 @@ mod event_repository;
 mod fan_out;
 mod handler_request_repository;
 mod link;
+mod look;
 mod migrate;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -22,11 +23,13 @@ mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prefix;
+mod prune;
 mod query;
 mod raise;
 mod records;
 mod registration_repository;
 mod registrations;
+mod replay;
 mod row;
 mod session;
 mod settle;
@@ -40,6 +43,8 @@ mod store;
 pub use mysql::{MySqlOptions, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
+#[cfg(feature = "_sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};
 
 use chrono::{DateTime, Utc};
 

@@ -49,7 +49,8 @@ impl Options {
 
 /// The setters of the options that all databases have.
 macro_rules! common_setters {
-    () => {
+    // Those that mean the same everywhere.
+    (shared) => {
         /// The options as they are by default.
         #[must_use]
         pub fn new() -> Self {
@@ -80,19 +81,22 @@ macro_rules! common_setters {
             self
         }
 
-        /// How long a statement waits for a lock that another transaction has; 5 s by default.
-        #[must_use]
-        pub const fn lock_timeout(mut self, limit: std::time::Duration) -> Self {
-            self.common.lock_timeout = limit;
-            self
-        }
-
         /// What the names of the store's tables begin with; `tidings_` by default. It has 1 to 31
         /// characters of a-z, 0-9 and _, and does not begin with a digit; another one is refused
         /// when the store is made.
         #[must_use]
         pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
             self.common.table_prefix = Some(prefix.into());
+            self
+        }
+    };
+    () => {
+        $crate::sql::options::common_setters!(shared);
+
+        /// How long a statement waits for a lock that another transaction has; 5 s by default.
+        #[must_use]
+        pub const fn lock_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.common.lock_timeout = limit;
             self
         }
 

@@ -37,15 +37,45 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
         return Err(wrong_raiser(system));
     }
     let mut link = Link::foreign(raw, shared, "raise");
-    let raised = match shared.dialect.begin_foreign(&mut link).await {
-        Ok(()) => raise(&mut link, raising.events()).await,
+    let begun = shared.dialect.begin_foreign(&mut link).await;
+    let commits = matches!(begun, Ok(true));
+    let raised = match begun {
+        Ok(_) => raise(&mut link, raising.events()).await,
         Err(error) => Err(error),
     };
+    let effects = link.effects;
     let raised = link.close(raised).await?;
-    if raised.contains(&Raised::New) {
-        shared.signals.raised.raise();
+    if commits {
+        shared.tell(effects);
+    } else if raised.contains(&Raised::New) {
+        shared.signals.uncommitted.raise();
     }
     Ok(raised)
+}
+
+/// Events in parts whose data fits into one statement.
+pub(super) fn chunks(events: &[Event], max_len: usize) -> impl Iterator<Item = &[Event]> {
+    let mut rest = events;
+    std::iter::from_fn(move || {
+        let mut len = 0;
+        let fits = |event: &&Event| {
+            len += event.data.as_str().len();
+            len <= max_len
+        };
+        // At least one, however large it is.
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (chunk, others) = rest.split_at_checked(count)?;
+        rest = others;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// The headers of an event as a JSON text, if it has any.
+pub(super) fn headers(event: &Event) -> Option<String> {
+    if event.headers.is_empty() {
+        return None;
+    }
+    serde_json::to_string(&event.headers).ok()
 }
 
 fn wrong_raiser(system: &str) -> StoreError {

@@ -38,6 +38,12 @@ async fn table(link: &mut Link<'_>) -> Result<Table> {
         .collect())
 }
 
+/// Keeps renames out until the transaction ends.
+pub(super) async fn share_names(link: &mut Link<'_>) -> Result<()> {
+    link.rows(&link.shared.common.share_names, args![]).await?;
+    Ok(())
+}
+
 /// Keeps renames and fan-outs out until the transaction ends.
 async fn lock_names(link: &mut Link<'_>) -> Result<()> {
     link.rows(&link.shared.common.lock_names, args![]).await?;
@@ -94,7 +100,7 @@ pub(super) async fn register(link: &mut Link<'_>, new: &[Registration]) -> Resul
     let mut registered = Registered::default();
     for registration in new {
         let handler = &registration.handler;
-        if let Some(renamed) = name_today(&table, handler) {
+        if let Some(renamed) = Registration::name_today(table.values(), handler) {
             if registered.renamed.iter().all(|(old, _)| old != handler) {
                 registered.renamed.push((handler.clone(), renamed));
             }
@@ -263,27 +269,4 @@ pub(super) async fn absent(
         }
     }
     Ok(absent)
-}
-
-/// By what name a handler goes that has been renamed, over any number of renames.
-fn name_today(table: &Table, handler: &Name) -> Option<Name> {
-    let mut today = None;
-    // Renaming back revives the old name, so the chain has an end; the bound is for safety only.
-    for _ in 0..=table.len() {
-        let Some(next) = renamed_to(table, today.as_ref().unwrap_or(handler)) else {
-            break;
-        };
-        today = Some(next.clone());
-    }
-    today
-}
-
-fn renamed_to<'r>(table: &'r Table, handler: &Name) -> Option<&'r Name> {
-    table
-        .values()
-        .filter(|registration| registration.handler == *handler)
-        .find_map(|registration| match &registration.state {
-            RegistrationState::RenamedTo(name) => Some(name),
-            _ => None,
-        })
 }

@@ -3,12 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{arg::args, link::Link, records::LockedRequests};
+use super::{
+    arg::args,
+    link::Link,
+    records::{HANDLER_REQUESTS, LockedRequests},
+};
 use crate::{
+    clock::between,
     error::Result,
     id::{HandlerRequestId, LeaseOwner},
     model::HandlerRequest,
-    store::{LockMode, Renewal, RescueLost, RescuedRequest, Settled, Settlement},
+    store::{LockMode, Renewal, RescueLost, Rescued, RescuedRequest, Settled, Settlement},
 };
 
 /// Requests that are locked, and the time.
@@ -182,14 +187,14 @@ async fn holds(
 }
 
 /// See [`HandlerRequestRepository::rescue`](crate::store::HandlerRequestRepository::rescue).
-pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Vec<RescuedRequest>> {
+pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Rescued> {
     let limit = super::limit(asked.limit);
     let rows = link
         .rows(&link.shared.common.lock_expired, args![limit])
         .await?;
     let LockedRequests { requests, now } = LockedRequests::read(&rows)?;
     let Some(now) = now else {
-        return Ok(Vec::new());
+        return complete(link, asked, Rescued::default()).await;
     };
     let mut rescued = Vec::with_capacity(requests.len());
     let mut changed = Vec::with_capacity(requests.len());
@@ -215,6 +220,29 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Ve
         link.shared.dialect.write_requests(link, &changed).await?;
         link.effects.settled = true;
         link.effects.ready = true;
+    }
+    let answer = Rescued {
+        requests: rescued,
+        ..Rescued::default()
+    };
+    complete(link, asked, answer).await
+}
+
+/// Tells when the next lease runs out, if there was nothing more to take back.
+async fn complete(
+    link: &mut Link<'_>,
+    asked: &RescueLost,
+    mut rescued: Rescued,
+) -> Result<Rescued> {
+    if rescued.requests.len() >= asked.limit {
+        return Ok(rescued);
+    }
+    let row = link.row(&link.shared.common.next_expiry, args![]).await?;
+    if let Some(row) = row {
+        let mut columns = row.reader(HANDLER_REQUESTS);
+        let now = columns.time("now")?;
+        let next = columns.optional_time("lease_until")?;
+        rescued.next_expiry = next.map(|next| between(now, next));
     }
     Ok(rescued)
 }

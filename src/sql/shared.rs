@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     common::{Common, CommonTexts},
-    connection::{Handle, SqlConnection},
+    connection::{Effects, Handle, SqlConnection},
     dialect::Dialect,
     error::Limits,
     options::Options,
@@ -65,26 +65,42 @@ impl Shared {
         if !self.is_checked.load(Ordering::Acquire) {
             super::migrate::check(self).await?;
         }
-        self.acquire_for(purpose).await
-    }
-
-    /// A connection from the pool, whatever the schema is like.
-    pub(super) async fn acquire_unchecked(self: &Arc<Self>) -> Result<SqlConnection> {
-        self.acquire_for(Purpose::Session).await
-    }
-
-    async fn acquire_for(self: &Arc<Self>, purpose: Purpose) -> Result<SqlConnection> {
         let operation = match purpose {
             Purpose::Session => "open a session",
             Purpose::Transaction => "begin a transaction",
         };
+        self.acquire_for(purpose, operation).await
+    }
+
+    /// A connection from the pool, whatever the schema is like.
+    pub(super) async fn acquire_unchecked(
+        self: &Arc<Self>,
+        operation: &'static str,
+    ) -> Result<SqlConnection> {
+        self.acquire_for(Purpose::Session, operation).await
+    }
+
+    /// Tells this process and others of what was done, once they can see it.
+    pub(super) fn tell(&self, effects: Effects) {
+        if !effects.is_empty() {
+            effects.signal(&self.signals);
+            self.dialect.tell(effects);
+        }
+    }
+
+    async fn acquire_for(
+        self: &Arc<Self>,
+        purpose: Purpose,
+        operation: &'static str,
+    ) -> Result<SqlConnection> {
         self.connection(operation, self.dialect.acquire(purpose))
             .await
     }
 
-    /// A connection of its own, outside of every pool.
+    /// A connection of its own, outside of every pool, that goes past those that wait to write.
     pub(super) async fn connect(self: &Arc<Self>) -> Result<SqlConnection> {
-        self.connection("connect", self.dialect.connect()).await
+        let connection = self.connection("connect", self.dialect.connect()).await?;
+        Ok(connection.going_first())
     }
 
     async fn connection(

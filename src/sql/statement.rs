@@ -22,6 +22,7 @@ impl Statement {
         self.0.clone()
     }
 
+    #[cfg(test)]
     pub(super) fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -53,7 +54,7 @@ macro_rules! statements {
 
         impl $statements {
             /// Every statement with its name, for the test that prepares them all.
-            #[cfg(any(test, feature = "test-util"))]
+            #[cfg(test)]
             pub(super) fn all(&self) -> Vec<(&'static str, &$crate::sql::statement::Statement)> {
                 vec![$((stringify!($name), &self.$name),)*]
             }

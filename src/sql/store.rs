@@ -3,7 +3,7 @@
 /// Implements what does not differ between stores: the port, the raiser and the migrations. The
 /// store has a field `shared`.
 macro_rules! sql_store {
-    ($store:ident, $connection:ty, $wake_ups:expr, $concurrent_writers:expr) => {
+    ($store:ident, $connection:ty, $concurrent_writers:expr) => {
         impl $store {
             /// Raises events in this store, in its sessions and transactions as well as in
             /// connections and transactions of `sqlx` that the application holds.
@@ -62,6 +62,22 @@ macro_rules! sql_store {
                 Ok(Box::new(renewer))
             }
 
+            async fn look(
+                &self,
+                look: &$crate::store::Look,
+            ) -> $crate::Result<$crate::store::Outlook> {
+                let purpose = $crate::sql::shared::Purpose::Session;
+                let mut connection = self.shared.acquire(purpose).await?;
+                let needs = $crate::sql::connection::Needs::OneStatement;
+                let mut link = connection.open("look", needs).await?;
+                let answer = self.shared.dialect.look(&mut link, look).await;
+                link.close(answer).await
+            }
+
+            async fn listener(&self) -> $crate::Result<Box<dyn $crate::store::Listener>> {
+                self.shared.dialect.listener(&self.shared).await
+            }
+
             fn signals(&self) -> $crate::Signals {
                 self.shared.signals.clone()
             }
@@ -69,7 +85,7 @@ macro_rules! sql_store {
             fn capabilities(&self) -> $crate::store::Capabilities {
                 let mut capabilities =
                     $crate::store::Capabilities::new(self.shared.dialect.system());
-                capabilities.wake_ups = $wake_ups;
+                capabilities.wake_ups = self.shared.dialect.wake_ups();
                 capabilities.concurrent_writers = $concurrent_writers;
                 capabilities
             }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     id::{CorrelationId, EventId, HandlerRequestId, LeaseOwner},
-    model::{Backoff, Entity, Event, Outcome, Priority, Rescue, SUSPECT_FROM_RESCUES},
+    model::{Entity, Event, Outcome, Priority, SUSPECT_FROM_RESCUES},
     text::Name,
 };
 
@@ -277,6 +277,9 @@ pub struct ClaimedBatch {
     /// When fewer than the limit were due: how long until the next request of the asked handlers
     /// that backs off is.
     pub next_due: Option<Duration>,
+    /// When fewer than the limit were due: whether a due request of the asked handlers waits under
+    /// suspicion, so that a claim of suspects is worth its call.
+    pub suspect_waits: bool,
 }
 
 /// A claimed request: what an executor needs to know, and its event.
@@ -443,71 +446,6 @@ impl Renewal {
             owner,
             lease,
             requests,
-        }
-    }
-}
-
-/// Asks to take back requests whose lease ran out.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct RescueLost {
-    /// At most this many.
-    pub limit: usize,
-    /// How long requests under suspicion wait.
-    pub backoff: Backoff,
-}
-
-impl RescueLost {
-    /// Asks to take back at most `limit`.
-    #[must_use]
-    pub const fn new(limit: usize, backoff: Backoff) -> Self {
-        Self { limit, backoff }
-    }
-}
-
-/// A request that was taken back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RescuedRequest {
-    /// Its id.
-    pub id: HandlerRequestId,
-    /// Its event.
-    pub event_id: EventId,
-    /// The event's name.
-    pub event_name: Name,
-    /// Its handler.
-    pub handler: Name,
-    /// Who lost it.
-    pub owner: LeaseOwner,
-    /// Errors, with the one that this rescue may have counted.
-    pub errors: u32,
-    /// Rescues, with this one.
-    pub rescues: u32,
-    /// What became of it.
-    pub rescue: Rescue,
-}
-
-impl RescuedRequest {
-    /// A request that was taken back for the first time and has no errors; a store assigns the
-    /// counts of others.
-    #[must_use]
-    pub fn new(
-        id: HandlerRequestId,
-        event_id: EventId,
-        event_name: impl Into<Name>,
-        handler: impl Into<Name>,
-        owner: LeaseOwner,
-        rescue: Rescue,
-    ) -> Self {
-        Self {
-            id,
-            event_id,
-            event_name: event_name.into(),
-            handler: handler.into(),
-            owner,
-            errors: 0,
-            rescues: 1,
-            rescue,
         }
     }
 }

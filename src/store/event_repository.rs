@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 
 use super::{
-    ClaimedEvent, EventClaim, EventFailure, EventFilter, FanOut, FannedOut, LockMode, Page,
+    ClaimedEvent, EventClaim, EventFailure, EventFilter, FanOut, FannedOut, LockMode, Page, Prune,
+    Pruned,
 };
 use crate::{error::Result, id::EventId, model::Event};
 
@@ -107,4 +108,17 @@ pub trait EventRepository: Send {
 
     /// All matching events, in the order of their ids.
     fn stream(&mut self, filter: &EventFilter) -> EventStream<'_>;
+
+    /// Deletes processed events, each only together with all its requests, when all of these have
+    /// ended, each at least as long ago as its kind is kept, and the event was processed at least
+    /// [`keep_events_for`](Prune::keep_events_for) ago. An event without requests goes when it was
+    /// processed at least [`completed_for`](Prune::completed_for) ago, too. The store's clock
+    /// decides.
+    ///
+    /// Looks at no more than [`limit`](Prune::limit) events, in the order of their ids, and skips
+    /// rows that another transaction has locked. An id that is gone can be raised anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`](crate::StoreError::Invalid): a limit of 0.
+    async fn prune(&mut self, prune: &Prune) -> Result<Pruned>;
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{Session, Storer, Transaction};
-use crate::error::StoreError;
+use super::{Prune, Pruned, Replay, Replayed, Session, Storer, Transaction, batches::Batches};
+use crate::error::{Result, StoreError};
 
 /// Comfort for every [`Storer`], also behind `Arc<dyn Storer>`.
 #[async_trait]
@@ -35,6 +35,84 @@ pub trait StorerExt: Storer {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Replays everything that matches: [`replay`](super::HandlerRequestRepository::replay) again and
+    /// again, each batch of [`limit`](Replay::limit) events a transaction and a session of its own,
+    /// with other tasks let run in between. The answer adds up all batches; its `next` is `None`.
+    ///
+    /// It can be repeated at any time, and nothing is lost or double in the store: a second replay
+    /// makes no second request, and leaves alone those that have not ended. But it reexecutes
+    /// **again** what has ended meanwhile. After an error, go on from
+    /// [`after`](StoreError::Stopped::after) instead: then this holds for the one batch at most that
+    /// was under way.
+    ///
+    /// Dropping the future stops after, or in, a batch, and nobody knows where. Cost on SQL: as
+    /// many transactions as there are batches. A batch that conflicts with other transactions is
+    /// made again, ten times at most.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when the first batch is refused: nothing was changed. Otherwise
+    /// [`StoreError::Stopped`], which says how far it came, and why it did not go on.
+    ///
+    /// ```
+    /// use tidings::{
+    ///     EventId, MemoryStore, StoreError,
+    ///     store::{EventFilter, Replay, Storer, StorerExt},
+    /// };
+    ///
+    /// async fn replay_orders(store: &dyn Storer, after: Option<EventId>) -> Result<(), StoreError> {
+    ///     let mut replay = Replay::new(EventFilter::default().named(["order.placed"]), 500);
+    ///     replay.after = after;
+    ///     match store.replay_all(replay).await {
+    ///         Ok(replayed) => println!("{} ready", replayed.created + replayed.reexecuted),
+    ///         Err(StoreError::Stopped { after, .. }) => println!("go on after {after:?}"),
+    ///         Err(error) => return Err(error),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), StoreError> {
+    /// # replay_orders(&MemoryStore::new(), None).await
+    /// # }
+    /// ```
+    async fn replay_all(&self, mut replay: Replay) -> Result<Replayed> {
+        let mut batches = Batches::new(replay.after);
+        loop {
+            let batch = async {
+                let mut session = self.session().await?;
+                session.handler_requests().replay(&replay).await
+            };
+            if let Some(end) = batches.note(batch.await) {
+                return end;
+            }
+            replay.after = batches.after;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Deletes everything that a [prune](super::EventRepository::prune) may delete, batch by batch,
+    /// each of [`limit`](Prune::limit) events and in a session of its own, with other tasks let run
+    /// in between. The answer adds up all batches.
+    ///
+    /// It can be repeated at any time. A scheduler does this by itself, see
+    /// [`SchedulerBuilder::retention`](crate::SchedulerBuilder::retention).
+    ///
+    /// # Errors
+    /// As [`replay_all`](Self::replay_all).
+    async fn prune_all(&self, mut prune: Prune) -> Result<Pruned> {
+        let mut batches = Batches::new(prune.after);
+        loop {
+            let batch = async {
+                let mut session = self.session().await?;
+                session.events().prune(&prune).await
+            };
+            if let Some(end) = batches.note(batch.await) {
+                return end;
+            }
+            prune.after = batches.after;
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::{
-    Claim, ClaimedBatch, LockMode, Page, RequestFilter, RescueLost, RescuedRequest, Settled,
-    Settlement,
+    Claim, ClaimedBatch, LockMode, Page, Replay, Replayed, RequestFilter, RescueLost, Rescued,
+    Settled, Settlement,
 };
 use crate::{
     error::Result,
@@ -47,8 +47,9 @@ pub trait HandlerRequestRepository: Send {
         requests: &[(HandlerRequestId, u64)],
     ) -> Result<Vec<Settled>>;
 
-    /// Takes back requests whose lease ran out.
-    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Vec<RescuedRequest>>;
+    /// Takes back requests whose lease ran out, skipping locked ones, and tells when the next lease
+    /// does.
+    async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued>;
 
     /// The request with this id.
     async fn find(&mut self, id: HandlerRequestId) -> Result<Option<HandlerRequest>>;
@@ -120,4 +121,21 @@ pub trait HandlerRequestRepository: Send {
     /// # Errors
     /// As [`cancel`](Self::cancel).
     async fn run_now(&mut self, id: HandlerRequestId) -> Result<()>;
+
+    /// Runs past events again: looks at matching processed events in the order of their ids, and at
+    /// the handlers that an active registration, the most specific one, maps them to. A request
+    /// that is missing is made, on the terms of that registration and ready; one that has ended is
+    /// reexecuted, on its own terms; an open one is left as it is. Unprocessed events are left
+    /// alone and do not count.
+    ///
+    /// A handler's requests are those that go by its name now. Ended ones that stayed behind at a
+    /// rename go by the old name, so a replay to the new one makes others.
+    ///
+    /// Replays of the same events at the same time make each request once. Cost: as many rows as
+    /// there are requests that become ready.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`](crate::StoreError::Invalid): a limit of 0, or a named handler
+    /// without an active registration; see [`Replay::check`]. Nothing was changed.
+    async fn replay(&mut self, replay: &Replay) -> Result<Replayed>;
 }

@@ -7,7 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{EventRepository, HandlerRequestRepository, LeaseRenewer, RegistrationRepository};
+use super::{
+    EventRepository, HandlerRequestRepository, LeaseRenewer, Listener, Look, Outlook,
+    RegistrationRepository,
+};
 use crate::{error::Result, signal::Signals};
 
 /// A store of events and handler requests.
@@ -77,14 +80,35 @@ pub trait Storer: fmt::Debug + Send + Sync + 'static {
             .any(crate::error::StoreError::is_conflict)
     }
 
-    /// Hears of work that other processes or foreign transactions made, and raises
-    /// [`signals`](Self::signals), until it fails. A scheduler calls it again then, and polls
-    /// meanwhile. Only asked of stores whose capabilities say [`WakeUps::Listener`].
+    /// Tells what there is to do, without doing it and without waiting for a lock: what an idle
+    /// scheduler asks, once in a poll interval.
+    ///
+    /// Cancellation safe. Cost on SQL: one cheap statement that writes nothing. The default tells that
+    /// it [cannot tell](Outlook::unknown), so that a scheduler makes the calls that find out, at
+    /// three times the cost or more.
     ///
     /// # Errors
-    /// The connection was lost, or is not tested through any more.
-    async fn listen(&self) -> Result<()> {
-        std::future::pending().await
+    /// The database is away, or slow.
+    async fn look(&self, look: &Look) -> Result<Outlook> {
+        let _ = look;
+        Ok(Outlook::unknown())
+    }
+
+    /// Begins to hear of work that other processes or foreign transactions made: when this answers,
+    /// whatever is committed from now on is heard of, once somebody [listens](Listener::listen).
+    /// Only asked of stores whose capabilities say [`WakeUps::Listener`]. A scheduler asks again when
+    /// the listener fails, with growing pauses, and polls meanwhile as if there were none.
+    ///
+    /// Cancellation safe. Cost on SQL: a connection until the listener is dropped.
+    ///
+    /// # Errors
+    /// No connection could be had. The default has nothing to listen to.
+    async fn listener(&self) -> Result<Box<dyn Listener>> {
+        Err(crate::error::StoreError::invalid(
+            "a listener",
+            "is not what this store has",
+            "let its capabilities say so",
+        ))
     }
 }
 
@@ -104,6 +128,15 @@ pub trait Session: Send {
 }
 
 /// A session whose calls take effect together, or not at all.
+///
+/// Dropping it rolls back, whatever state its connection is in: when the future of a call was
+/// dropped, the connection may be in the middle of a reply, and neither a commit nor a rollback could
+/// be told from the rest of it. So a store closes a connection that is dropped like that and never
+/// gives it to somebody else, and whoever drops a call also drops the transaction, without calling
+/// [`rollback`](Self::rollback). The executor does so with the transaction of a handler that timed
+/// out, panicked or was broken off by a shutdown; one that was canceled answers, and is rolled back.
+/// A handler that gives up a call of its own, by a time-out inside, leaves the executor no sign of it: it
+/// should let its own time-out end the whole execution instead.
 #[async_trait]
 #[must_use = "a transaction that is dropped is rolled back"]
 pub trait Transaction: Session {
@@ -177,7 +210,8 @@ pub struct Capabilities {
     pub system: &'static str,
     /// How a scheduler learns of new work.
     pub wake_ups: WakeUps,
-    /// Whether two transactions can write at the same time.
+    /// Whether two transactions can write at the same time. Where they cannot, schedulers end
+    /// transactional handlers before other calls, and renewals of leases, have waited too long.
     pub concurrent_writers: bool,
     /// Whether other processes can share the store.
     pub shared: bool,
@@ -202,7 +236,7 @@ impl Capabilities {
 pub enum WakeUps {
     /// Every commit is seen.
     Complete,
-    /// Own commits are seen, others while [`Storer::listen`] runs.
+    /// Own commits are seen, others while there is a [listener](Storer::listener).
     Listener,
     /// Own commits are seen, others must be polled for.
     InProcess,

@@ -13,7 +13,7 @@ use crate::text::Name;
 type AbsentHandlers = Arc<[(Name, u64)]>;
 
 /// The latest counts and ages. Ages are in milliseconds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Gauges {
     /// Whether the values below have been set: zeros that nobody has counted would look healthy.
     known: AtomicBool,
@@ -40,10 +40,29 @@ pub(crate) struct Reading {
     pub(crate) dead: u64,
 }
 
+impl Default for Gauges {
+    fn default() -> Self {
+        Self {
+            known: AtomicBool::default(),
+            ended: AtomicBool::default(),
+            unseen: AtomicU32::new(Self::UNSEEN_REFRESHES - Self::FIRST_REFRESHES),
+            unprocessed: AtomicU64::default(),
+            unprocessed_max_age: AtomicU64::default(),
+            unexecuted: AtomicU64::default(),
+            unexecuted_max_age: AtomicU64::default(),
+            dead: AtomicU64::default(),
+            absent: Mutex::default(),
+        }
+    }
+}
+
 impl Gauges {
     /// After so many refreshes that nobody looked at there are no more until somebody does, since
     /// each asks the store to count. It is ten minutes' worth, longer than exporters wait.
     pub(crate) const UNSEEN_REFRESHES: u32 = 40;
+    /// So many of them in the beginning, a minute's worth: many applications have no exporter, and
+    /// the others are found by their first scrape.
+    pub(crate) const FIRST_REFRESHES: u32 = 5;
 
     /// The scheduler has stopped: nothing is shown any more.
     pub(crate) fn end(&self) {

@@ -43,6 +43,8 @@ pub(super) struct Metrics {
     pub(super) requests_execution_time: Histogram<f64>,
     pub(super) requests_rescued: Counter<u64>,
     pub(super) requests_fenced: Counter<u64>,
+    pub(super) events_pruned: Counter<u64>,
+    pub(super) requests_pruned: Counter<u64>,
     pub(super) handler_executions: Counter<u64>,
     pub(super) handler_execution_time: Histogram<f64>,
     pub(super) scheduler_status: UpDownCounter<i64>,
@@ -115,6 +117,16 @@ impl Metrics {
                 "requests.settlements.refused",
                 "{settlement}",
                 "Settlements that the fence refused",
+            ),
+            events_pruned: make.counter(
+                "events.pruned",
+                "{event}",
+                "Events that a scheduler deleted, since nobody needed them any more",
+            ),
+            requests_pruned: make.counter(
+                "requests.pruned",
+                "{request}",
+                "Handler requests that a scheduler deleted with their events",
             ),
             handler_executions: make.counter(
                 "event_handlers.executions",

@@ -8,7 +8,7 @@ use super::Gauges;
 use crate::{
     error::StoreError,
     model::{Event, Outcome, SchedulerState},
-    store::{ClaimedRequest, ProcessedEvent, RescuedRequest},
+    store::{ClaimedRequest, ProcessedEvent, Pruned, RescuedRequest},
 };
 
 /// Where metrics and spans would go with the feature `telemetry`. Cheap to clone.
@@ -54,6 +54,8 @@ impl Telemetry {
     pub(crate) fn settlement_refused(&self, _: &ClaimedRequest) {}
 
     pub(crate) fn request_rescued(&self, _: &RescuedRequest) {}
+
+    pub(crate) fn pruned(&self, _: &Pruned) {}
 
     pub(crate) fn workers_busy(&self, _: i64) {}
 

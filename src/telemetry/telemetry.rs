@@ -28,7 +28,7 @@ use super::{
 use crate::{
     error::StoreError,
     model::{Event, Outcome, Rescue, SchedulerState},
-    store::{ClaimedRequest, ProcessedEvent, RescuedRequest},
+    store::{ClaimedRequest, ProcessedEvent, Pruned, RescuedRequest},
 };
 
 type SharedMeterProvider = Arc<dyn MeterProvider + Send + Sync>;
@@ -222,6 +222,15 @@ impl Telemetry {
             .add(1, &[event, handler, KeyValue::new(REQUEST_RESCUE, rescue)]);
     }
 
+    /// A scheduler deleted what nobody needs any more.
+    pub(crate) fn pruned(&self, pruned: &Pruned) {
+        let Some(Parts { metrics, .. }) = self.parts() else {
+            return;
+        };
+        metrics.events_pruned.add(pruned.events, &[]);
+        metrics.requests_pruned.add(pruned.requests, &[]);
+    }
+
     /// Workers became busy (positive) or idle (negative).
     pub(crate) fn workers_busy(&self, change: i64) {
         let Some(Parts { metrics, .. }) = self.parts() else {
@@ -268,6 +277,7 @@ impl Telemetry {
         self.store_error(
             operation,
             match error {
+                StoreError::Stopped { cause, .. } => return self.store_failed(operation, cause),
                 StoreError::Unavailable { .. } => "unavailable",
                 StoreError::TimedOut { .. } => "timed out",
                 StoreError::Conflict { .. } => "conflict",

@@ -19,7 +19,7 @@ use source::{crate_paths, declared_modules};
 /// The floors from the ground up: modules, and which neighbours on its own floor each may import.
 const FLOORS: &[&[(&str, &[&str])]] = &[
     &[
-        ("error", &[]),
+        ("error", &["id"]),
         ("id", &[]),
         ("clock", &[]),
         ("signal", &[]),
@@ -39,6 +39,7 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
         ("instrumented", &[]),
         ("faulty", &[]),
         ("conformance", &[]),
+        ("agenda", &[]),
         ("outage", &[]),
         ("settings", &[]),
         ("store_calls", &["outage", "settings"]),

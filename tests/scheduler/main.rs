@@ -1,7 +1,11 @@
 //! Schedulers, executor and processor on the in-memory store, attacked.
 
 #[cfg(test)]
+mod dropped_transactions;
+#[cfg(test)]
 mod hooks;
+#[cfg(test)]
+mod idle;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -9,13 +13,21 @@ mod leases;
 #[cfg(test)]
 mod life_cycle;
 #[cfg(test)]
+mod listener;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod outcomes;
 #[cfg(test)]
+mod poison;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
 mod raising;
 #[cfg(test)]
 mod reports;
+#[cfg(test)]
+mod retention;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
@@ -24,3 +36,5 @@ mod several;
 mod shutdown;
 #[cfg(test)]
 mod transactional;
+#[cfg(test)]
+mod wake_ups;

@@ -202,21 +202,6 @@ async fn an_outage_asks_the_store_a_few_times_a_second_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_scheduler_asks_the_store_less_than_twice_a_second() {
-    for kind in KINDS {
-        let outage = Outage::new(kind);
-        let _scheduler = outage.start().await;
-        outage.rig.raise_many("thing.happened", 100).await;
-        outage.rig.until_completed(100).await;
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        let before = outage.faults.calls(Operation::Session);
-        tokio::time::sleep(Duration::from_secs(100)).await;
-        let calls = outage.faults.calls(Operation::Session) - before;
-        assert!(calls <= 150, "{kind:?}: {calls} in 100 s");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_settlement_that_fails_or_whose_answer_is_lost_does_not_run_the_handler_again() {
     for kind in KINDS {
         for (fault, times) in [

@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use serde_json::json;
 use tidings::{
     BeforeExecute, BeforeProcess, ConcurrentScheduler, ConfigMap, CooperativeScheduler,
-    ErrorReporter, Event, EventId, Handler, HandlerRequest, MemoryStore, RequestState,
-    RuntimeClock, Scheduler, Signal,
+    ErrorReporter, Event, EventId, Handler, HandlerRequest, ManualClock, MemoryStore, RequestState,
+    Retention, RuntimeClock, Scheduler, Signal,
     store::{Page, RequestFilter, Storer},
 };
 
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: [Kind; 2] = [Kind::Concurrent, Kind::Cooperative];
 
 /// A store and what tests do with it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rig {
     pub(crate) store: MemoryStore,
     /// A wait that takes longer is stuck.
@@ -43,6 +43,7 @@ pub(crate) struct Wanted {
     before_process: Vec<Arc<dyn BeforeProcess>>,
     before_execute: Vec<Arc<dyn BeforeExecute>>,
     reporter: Option<Arc<dyn ErrorReporter>>,
+    retention: Retention,
 }
 
 impl Rig {
@@ -51,6 +52,14 @@ impl Rig {
         Self {
             store: MemoryStore::with_clock(RuntimeClock::default()),
             limit: Duration::from_secs(24 * 3600),
+        }
+    }
+
+    /// For tests with paused time whose store has a clock of its own.
+    pub(crate) fn with_clock(clock: ManualClock) -> Self {
+        Self {
+            store: MemoryStore::with_clock(clock),
+            ..Self::paused()
         }
     }
 
@@ -81,6 +90,7 @@ impl Rig {
             before_process: Vec::new(),
             before_execute: Vec::new(),
             reporter: None,
+            retention: Retention::default(),
         }
     }
 
@@ -260,6 +270,11 @@ impl Wanted {
         self
     }
 
+    pub(crate) fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     pub(crate) fn build(self) -> Box<dyn Scheduler> {
         macro_rules! build {
             ($scheduler:ty) => {{
@@ -268,7 +283,8 @@ impl Wanted {
                     .batch_size(self.batch_size)
                     .lease(self.lease)
                     .poll_interval(self.poll_interval)
-                    .call_timeout(self.call_timeout);
+                    .call_timeout(self.call_timeout)
+                    .retention(self.retention);
                 if self.renew_on_runtime {
                     builder = builder.renew_on_runtime();
                 }

@@ -10,9 +10,11 @@ use std::{
 
 use serde_json::json;
 use tidings::{
-    Backoff, Context, Event, Handler, HandlerError, HandlerResult, MemoryConnection, RequestState,
-    StoreError,
-    store::{EventFilter, Storer},
+    Backoff, Context, Event, Handler, HandlerError, HandlerResult, MemoryConnection, MemoryStore,
+    RequestState, StoreError,
+    store::{
+        Capabilities, ConnectionType, EventFilter, LeaseRenewer, Session, Storer, Transaction,
+    },
 };
 use tokio::sync::Notify;
 
@@ -243,4 +245,82 @@ async fn ten_thousand_events_write_ten_thousand_rows() {
     rig.raise_many("test.event", EVENTS).await;
     rig.until_completed(EVENTS as u64).await;
     assert_eq!(written(&rig).await, EVENTS as u64);
+}
+
+/// A store in which one transaction writes at a time.
+#[derive(Debug)]
+struct OneWriter(MemoryStore);
+
+#[async_trait::async_trait]
+impl Storer for OneWriter {
+    async fn session(&self) -> tidings::Result<Box<dyn Session>> {
+        self.0.session().await
+    }
+
+    async fn begin(&self) -> tidings::Result<Box<dyn Transaction>> {
+        self.0.begin().await
+    }
+
+    async fn lease_renewer(&self) -> tidings::Result<Box<dyn LeaseRenewer>> {
+        self.0.lease_renewer().await
+    }
+
+    fn signals(&self) -> tidings::Signals {
+        self.0.signals()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = self.0.capabilities();
+        capabilities.concurrent_writers = false;
+        capabilities
+    }
+
+    fn connection_type(&self) -> ConnectionType {
+        self.0.connection_type()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_that_keeps_all_writers_waiting_is_ended_early() {
+    // (lease, time limit of calls, the handler's own time-out, when it is ended), in milliseconds
+    for (lease, call, own, ended) in [
+        (30_000, 10_000, 300_000, 7_500),
+        (60_000, 4_000, 300_000, 3_000),
+        (8_000, 8_000, 300_000, 2_000),
+        (30_000, 10_000, 1_000, 1_000),
+    ] {
+        for one_writer in [true, false] {
+            let rig = Rig::paused();
+            let state = State::of(&rig);
+            let handler = Handler::transactional_with_state("waits", state.clone(), waits)
+                .on("test.*")
+                .max_errors(1)
+                .timeout(Duration::from_millis(own));
+            let store: Arc<dyn Storer> = if one_writer {
+                Arc::new(OneWriter(rig.store.clone()))
+            } else {
+                Arc::new(rig.store.clone())
+            };
+            let scheduler = rig
+                .scheduler_on(store, config([handler]))
+                .lease(Duration::from_millis(lease))
+                .call_timeout(Duration::from_millis(call))
+                .start()
+                .await;
+            rig.raise("test.slow").await;
+            state.running.notified().await;
+            let began = tokio::time::Instant::now();
+            let request = rig.until_only(RequestState::Dead).await;
+            let took = began.elapsed();
+            scheduler.shutdown(Duration::from_secs(1)).await;
+            let expected = Duration::from_millis(if one_writer { ended } else { own });
+            let late = Duration::from_millis(200);
+            assert!(
+                took >= expected && took < expected + late,
+                "{took:?} rather than {expected:?}"
+            );
+            assert_eq!(request.errors, 1);
+            assert_eq!(written(&rig).await, 0);
+        }
+    }
 }

@@ -7,6 +7,13 @@ mod postgres {
     tidings::conformance_tests!(Postgres::new().await);
 }
 
+#[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
+mod sqlite {
+    use crate::fresh::sqlite::Sqlite;
+
+    tidings::conformance_tests!(Sqlite::new().await);
+}
+
 #[cfg(feature = "mysql")]
 mod mysql {
     use crate::fresh::mysql::MySql;

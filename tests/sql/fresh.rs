@@ -65,6 +65,18 @@ pub(crate) mod postgres {
         }
     }
 
+    impl Postgres {
+        /// The number that a query answers.
+        pub(crate) async fn count(&self, sql: &str) -> u64 {
+            let sql = sql.replace("{p}", &self.prefix);
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            count.cast_unsigned()
+        }
+    }
+
     #[async_trait::async_trait]
     impl Target for Postgres {
         fn store(&self) -> Arc<dyn Storer> {
@@ -82,6 +94,85 @@ pub(crate) mod postgres {
                    completed_at = completed_at - $d, canceled_at = canceled_at - $d, \
                    dead_at = dead_at - $d, lease_until = lease_until - $d"
                     .replace("$d", &format!("interval '{micros} microseconds'")),
+            )
+            .await;
+        }
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
+pub(crate) mod sqlite {
+    use sqlx::Executor as _;
+    use tempfile::TempDir;
+    use tidings::{SqliteOptions, SqliteStore, sqlx};
+
+    use super::*;
+
+    /// A migrated store in a file of its own, and a pool beside it.
+    pub(crate) struct Sqlite {
+        pub(crate) store: SqliteStore,
+        pub(crate) pool: sqlx::SqlitePool,
+        pub(crate) url: String,
+        pub(crate) prefix: String,
+        /// Removes the file in the end.
+        _directory: TempDir,
+    }
+
+    impl Sqlite {
+        pub(crate) async fn new() -> Self {
+            Self::with(SqliteOptions::new()).await
+        }
+
+        pub(crate) async fn with(options: SqliteOptions) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let url = format!("sqlite:{}/test.db", directory.path().display());
+            let store = SqliteStore::connect(&url, options).await.unwrap();
+            store.migrate().await.unwrap();
+            let pool = sqlx::SqlitePool::connect_lazy(&url).unwrap();
+            Self {
+                store,
+                pool,
+                url,
+                prefix: "tidings_".to_owned(),
+                _directory: directory,
+            }
+        }
+
+        pub(crate) async fn run(&self, sql: &str) {
+            let sql = sqlx::AssertSqlSafe(sql.replace("{p}", &self.prefix));
+            self.pool.execute(sqlx::raw_sql(sql)).await.unwrap();
+        }
+
+        /// The number that a query answers.
+        pub(crate) async fn count(&self, sql: &str) -> u64 {
+            let sql = sql.replace("{p}", &self.prefix);
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+            count.cast_unsigned()
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Target for Sqlite {
+        fn store(&self) -> Arc<dyn Storer> {
+            Arc::new(self.store.clone())
+        }
+
+        async fn pass_time(&self, time: Duration) {
+            let micros = time.as_micros().to_string();
+            self.run(
+                &"BEGIN IMMEDIATE; \
+                 UPDATE tidings_waiting_events SET due_at = due_at - $d; \
+                 UPDATE tidings_unwanted_events SET processed_at = processed_at - $d; \
+                 UPDATE tidings_registrations SET last_seen_at = last_seen_at - $d; \
+                 UPDATE tidings_handler_requests SET created_at = created_at - $d, \
+                   backoff_until = backoff_until - $d, last_execution_at = last_execution_at - $d, \
+                   completed_at = completed_at - $d, canceled_at = canceled_at - $d, \
+                   dead_at = dead_at - $d, lease_until = lease_until - $d; \
+                 COMMIT"
+                    .replace("$d", &micros),
             )
             .await;
         }
@@ -122,11 +213,18 @@ pub(crate) mod mysql {
         }
 
         pub(crate) async fn run(&self, sql: &str) {
+            let sql = sqlx::AssertSqlSafe(sql.replace("{p}", &self.prefix));
+            self.pool.execute(sqlx::raw_sql(sql)).await.unwrap();
+        }
+
+        /// The number that a query answers.
+        pub(crate) async fn count(&self, sql: &str) -> u64 {
             let sql = sql.replace("{p}", &self.prefix);
-            self.pool
-                .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+            let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .fetch_one(&self.pool)
                 .await
                 .unwrap();
+            count.cast_unsigned()
         }
     }
 

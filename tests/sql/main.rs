@@ -9,7 +9,17 @@
 
 mod conformance;
 mod fresh;
+#[cfg(feature = "postgres")]
+mod listening;
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod private_servers;
+#[cfg(feature = "postgres")]
+mod proxy;
 mod server;
+mod several;
+#[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
+mod sqlite;
+mod transactional;

@@ -40,7 +40,7 @@ async fn compare_events(session: &mut &mut dyn Session, rows: &Rows) {
         .map(|stored| {
             (
                 stored.event.id,
-                stored.processed_at.is_some(),
+                stored.processed_at,
                 stored.errors,
                 stored.backoff_until,
             )
@@ -49,13 +49,13 @@ async fn compare_events(session: &mut &mut dyn Session, rows: &Rows) {
     let expected: Vec<_> = rows
         .events
         .iter()
-        .map(|row| (row.id, row.processed, row.errors, row.backoff_until))
+        .map(|row| (row.id, row.processed_at, row.errors, row.backoff_until))
         .collect();
     assert_eq!(listed, expected);
     let unprocessed: Vec<_> = rows
         .events
         .iter()
-        .filter(|row| !row.processed)
+        .filter(|row| row.processed_at.is_none())
         .map(|row| row.id)
         .collect();
     assert_eq!(

@@ -119,6 +119,17 @@ impl Driver {
             Step::ReexecuteDead { limit, handler } => {
                 self.reexecute_dead(inside, limit, handler).await
             }
+            Step::Replay {
+                limit,
+                after,
+                name,
+                handler,
+            } => self.replay(inside, limit, after, name, handler).await,
+            Step::Prune {
+                limit,
+                after,
+                times,
+            } => self.prune(inside, limit, after, times).await,
             Step::Lock { request, event } => self.lock(inside, request, event).await,
             Step::Register { registrations } => self.register(inside, &registrations).await,
             Step::Retire { handler } => self.retire(inside, handler).await,
@@ -141,7 +152,7 @@ pub(crate) fn raise_in(rows: &mut Rows, event: &Event, locked: &mut Locks) -> Ra
     rows.events.push(EventRow {
         id: event.id,
         name: event.name.clone(),
-        processed: false,
+        processed_at: None,
         errors: 0,
         backoff_until: None,
         attempt: 0,

@@ -53,6 +53,13 @@ impl Driver {
             expected
         );
         assert_eq!(answer.next_due, next_due);
+        let waits = |suspect: &HandlerRequest| {
+            let mut rooms = claim.handlers.iter().filter(|room| room.room > 0);
+            rooms.any(|room| room.handler == suspect.handler)
+        };
+        let suspects = rows.claimable(self.model.now, &locks, true);
+        let suspect_waits = expected.len() < claim.limit && suspects.iter().any(waits);
+        assert_eq!(answer.suspect_waits, suspect_waits);
     }
 
     pub(crate) async fn claim_suspect(&mut self, inside: bool, claim: &Claim) {
@@ -263,7 +270,12 @@ impl Driver {
             .rescue(&rescue)
             .await
             .unwrap();
+        let left = rows.requests.iter().filter_map(|row| row.lease);
+        let left = left.map(|lease| (lease.until - now).to_std().unwrap_or_default());
+        let next_expiry = left.min().filter(|_| expected.len() < limit);
+        assert_eq!(answer.next_expiry, next_expiry);
         let answer: Vec<_> = answer
+            .requests
             .iter()
             .map(|row| (row.id, row.errors, row.rescues, row.rescue))
             .collect();

@@ -16,6 +16,7 @@ mod execution;
 mod model;
 mod one_request;
 mod operation;
+mod past_events;
 mod processing;
 
 use std::{fmt::Debug, str::FromStr};

@@ -14,7 +14,7 @@ use tidings::{
 pub(crate) struct EventRow {
     pub(crate) id: EventId,
     pub(crate) name: Name,
-    pub(crate) processed: bool,
+    pub(crate) processed_at: Option<DateTime<Utc>>,
     pub(crate) errors: u32,
     pub(crate) backoff_until: Option<DateTime<Utc>>,
     pub(crate) attempt: u64,
@@ -23,13 +23,13 @@ pub(crate) struct EventRow {
 
 impl EventRow {
     pub(crate) fn is_due(&self, now: DateTime<Utc>) -> bool {
-        !self.processed
+        self.processed_at.is_none()
             && self.lease.is_none_or(|lease| lease.until <= now)
             && self.backoff_until.is_none_or(|until| until <= now)
     }
 
     pub(crate) fn is_held(&self, attempt: u64) -> bool {
-        !self.processed && self.lease.is_some() && self.attempt == attempt
+        self.processed_at.is_none() && self.lease.is_some() && self.attempt == attempt
     }
 }
 
@@ -77,14 +77,14 @@ impl Model {
             return;
         };
         if commit {
-            self.committed = merged(&self.committed, &own, locks.registrations);
+            self.committed = merged(&self.committed, &own, &locks);
         }
     }
 
     /// What a statement sees.
     pub(crate) fn view(&self, inside: bool) -> Rows {
         match &self.transaction {
-            Some((own, locks)) if inside => merged(&self.committed, own, locks.registrations),
+            Some((own, locks)) if inside => merged(&self.committed, own, locks),
             _ => self.committed.clone(),
         }
     }
@@ -124,15 +124,15 @@ impl Model {
     }
 }
 
-fn merged(committed: &Rows, own: &Rows, has_registrations: bool) -> Rows {
+/// What the transaction has locked is as its own rows say; what is not among them is gone.
+fn merged(committed: &Rows, own: &Rows, locks: &Locks) -> Rows {
     let mut rows = committed.clone();
-    rows.events
-        .retain(|row| own.events.iter().all(|other| other.id != row.id));
+    rows.events.retain(|row| !locks.events.contains(&row.id));
     rows.events.extend(own.events.iter().cloned());
     rows.requests
-        .retain(|row| own.requests.iter().all(|other| other.id != row.id));
+        .retain(|row| !locks.requests.contains(&row.id));
     rows.requests.extend(own.requests.iter().cloned());
-    if has_registrations {
+    if locks.registrations {
         rows.registrations.clone_from(&own.registrations);
     }
     rows.sort();

@@ -67,6 +67,18 @@ pub(crate) enum Step {
         limit: usize,
         handler: Option<usize>,
     },
+    Replay {
+        limit: usize,
+        after: Option<usize>,
+        name: Option<usize>,
+        handler: Option<usize>,
+    },
+    Prune {
+        limit: usize,
+        after: Option<usize>,
+        /// For completed, canceled and dead ones, and events.
+        times: (Option<u64>, Option<u64>, Option<u64>, u64),
+    },
     Lock {
         request: Option<usize>,
         event: Option<usize>,
@@ -131,6 +143,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => index().prop_map(|request| Step::Reexecute { request }),
         1 => index().prop_map(|request| Step::RunNow { request }),
         1 => (limit(), proptest::option::of(index())).prop_map(|(limit, handler)| Step::ReexecuteDead { limit, handler }),
+        2 => (limit(), sometimes(), sometimes(), sometimes()).prop_map(|(limit, after, name, handler)| Step::Replay { limit, after, name, handler }),
+        2 => (limit(), sometimes(), (often(), often(), often(), seconds())).prop_map(|(limit, after, times)| Step::Prune { limit, after, times }),
         1 => (proptest::option::of(index()), proptest::option::of(index())).prop_map(|(request, event)| Step::Lock { request, event }),
         3 => proptest::collection::vec((index(), index(), 0..3i16, 1..4u32), 1..3).prop_map(|registrations| Step::Register { registrations }),
         1 => index().prop_map(|handler| Step::Retire { handler }),
@@ -173,6 +187,15 @@ fn limit() -> impl Strategy<Value = usize> {
 
 fn seconds() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), 1..20u64, Just(60)]
+}
+
+fn sometimes() -> impl Strategy<Value = Option<usize>> {
+    proptest::option::weighted(0.3, index())
+}
+
+/// Mostly a time after which something goes, and mostly at once.
+fn often() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![5 => Just(Some(0)), 2 => seconds().prop_map(Some), 1 => Just(None)]
 }
 
 fn rarely() -> impl Strategy<Value = bool> {

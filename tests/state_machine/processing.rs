@@ -172,7 +172,7 @@ impl Driver {
         let (mut births, mut processed) = (Vec::new(), Vec::new());
         for id in ids {
             let row = rows.event(id).unwrap();
-            (row.processed, row.lease, row.backoff_until) = (true, None, None);
+            (row.processed_at, row.lease, row.backoff_until) = (Some(now), None, None);
             locked.events.insert(id);
             let name = row.name.clone();
             let wanted = rows.wanted_by(&name);
@@ -232,7 +232,7 @@ impl Driver {
         {
             None
         } else {
-            let waits = |row: &&EventRow| !row.processed && row.lease.is_none();
+            let waits = |row: &&EventRow| row.processed_at.is_none() && row.lease.is_none();
             let until = rows
                 .events
                 .iter()

@@ -10,7 +10,7 @@ use std::{
 
 use tidings::{
     Backoff, ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerError, HandlerResult,
-    LeaseOwner, MemoryStore, ProcessContext, Scheduler,
+    LeaseOwner, MemoryStore, ProcessContext, Retention, Scheduler,
     store::{Claim, FanOut, HandlerRoom, Storer},
 };
 
@@ -287,6 +287,29 @@ async fn a_request_of_a_lost_process_is_rescued_and_then_executed() {
         1
     );
     assert_eq!(collector.count("requests.executed.successes", &ship), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_scheduler_deletes_is_counted() {
+    let (collector, store) = (Collector::new(), MemoryStore::new());
+    let config = ConfigMap::builder()
+        .handler(Handler::new("ship", succeed).on("order.placed"))
+        .build()
+        .unwrap();
+    raise(&store, vec![event("order.placed"), event("unwanted")]).await;
+    // The shortest interval, so that the test takes no longer than that.
+    let retention = Retention::default()
+        .completed_for(Some(Duration::ZERO))
+        .every(Duration::from_secs(1));
+    let builder = ConcurrentScheduler::builder(Arc::new(store.clone()), config);
+    let scheduler = brisk(builder.retention(retention), collector.telemetry());
+    let deleted = async {
+        while collector.value("events.pruned", &[]) != Some(Value::Counter(2)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    run(&scheduler, deleted).await;
+    assert_eq!(collector.count("requests.pruned", &[]), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

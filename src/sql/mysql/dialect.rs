@@ -17,10 +17,10 @@ use crate::{
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest},
     sql::{
-        arg::args,
+        arg::{Arg, args},
         claim::read_events,
         connection::{Handle, Held, Needs},
-        dialect::Dialect,
+        dialect::{Dialect, Marks},
         fan_out::set_aside,
         limit,
         link::Link,
@@ -117,19 +117,24 @@ impl Dialect for MySqlDialect {
         })
     }
 
-    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<()> {
-        run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await
+    fn marks(&self) -> Option<Marks<'_>> {
+        Some(Marks {
+            set: None,
+            renew: &self.statements.mark_again,
+            ends_by_conflict: true,
+        })
     }
 
-    async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<()> {
+    async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<bool> {
         // A savepoint outlives its statement in a transaction only.
         let probe = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
         match run(link, probe).await {
             Err(StoreError::Ended { .. }) => {
                 let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
-                link.begin(SqlStr::from_static(begin)).await
+                link.begin(SqlStr::from_static(begin)).await?;
+                Ok(true)
             }
-            answer => answer,
+            answer => answer.map(|()| false),
         }
     }
 
@@ -213,6 +218,14 @@ impl Dialect for MySqlDialect {
         Ok(())
     }
 
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        for ids in event_ids(ids)? {
+            link.execute(&self.statements.forget_unwanted, args![&ids])
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn first_requests(
         &self,
         link: &mut Link<'_>,
@@ -220,20 +233,69 @@ impl Dialect for MySqlDialect {
     ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
         let mut first = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(SLOTS) {
-            let ranges = ids.iter().map(|id| HandlerRequestId::range_of(*id));
-            let ranges = ranges.map(|(lowest, highest)| (lowest.as_uuid(), highest.as_uuid()));
-            let nothing = (Uuid::max(), Uuid::nil());
-            let args = ranges
-                .chain(std::iter::repeat(nothing))
-                .take(SLOTS)
-                .flat_map(|(lowest, highest)| args![lowest, highest])
-                .collect();
+            let args = ranges(ids);
             for row in link.rows(&self.statements.first_requests, args).await? {
                 let mut columns = row.reader(HANDLER_REQUESTS);
                 first.insert(columns.uuid("event_id")?, columns.time("created_at")?);
             }
         }
         Ok(first)
+    }
+
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>> {
+        let statement = match mode {
+            LockMode::Wait => &self.statements.lock_events,
+            LockMode::SkipLocked => &self.statements.lock_events_skip,
+        };
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
+        let mut locked = Vec::with_capacity(ids.len());
+        for ids in event_ids(&sorted)? {
+            for row in link.rows(statement, args![&ids]).await? {
+                locked.push(EventId::from_uuid(row.reader(EVENTS).uuid("id")?));
+            }
+        }
+        Ok(locked)
+    }
+
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>> {
+        let mut all = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(SLOTS) {
+            let requests_of = &self.statements.requests_of_events;
+            let rows = link.rows(requests_of, ranges(ids)).await?;
+            // Other events may have ids in the same range.
+            let mut requests = LockedRequests::read(&rows)?.requests;
+            requests.retain(|request| ids.contains(&request.event_id));
+            all.extend(requests);
+        }
+        Ok(all)
+    }
+
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()> {
+        for ids in rows::ids(requests.iter().map(|id| id.as_uuid()))? {
+            link.execute(&self.statements.delete_requests, args![&ids])
+                .await?;
+        }
+        self.forget_unwanted(link, events).await?;
+        for ids in event_ids(events)? {
+            link.execute(&self.statements.delete_events, args![&ids])
+                .await?;
+        }
+        Ok(())
     }
 
     async fn insert_requests(
@@ -366,6 +428,17 @@ impl MySqlDialect {
         due.sort_unstable_by_key(|due| due.event.id);
         Ok(due)
     }
+}
+
+/// The ranges of ids in which the requests of so few events are; those that are left over are empty.
+fn ranges<'a>(events: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = events.iter().map(|id| HandlerRequestId::range_of(*id));
+    ranges
+        .map(|(lowest, highest)| (lowest.as_uuid(), highest.as_uuid()))
+        .chain(std::iter::repeat((Uuid::max(), Uuid::nil())))
+        .take(SLOTS)
+        .flat_map(|(lowest, highest)| args![lowest, highest])
+        .collect()
 }
 
 /// Runs statements without arguments and answers, in one round trip.

@@ -15,7 +15,6 @@ use super::{
 use crate::{
     error::{Result, StoreError},
     sql::{options::Options, prefix::TablePrefix, shared::Shared, store::sql_store},
-    store::WakeUps,
 };
 
 /// A store of events and handler requests on MySQL 8.0 or later, or MariaDB 10.6 or later.
@@ -54,7 +53,7 @@ pub struct MySqlStore {
     pub(super) shared: Arc<Shared>,
 }
 
-sql_store!(MySqlStore, sqlx::MySqlConnection, WakeUps::InProcess, true);
+sql_store!(MySqlStore, sqlx::MySqlConnection, true);
 
 impl MySqlStore {
     /// Connects to a database. It opens, when they are needed, up to
@@ -100,7 +99,7 @@ impl MySqlStore {
             statements: TEXTS.fill(&prefix),
         };
         let store = Self::build(dialect, prefix, &options);
-        let handle = store.shared.acquire_unchecked().await;
+        let handle = store.shared.acquire_unchecked("connect").await;
         drop(handle.map_err(|error| match error {
             StoreError::TimedOut { limit, .. } if limit == limits.acquire => {
                 StoreError::Unavailable {

@@ -10,7 +10,12 @@ use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, SqlStr};
 use uuid::Uuid;
 
-use super::{hot, statements::Statements};
+use super::{
+    hot,
+    listener::{PostgresListener, TestChannel},
+    notifier::Notifier,
+    statements::Statements,
+};
 use crate::{
     error::Result,
     id::{EventId, HandlerRequestId},
@@ -18,19 +23,22 @@ use crate::{
     sql::{
         arg::{Arg, args},
         claim::read_events,
-        connection::{Handle, Held, Needs},
+        connection::{Effects, Handle, Held, Needs},
         dialect::Dialect,
         fan_out::{self, readable},
         limit,
         link::Link,
+        look,
         migrate::{Migration, apply},
-        records::{DueEvent, LockedRequests, WaitingEvent, last_errors, queue},
+        raise::{chunks, headers},
+        records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, queue},
+        row::Row,
         settle,
         shared::{Purpose, Shared},
     },
     store::{
-        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, LockMode, Raised, Renewal, Selection,
-        Settled, Settlement,
+        Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
+        Raised, Renewal, Selection, Settled, Settlement, WakeUps,
     },
 };
 
@@ -73,6 +81,10 @@ pub(super) struct PostgresDialect {
     pub(super) sessions: PgPool,
     pub(super) has_pinned_sessions: bool,
     pub(super) statements: Statements,
+    /// Tells other processes; none if nobody is to listen.
+    pub(super) notifier: Option<Notifier>,
+    /// By which the listener of this process is tested, while there is one.
+    pub(super) test_channel: TestChannel,
 }
 
 impl fmt::Debug for PostgresDialect {
@@ -131,7 +143,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn raise_needs(&self, events: &[Event]) -> Needs {
-        match chunks(events).count() {
+        match chunks(events, MAX_STATEMENT_LEN).count() {
             0 | 1 => Needs::OneStatement,
             _ => Needs::Atomicity,
         }
@@ -139,7 +151,7 @@ impl Dialect for PostgresDialect {
 
     async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
         let mut new = HashSet::with_capacity(events.len());
-        for chunk in chunks(events) {
+        for chunk in chunks(events, MAX_STATEMENT_LEN) {
             let headers: Vec<_> = chunk.iter().map(headers).collect();
             let entities = || chunk.iter().map(|event| event.entity.as_ref());
             let args = vec![
@@ -157,9 +169,11 @@ impl Dialect for PostgresDialect {
                 ),
                 Arg::optional_texts(headers.iter().map(Option::as_deref)),
                 Arg::ints(chunk.iter().map(|event| i64::from(event.version))),
+                // What the store commits itself is told then.
+                Arg::from(link.is_foreign() && self.admits_notification()),
             ];
             for row in link.rows(&self.statements.raise, args).await? {
-                new.insert(row.reader("events").uuid("id")?);
+                new.extend(row.reader(EVENTS).optional_uuid("id")?);
             }
         }
         // The first of several with the same id is the one that was stored.
@@ -224,19 +238,57 @@ impl Dialect for PostgresDialect {
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
-        let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
-        let args = vec![
-            event_ids(ids),
-            Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
-            Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
-        ];
-        let rows = link.rows(&self.statements.first_requests, args).await?;
+        let rows = link
+            .rows(&self.statements.first_requests, ranges_of(ids))
+            .await?;
         rows.iter()
             .map(|row| {
                 let mut columns = row.reader("handler_requests");
                 Ok((columns.uuid("event_id")?, columns.time("created_at")?))
             })
             .collect()
+    }
+
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        mode: LockMode,
+    ) -> Result<Vec<EventId>> {
+        let statement = match mode {
+            LockMode::Wait => &self.statements.lock_events,
+            LockMode::SkipLocked => &self.statements.lock_events_skip,
+        };
+        let rows = link.rows(statement, vec![event_ids(ids)]).await?;
+        let id = |row: &Row| row.reader(EVENTS).uuid("id").map(EventId::from_uuid);
+        rows.iter().map(id).collect()
+    }
+
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>> {
+        let statement = &self.statements.requests_of_events;
+        let rows = link.rows(statement, ranges_of(ids)).await?;
+        Ok(LockedRequests::read(&rows)?.requests)
+    }
+
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()> {
+        let args = vec![event_ids(events), request_ids(requests.iter().copied())];
+        link.execute(&self.statements.delete_events, args).await?;
+        Ok(())
+    }
+
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        let args = vec![event_ids(ids)];
+        link.execute(&self.statements.forget_unwanted, args).await?;
+        Ok(())
     }
 
     async fn insert_requests(
@@ -377,6 +429,41 @@ impl Dialect for PostgresDialect {
         Ok(hot::answers(settlements, &settled))
     }
 
+    fn wake_ups(&self) -> WakeUps {
+        match self.notifier {
+            Some(_) => WakeUps::Listener,
+            None => WakeUps::InProcess,
+        }
+    }
+
+    async fn look(&self, link: &mut Link<'_>, asked: &Look) -> Result<Outlook> {
+        let test = self.test_channel.lock().clone();
+        let mut args = look::args(asked);
+        args.push(Arg::Text(test.as_deref()));
+        look::read(link.row(&self.statements.look, args).await?)
+    }
+
+    async fn listener(&self, shared: &Shared) -> Result<Box<dyn Listener>> {
+        let options = self.transactions.connect_options();
+        let channel = format!("{}work", shared.prefix.as_str());
+        let listener = PostgresListener::connect(
+            (*options).clone(),
+            &channel,
+            TestChannel::clone(&self.test_channel),
+            shared.signals.clone(),
+            shared.limits,
+        );
+        Ok(Box::new(listener.await?))
+    }
+
+    fn tell(&self, effects: Effects) {
+        if let Some(notifier) = &self.notifier
+            && (effects.raised || effects.ready)
+        {
+            notifier.tell();
+        }
+    }
+
     fn renew_needs(&self) -> Needs {
         Needs::Pins
     }
@@ -390,6 +477,13 @@ impl Dialect for PostgresDialect {
     }
 }
 
+impl PostgresDialect {
+    /// Whether a transaction of the application's may notify.
+    fn admits_notification(&self) -> bool {
+        self.notifier.as_ref().is_some_and(Notifier::admits)
+    }
+}
+
 /// Whether one statement writes these settlements: none keeps a text, and no request is there
 /// twice.
 fn are_plain(settlements: &[Settlement]) -> bool {
@@ -399,32 +493,18 @@ fn are_plain(settlements: &[Settlement]) -> bool {
         .all(|settlement| hot::is_plain(settlement) && ids.insert(settlement.id))
 }
 
-/// Events in parts whose data fits into one statement.
-fn chunks(events: &[Event]) -> impl Iterator<Item = &[Event]> {
-    let mut rest = events;
-    std::iter::from_fn(move || {
-        let mut len = 0;
-        let fits = |event: &&Event| {
-            len += event.data.as_str().len();
-            len <= MAX_STATEMENT_LEN
-        };
-        // At least one, however large it is.
-        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
-        let (chunk, others) = rest.split_at_checked(count)?;
-        rest = others;
-        (!chunk.is_empty()).then_some(chunk)
-    })
-}
-
-fn headers(event: &Event) -> Option<String> {
-    if event.headers.is_empty() {
-        return None;
-    }
-    serde_json::to_string(&event.headers).ok()
-}
-
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {
     Arg::uuids(ids.iter().map(|id| id.as_uuid()))
+}
+
+/// Events, and the lowest and highest ids of their requests.
+fn ranges_of<'a>(ids: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
+    vec![
+        event_ids(ids),
+        Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
+        Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
+    ]
 }
 
 fn request_ids<'a>(ids: impl Iterator<Item = HandlerRequestId>) -> Arg<'a> {

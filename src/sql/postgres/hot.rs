@@ -162,7 +162,7 @@ pub(super) async fn claim(
 }
 
 /// The columns of a request before those of its event, and of the answer as a whole.
-const CLAIMED_COLUMNS: usize = 12;
+const CLAIMED_COLUMNS: usize = 13;
 
 fn read_event(row: &Row, events: &mut HashMap<Uuid, Result<Arc<Event>>>) -> Result<()> {
     let mut columns = row.reader(HANDLER_REQUESTS);
@@ -226,6 +226,7 @@ fn read_next_due(columns: &mut Reader<'_>, batch: &mut ClaimedBatch) -> Result<(
     let now = columns.time("now")?;
     let next = columns.optional_time("backoff_until")?;
     batch.next_due = next.map(|next| between(now, next));
+    batch.suspect_waits = columns.bool("queue")?;
     Ok(())
 }
 
@@ -261,7 +262,11 @@ pub(super) async fn settle(
         Arg::bools(ordered.iter().map(|settlement| settlement.executed)),
         Arg::optional_ints(snoozes),
     ];
-    let rows = link.rows(&statements.settle, args).await?;
+    let rows = if link.is_in_transaction() {
+        link.rows_planned_anew(&statements.settle, args).await?
+    } else {
+        link.rows(&statements.settle, args).await?
+    };
     let settled: HashSet<_> = rows
         .iter()
         .map(|row| row.reader(HANDLER_REQUESTS).uuid("id"))

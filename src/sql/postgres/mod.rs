@@ -2,6 +2,8 @@
 
 mod dialect;
 mod hot;
+mod listener;
+mod notifier;
 mod options;
 mod statements;
 mod store;

@@ -111,6 +111,56 @@ macro_rules! due {
     };
 }
 
+/// When the next request of handlers that backs off is due.
+macro_rules! next_due {
+    ($handlers:literal) => {
+        concat!(
+            "(SELECT min(d.backoff_until) FROM ",
+            $handlers,
+            " AS asked (handler) CROSS JOIN LATERAL ( \
+               (SELECT r.backoff_until FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
+                ORDER BY r.backoff_until, r.id LIMIT 1) \
+               UNION ALL \
+               (SELECT r.backoff_until FROM {p}handler_requests r \
+                WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until > statement_timestamp())) d)"
+        )
+    };
+}
+
+/// Whether a request of handlers is due that is under suspicion.
+macro_rules! suspect_due {
+    ($handlers:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM ",
+            $handlers,
+            " AS asked (handler) JOIN {p}handler_requests r ON r.handler = asked.handler AND r.queue = 2 \
+             WHERE r.backoff_until IS NULL OR r.backoff_until <= statement_timestamp())"
+        )
+    };
+}
+
+/// What there is to do.
+macro_rules! look {
+    () => {
+        concat!(
+            "SELECT statement_timestamp(), \
+               EXISTS (SELECT FROM {p}unprocessed_events) \
+                 OR EXISTS (SELECT FROM {p}waiting_events WHERE due_at <= statement_timestamp()), \
+               (SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()), \
+               EXISTS (SELECT FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
+                 (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 0 LIMIT 1) \
+                 UNION ALL \
+                 (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 1 \
+                    AND r.backoff_until <= statement_timestamp() LIMIT 1)) d), ",
+            suspect_due!("unnest($1::text[])"),
+            ", ",
+            next_due!("unnest($1::text[])"),
+            ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}handler_requests) END"
+        )
+    };
+}
+
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: "SELECT statement_timestamp()",
     has_migrations: "SELECT (to_regclass('{p}migrations') IS NOT NULL)::int",
@@ -145,6 +195,20 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         event_filter!(),
         "AND ($8::uuid IS NULL OR e.id > $8) ORDER BY e.id LIMIT $9 OFFSET $10"
     ),
+    list_event_ids: concat!(
+        "SELECT e.id, e.name FROM {p}events e \
+         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
+         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
+         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id ",
+        event_filter!(),
+        "AND ($8::uuid IS NULL OR e.id > $8) ORDER BY e.id LIMIT $9 OFFSET $10"
+    ),
+    processed_events: "SELECT e.id, n.processed_at FROM {p}events e \
+         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
+         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
+         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id \
+         WHERE u.event_id IS NULL AND w.event_id IS NULL AND ($1::uuid IS NULL OR e.id > $1) \
+         ORDER BY e.id LIMIT $2",
     next_due_event: "SELECT statement_timestamp(), \
            EXISTS (SELECT FROM {p}unprocessed_events) \
              OR EXISTS (SELECT FROM {p}waiting_events WHERE due_at <= statement_timestamp()), \
@@ -212,11 +276,13 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         "WHERE r.lease_until <= statement_timestamp() \
          ORDER BY r.lease_until, r.id LIMIT $1 FOR UPDATE OF r SKIP LOCKED"
     ),
-    next_due_request: "SELECT statement_timestamp(), min(d.backoff_until) \
-         FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
-           SELECT r.backoff_until FROM {p}handler_requests r \
-           WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
-           ORDER BY r.backoff_until LIMIT 1) d",
+    next_due_request: concat!(
+        "SELECT statement_timestamp(), ",
+        next_due!("unnest($1::text[])")
+    ),
+    suspect_due: concat!("SELECT ", suspect_due!("unnest($1::text[])"), "::int"),
+    next_expiry: "SELECT statement_timestamp(), (SELECT min(lease_until) FROM {p}handler_requests)",
+    look: look!(),
     best_due: "SELECT min(d.priority) \
          FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
            (SELECT r.priority FROM {p}handler_requests r \
@@ -255,8 +321,11 @@ statements! {
     Texts => Statements {
         /// Keeps other migrations out until the transaction ends.
         lock_migrations,
-        /// (columns of events as arrays): the ids of the new ones.
+        /// (columns of events as arrays, whether to notify): the ids of the new ones, and NULL if it
+        /// notifies.
         raise,
+        /// Tells other processes that there is something to do.
+        notify,
         /// (limit): due events, locked.
         due_events,
         /// (ids): waiting events, locked.
@@ -269,6 +338,15 @@ statements! {
         put_unwanted,
         /// (ids, lowest ids, highest ids): event id and time.
         first_requests,
+        /// (ids): events, locked in this order.
+        lock_events,
+        lock_events_skip,
+        /// (ids, lowest ids, highest ids): requests.
+        requests_of_events,
+        /// (event ids, request ids)
+        delete_events,
+        /// (ids)
+        forget_unwanted,
         /// (columns of requests as arrays)
         insert_requests,
         /// (columns of requests as arrays)
@@ -291,6 +369,8 @@ statements! {
         /// (ids, attempts, owners, executed, snoozes): completes or snoozes; the ids of those whose
         /// fence held.
         settle,
+        /// As the common one, and (test channel): notifies it unless it is NULL.
+        look,
         /// (ids, attempts, owner, lease): renews; the ids and attempts that are lost.
         renew,
     }
@@ -306,8 +386,11 @@ pub(super) const TEXTS: Texts = Texts {
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::text[], $10::bigint[]) \
              AS given (id, name, entity_name, entity_id, data, at, correlation_id, causation_id, headers, version) \
            ON CONFLICT (id) DO NOTHING RETURNING id), \
-         queued AS (INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised) \
-         SELECT id FROM raised",
+         queued AS (INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised), \
+         notified AS MATERIALIZED (SELECT pg_notify('{p}work', '') WHERE $11::boolean AND EXISTS (SELECT FROM raised)) \
+         SELECT id FROM raised UNION ALL SELECT NULL FROM notified",
+    // Locks all notifications of the database while it commits.
+    notify: "SELECT pg_notify('{p}work', '')",
     // Locks the events' places on the queue; those that are locked are skipped.
     due_events: concat!(
         "WITH late AS MATERIALIZED ( \
@@ -349,6 +432,20 @@ pub(super) const TEXTS: Texts = Texts {
            SELECT min(r.created_at) AS created_at FROM {p}handler_requests r \
            WHERE r.id BETWEEN given.lowest AND given.highest AND r.event_id = given.id) f \
          WHERE f.created_at IS NOT NULL",
+    // Locks the events.
+    lock_events: "SELECT id FROM {p}events WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE",
+    lock_events_skip: "SELECT id FROM {p}events WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED",
+    requests_of_events: concat!(
+        request!(),
+        "FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS given (id, lowest, highest) \
+         JOIN {p}handler_requests r ON r.id BETWEEN given.lowest AND given.highest AND r.event_id = given.id \
+         LEFT JOIN {p}events e ON e.id = r.event_id"
+    ),
+    // Locks the events, their requests and their traces.
+    delete_events: "WITH requests AS (DELETE FROM {p}handler_requests WHERE id = ANY ($2::uuid[])), \
+         unwanted AS (DELETE FROM {p}unwanted_events WHERE event_id = ANY ($1::uuid[])) \
+         DELETE FROM {p}events WHERE id = ANY ($1::uuid[])",
+    forget_unwanted: "DELETE FROM {p}unwanted_events WHERE event_id = ANY ($1::uuid[])",
     // Locks the new requests.
     insert_requests: "INSERT INTO {p}handler_requests \
            (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
@@ -485,11 +582,11 @@ pub(super) const TEXTS: Texts = Texts {
          placed AS (SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY id) AS place FROM claimed) \
          SELECT c.id, c.event_id, c.handler, c.priority, c.attempt, c.errors, c.max_errors, c.executions, c.rescues, \
            c.place = 1, statement_timestamp(), \
-           CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ( \
-             SELECT min(d.backoff_until) FROM asked CROSS JOIN LATERAL ( \
-               SELECT r.backoff_until FROM {p}handler_requests r \
-               WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until > statement_timestamp() \
-               ORDER BY r.backoff_until LIMIT 1) d) END, ",
+           CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
+        next_due!("unnest($1::text[])"),
+        " END, CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
+        suspect_due!("unnest($1::text[])"),
+        " ELSE false END, ",
         event!(),
         " FROM (SELECT) header LEFT JOIN placed c ON true \
          LEFT JOIN {p}events e ON e.id = c.event_id AND c.place = 1"
@@ -506,6 +603,10 @@ pub(super) const TEXTS: Texts = Texts {
            AS s (id, attempt, owner, executed, snooze) \
          WHERE r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner \
          RETURNING r.id",
+    look: concat!(
+        look!(),
+        ", CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
+    ),
     // Locks the requests; those that are locked are skipped, and are not lost.
     renew: "WITH given AS MATERIALIZED ( \
            SELECT id, attempt FROM unnest($1::uuid[], $2::bigint[]) AS given (id, attempt)), \

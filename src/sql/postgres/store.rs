@@ -10,15 +10,16 @@ use sqlx::{
 use super::{
     PostgresOptions,
     dialect::{PINS, PostgresDialect},
+    listener::TestChannel,
+    notifier::Notifier,
     statements::{COMMON, TEXTS},
 };
 use crate::{
     error::{Result, StoreError},
     sql::{shared::Shared, store::sql_store},
-    store::WakeUps,
 };
 
-/// A store of events and handler requests on PostgreSQL 13 or later.
+/// A store of events and handler requests on PostgreSQL 14 or later.
 ///
 /// Clones share their connections.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ pub struct PostgresStore {
     pub(super) shared: Arc<Shared>,
 }
 
-sql_store!(PostgresStore, sqlx::PgConnection, WakeUps::InProcess, true);
+sql_store!(PostgresStore, sqlx::PgConnection, true);
 
 impl PostgresStore {
     /// Connects to a database. It opens, when they are needed, up to
@@ -39,20 +40,10 @@ impl PostgresStore {
     /// not acceptable.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        let connect: PgConnectOptions = url.parse().map_err(|_| {
-            StoreError::invalid(
-                "the database URL",
-                "is not one of PostgreSQL",
-                "write postgres://user:password@host:port/database",
-            )
-        })?;
+        let connect = parse(url)?;
         let limits = options.common.limits();
-        let pool = || {
-            PgPoolOptions::new()
-                .acquire_timeout(options.common.acquire_timeout)
-                .max_connections(options.common.max_connections)
-        };
-        let transactions = pool().connect_lazy_with(connect.clone());
+        let transactions =
+            pool(&options, options.common.max_connections, None).connect_lazy_with(connect.clone());
         let sessions = if options.transaction_pooler {
             transactions.clone()
         } else {
@@ -61,17 +52,7 @@ impl PostgresStore {
                 "{PINS}; SET lock_timeout = {lock_timeout}; \
                  SET default_transaction_isolation = 'read committed'"
             );
-            let settings: Arc<str> = settings.into();
-            pool()
-                .max_connections(options.session_connections)
-                .after_connect(move |connection, _| {
-                    let settings = sqlx::AssertSqlSafe(Arc::clone(&settings));
-                    Box::pin(async move {
-                        connection.execute(sqlx::raw_sql(settings)).await?;
-                        Ok(())
-                    })
-                })
-                .connect_lazy_with(connect)
+            pool(&options, options.session_connections, Some(settings)).connect_lazy_with(connect)
         };
         let store = Self::build(
             transactions,
@@ -80,7 +61,7 @@ impl PostgresStore {
             prefix,
             &options,
         );
-        let handle = store.shared.acquire_unchecked().await;
+        let handle = store.shared.acquire_unchecked("connect").await;
         drop(handle.map_err(|error| match error {
             StoreError::TimedOut { limit, .. } if limit == limits.acquire => {
                 StoreError::Unavailable {
@@ -118,16 +99,69 @@ impl PostgresStore {
         prefix: crate::sql::prefix::TablePrefix,
         options: &PostgresOptions,
     ) -> Self {
+        let statements = TEXTS.fill(&prefix);
+        let notifier = options.listen.then(|| {
+            let notify = statements.notify.sql();
+            Notifier::new(sessions.clone(), notify, options.common.acquire_timeout)
+        });
         let dialect = PostgresDialect {
             transactions,
             sessions,
             has_pinned_sessions,
-            statements: TEXTS.fill(&prefix),
+            statements,
+            notifier,
+            test_channel: TestChannel::default(),
         };
         Self {
             shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),
         }
     }
+}
+
+/// A pool whose connections are set up so.
+fn pool(
+    options: &PostgresOptions,
+    max_connections: u32,
+    settings: Option<String>,
+) -> PgPoolOptions {
+    // A statement whose client has gone is ended within a second, with the locks that it has. Not
+    // every platform can do that, and it is not needed for correctness.
+    const NOTICE_LOSS: &str = "SET client_connection_check_interval = '1s'";
+    let settings: Option<Arc<str>> = settings.map(Into::into);
+    let has_sessions = !options.transaction_pooler;
+    PgPoolOptions::new()
+        .acquire_timeout(options.common.acquire_timeout)
+        .max_connections(max_connections)
+        .after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move {
+                if has_sessions
+                    && let Err(error) = connection.execute(sqlx::raw_sql(NOTICE_LOSS)).await
+                {
+                    tracing::debug!(%error, "the server cannot notice that a client has gone");
+                }
+                if let Some(settings) = settings {
+                    connection
+                        .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings)))
+                        .await?;
+                }
+                Ok(())
+            })
+        })
+}
+
+/// Reads a URL; the error does not repeat it, as it may hold a password.
+fn parse(url: &str) -> Result<PgConnectOptions> {
+    let is_ours = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    url.parse().ok().filter(|_| is_ours).ok_or_else(|| {
+        StoreError::invalid(
+            "the database URL",
+            "is not one of PostgreSQL",
+            "write postgres://user:password@host:port/database",
+        )
+    })
 }
 
 impl fmt::Debug for PostgresStore {

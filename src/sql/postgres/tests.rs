@@ -82,8 +82,8 @@ async fn every_statement_can_be_prepared() {
         .map(|(name, statement)| (name, statement.clone()))
         .collect();
     assert!(all.len() > 40);
-    for (name, statement) in all {
-        fresh.prepare(name, &statement).await;
+    for (number, (name, statement)) in all.into_iter().enumerate() {
+        fresh.prepare(&format!("{name}_{number}"), &statement).await;
     }
 }
 

@@ -1,1 +1,13 @@
 //! The store on SQLite.
+
+mod dialect;
+mod options;
+mod rows;
+mod statements;
+mod store;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+pub use options::SqliteOptions;
+pub use store::SqliteStore;

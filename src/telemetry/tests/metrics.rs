@@ -7,7 +7,7 @@ use crate::{
     error::StoreError,
     id::LeaseOwner,
     model::{Outcome, Rescue, SchedulerState},
-    store::{ClaimedRequest, RescuedRequest},
+    store::{ClaimedRequest, Pruned, RescuedRequest},
     telemetry::{Gauges, Reading},
 };
 
@@ -66,6 +66,7 @@ pub(super) fn record_everything(telemetry: &Telemetry) -> std::sync::Arc<Gauges>
     );
     telemetry.settlement_refused(&request);
     telemetry.request_rescued(&rescued(&request, Rescue::Ready));
+    telemetry.pruned(&Pruned::default());
     telemetry.workers(2);
     telemetry.workers_busy(1);
     telemetry.batch("claim", 3, Duration::from_millis(20));
@@ -112,7 +113,7 @@ fn the_documentation_lists_every_metric_with_its_unit_and_no_other() {
         .map(|point| (point.name, point.unit))
         .collect();
     assert_eq!(recorded, documented());
-    assert_eq!(recorded.len(), 25);
+    assert_eq!(recorded.len(), 27);
 }
 
 #[test]

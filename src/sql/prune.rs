@@ -1,0 +1,112 @@
+//! Deleting what nobody needs any more.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use super::{arg::args, limit, link::Link, records::EVENTS};
+use crate::{
+    error::Result,
+    id::{EventId, HandlerRequestId},
+    model::HandlerRequest,
+    store::{LockMode, Prune, Pruned},
+};
+
+/// See [`EventRepository::prune`](crate::store::EventRepository::prune).
+pub(super) async fn prune(link: &mut Link<'_>, prune: &Prune) -> Result<Pruned> {
+    prune.check()?;
+    let now = super::now(link).await?;
+    let looked_at = processed_events(link, prune).await?;
+    let mut pruned = Pruned::default();
+    if looked_at.len() >= prune.limit {
+        pruned.next = looked_at.last().map(|(id, _)| *id);
+    }
+    let ids: Vec<_> = looked_at.iter().map(|(id, _)| *id).collect();
+    let requests = requests_of(link, &ids).await?;
+    let goes = |(event, unwanted_at): &Processed, requests: &Requests| {
+        let requests = requests.get(event).map_or(&[][..], Vec::as_slice);
+        let first = requests.iter().map(|request| request.created_at).min();
+        let processed_at = (*unwanted_at).or(first);
+        processed_at.is_some_and(|processed_at| prune.lets_go(now, processed_at, requests))
+    };
+    let mut candidates = looked_at;
+    candidates.retain(|event| goes(event, &requests));
+    if candidates.is_empty() {
+        return Ok(pruned);
+    }
+    let held = lock_all(link, &mut candidates, &requests).await?;
+    // Under the locks it is looked at again: others may have changed it meanwhile.
+    let ids: Vec<_> = candidates.iter().map(|(id, _)| *id).collect();
+    let requests = requests_of(link, &ids).await?;
+    let is_held = |event: &EventId| {
+        let mut of_event = requests.get(event).into_iter().flatten();
+        of_event.all(|request| held.contains(&request.id))
+    };
+    candidates.retain(|event| is_held(&event.0) && goes(event, &requests));
+    let events: Vec<_> = candidates.iter().map(|(id, _)| *id).collect();
+    let of_events = events.iter().filter_map(|event| requests.get(event));
+    let requests: Vec<_> = of_events.flatten().map(|request| request.id).collect();
+    if !events.is_empty() {
+        let dialect = &link.shared.dialect;
+        dialect.delete_events(link, &events, &requests).await?;
+    }
+    pruned.events = events.len() as u64;
+    pruned.requests = requests.len() as u64;
+    Ok(pruned)
+}
+
+/// A processed event, and when it was found that nobody wants it.
+type Processed = (EventId, Option<DateTime<Utc>>);
+
+/// Requests by their events.
+type Requests = HashMap<EventId, Vec<HandlerRequest>>;
+
+async fn processed_events(link: &mut Link<'_>, prune: &Prune) -> Result<Vec<Processed>> {
+    let after = prune.after.map(|id| id.as_uuid());
+    let args = args![after, limit(prune.limit)];
+    let rows = link
+        .rows(&link.shared.common.processed_events, args)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = row.reader(EVENTS);
+            let id = EventId::from_uuid(columns.uuid("id")?);
+            Ok((id, columns.optional_time("processed_at")?))
+        })
+        .collect()
+}
+
+/// The requests of these events.
+pub(super) async fn requests_of(link: &mut Link<'_>, events: &[EventId]) -> Result<Requests> {
+    let mut by_event = Requests::new();
+    if events.is_empty() {
+        return Ok(by_event);
+    }
+    for request in link.shared.dialect.requests_of_events(link, events).await? {
+        by_event.entry(request.event_id).or_default().push(request);
+    }
+    Ok(by_event)
+}
+
+/// Locks events and their requests, as far as nobody else has; lets go of other candidates, and
+/// answers the requests that are locked.
+async fn lock_all(
+    link: &mut Link<'_>,
+    candidates: &mut Vec<Processed>,
+    requests: &Requests,
+) -> Result<HashSet<HandlerRequestId>> {
+    let dialect = &link.shared.dialect;
+    let skip = LockMode::SkipLocked;
+    let ids: Vec<_> = candidates.iter().map(|(id, _)| *id).collect();
+    let held: HashSet<_> = dialect
+        .lock_events(link, &ids, skip)
+        .await?
+        .into_iter()
+        .collect();
+    candidates.retain(|(id, _)| held.contains(id));
+    let of_events = candidates.iter().filter_map(|(id, _)| requests.get(id));
+    let mut ids: Vec<_> = of_events.flatten().map(|request| request.id).collect();
+    ids.sort_unstable();
+    let locked = dialect.lock_requests(link, &ids, skip).await?;
+    Ok(locked.requests.iter().map(|request| request.id).collect())
+}

@@ -1,0 +1,442 @@
+//! What SQLite does in its own way.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::{Connection as _, SqlStr, SqliteConnection, SqlitePool};
+use uuid::Uuid;
+
+use super::{
+    rows::{json, row},
+    statements::Statements,
+    turns::Turns,
+};
+use crate::{
+    error::Result,
+    id::{EventId, HandlerRequestId},
+    model::{Event, HandlerRequest},
+    sql::{
+        arg::{Arg, args},
+        claim::read_events,
+        connection::{Handle, Held, Needs},
+        dialect::{Dialect, Marks, Turn},
+        fan_out::{names, readable},
+        limit,
+        link::Link,
+        migrate::{Migration, apply},
+        raise::{chunks, headers},
+        records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, priority, queue},
+        row::Row,
+        shared::{Purpose, Shared},
+        statement::Statement,
+    },
+    store::{HandlerRoom, LockMode, Raised},
+    text::Name,
+};
+
+/// Takes the write lock at once: a transaction that reads first and writes later fails when somebody
+/// else has written in between, and could only be run again.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// The steps of the schema.
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    sql: include_str!("../../../migrations/sqlite/0001_create.sql"),
+}];
+
+/// The most bytes of data that are sent in one statement: SQLite copies them several times when it
+/// takes them apart.
+const MAX_STATEMENT_LEN: usize = 8 * 1024 * 1024;
+
+pub(super) struct SqliteDialect {
+    pub(super) transactions: SqlitePool,
+    pub(super) sessions: SqlitePool,
+    pub(super) turns: Turns,
+    pub(super) statements: Statements,
+}
+
+impl fmt::Debug for SqliteDialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SqliteDialect")
+    }
+}
+
+#[async_trait]
+impl Dialect for SqliteDialect {
+    fn system(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle> {
+        let pool = match purpose {
+            Purpose::Session => &self.sessions,
+            Purpose::Transaction => &self.transactions,
+        };
+        Ok(Handle::Sqlite(Held::Pooled(pool.acquire().await?)))
+    }
+
+    async fn connect(&self) -> sqlx::Result<Handle> {
+        let options = self.transactions.connect_options();
+        let connection = SqliteConnection::connect_with(&options).await?;
+        Ok(Handle::Sqlite(Held::Single(Box::new(connection))))
+    }
+
+    async fn close(&self) {
+        self.sessions.close().await;
+        self.transactions.close().await;
+    }
+
+    fn migrations(&self) -> &'static [Migration] {
+        MIGRATIONS
+    }
+
+    async fn migrate(&self, link: &mut Link<'_>, shared: &Shared) -> Result<()> {
+        link.begin(SqlStr::from_static(BEGIN)).await?;
+        apply(link, shared).await
+    }
+
+    fn begin(&self, _needs: Needs) -> SqlStr {
+        SqlStr::from_static(BEGIN)
+    }
+
+    async fn turn(&self, is_first: bool) -> Option<Turn> {
+        Some(Box::new(self.turns.wait(is_first).await))
+    }
+
+    fn marks(&self) -> Option<Marks<'_>> {
+        Some(Marks {
+            set: Some(&self.statements.mark),
+            renew: &self.statements.mark_again,
+            ends_by_conflict: false,
+        })
+    }
+
+    fn raise_needs(&self, _events: &[Event]) -> Needs {
+        // It is one statement, and yet a transaction: that queues in the order of arrival.
+        Needs::Atomicity
+    }
+
+    async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
+        let mut new = HashSet::with_capacity(events.len());
+        for chunk in chunks(events, MAX_STATEMENT_LEN) {
+            let headers: Vec<_> = chunk.iter().map(headers).collect();
+            let rows = json(chunk.iter().zip(&headers).map(|(event, headers)| {
+                let entity = event.entity.as_ref();
+                row![
+                    event.name.as_str(),
+                    entity.map(|entity| entity.name.as_str()),
+                    entity.map(|entity| entity.id.as_str()),
+                    event.data.as_str(),
+                    event.timestamp,
+                    i64::from(event.causation_id.is_some()),
+                    headers.as_deref(),
+                    i64::from(event.version),
+                ]
+            }))?;
+            let causes = chunk.iter().map(|event| event.causation_id);
+            let args = vec![
+                Arg::uuids(chunk.iter().map(|event| event.id.as_uuid())),
+                Arg::from(&rows),
+                Arg::uuids(chunk.iter().map(|event| event.correlation_id.as_uuid())),
+                Arg::optional_uuids(causes.map(|id| id.map(|id| id.as_uuid()))),
+            ];
+            for row in link.rows(&self.statements.raise, args).await? {
+                new.insert(row.reader("events").uuid("id")?);
+            }
+        }
+        // The first of several with the same id is the one that was stored.
+        let raised = |event: &Event| {
+            if new.remove(&event.id.as_uuid()) {
+                Raised::New
+            } else {
+                Raised::AlreadyRaised
+            }
+        };
+        Ok(events.iter().map(raised).collect())
+    }
+
+    async fn due_events(&self, link: &mut Link<'_>, count: usize) -> Result<Vec<DueEvent>> {
+        let args = args![limit(count)];
+        let rows = link.rows(&self.statements.due_events, args).await?;
+        readable(link, &rows).await
+    }
+
+    async fn lock_waiting(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Vec<DueEvent>> {
+        let args = vec![event_ids(ids)];
+        let rows = link.rows(&self.statements.lock_waiting, args).await?;
+        readable(link, &rows).await
+    }
+
+    async fn unqueue(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        let statements = &self.statements;
+        for statement in [&statements.delete_unprocessed, &statements.delete_waiting] {
+            link.execute(statement, vec![event_ids(ids)]).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_waiting(&self, link: &mut Link<'_>, events: &[WaitingEvent]) -> Result<()> {
+        let ids = || Arg::uuids(events.iter().map(|event| event.id.as_uuid()));
+        let rows = json(events.iter().map(|event| {
+            row![
+                event.attempt.cast_signed(),
+                i64::from(event.errors),
+                event.last_error.as_deref(),
+                event.due_at,
+                i64::from(event.owner.is_some()),
+            ]
+        }))?;
+        let owners = events.iter().map(|event| event.owner);
+        let owners = Arg::optional_uuids(owners.map(|owner| owner.map(|owner| owner.as_uuid())));
+        let args = vec![ids(), Arg::from(&rows), owners];
+        link.execute(&self.statements.put_waiting, args).await?;
+        link.execute(&self.statements.delete_unprocessed, vec![ids()])
+            .await?;
+        Ok(())
+    }
+
+    async fn put_unwanted(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let args = vec![event_ids(ids), Arg::from(now)];
+        link.execute(&self.statements.put_unwanted, args).await?;
+        Ok(())
+    }
+
+    async fn first_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
+        let places = places(ids)?;
+        let args = ranges_of(&places, ids);
+        let rows = link.rows(&self.statements.first_requests, args).await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = row.reader("handler_requests");
+                Ok((columns.uuid("event_id")?, columns.time("created_at")?))
+            })
+            .collect()
+    }
+
+    async fn lock_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+        _mode: LockMode,
+    ) -> Result<Vec<EventId>> {
+        let args = vec![event_ids(ids)];
+        let rows = link.rows(&self.statements.lock_events, args).await?;
+        let id = |row: &Row| row.reader(EVENTS).uuid("id").map(EventId::from_uuid);
+        rows.iter().map(id).collect()
+    }
+
+    async fn requests_of_events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<Vec<HandlerRequest>> {
+        let places = places(ids)?;
+        let statement = &self.statements.requests_of_events;
+        let rows = link.rows(statement, ranges_of(&places, ids)).await?;
+        Ok(LockedRequests::read(&rows)?.requests)
+    }
+
+    async fn delete_events(
+        &self,
+        link: &mut Link<'_>,
+        events: &[EventId],
+        requests: &[HandlerRequestId],
+    ) -> Result<()> {
+        let args = vec![request_ids(requests.iter().copied())];
+        link.execute(&self.statements.delete_requests, args).await?;
+        self.forget_unwanted(link, events).await?;
+        let args = vec![event_ids(events)];
+        link.execute(&self.statements.delete_events, args).await?;
+        Ok(())
+    }
+
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        let args = vec![event_ids(ids)];
+        link.execute(&self.statements.forget_unwanted, args).await?;
+        Ok(())
+    }
+
+    async fn insert_requests(
+        &self,
+        link: &mut Link<'_>,
+        requests: &[HandlerRequest],
+    ) -> Result<()> {
+        put_requests(link, &self.statements.insert_requests, requests).await
+    }
+
+    async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
+        put_requests(link, &self.statements.write_requests, requests).await
+    }
+
+    async fn lock_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+        _mode: LockMode,
+    ) -> Result<LockedRequests> {
+        let args = vec![request_ids(ids.iter().copied())];
+        LockedRequests::read(&link.rows(&self.statements.lock_requests, args).await?)
+    }
+
+    async fn lock_due(
+        &self,
+        link: &mut Link<'_>,
+        handlers: &[HandlerRoom],
+        count: usize,
+        suspects: bool,
+    ) -> Result<LockedRequests> {
+        let with_room: Vec<_> = handlers.iter().filter(|one| one.room > 0).collect();
+        if suspects {
+            let handlers = names(with_room.iter().map(|one| &one.handler));
+            let args = vec![handlers, Arg::from(limit(count))];
+            let suspects = &self.statements.lock_due_suspects;
+            return LockedRequests::read(&link.rows(suspects, args).await?);
+        }
+        let mut best = self.best(link, &with_room, count).await?;
+        best.sort_unstable();
+        best.truncate(count);
+        let ids: Vec<_> = best.into_iter().map(|(_, id)| id).collect();
+        if ids.is_empty() {
+            return Ok(LockedRequests::default());
+        }
+        let mut locked = self.lock_requests(link, &ids, LockMode::Wait).await?;
+        // Should the machine's clock have been set back meanwhile, what was due is due later.
+        if let Some(now) = locked.now {
+            let is_due =
+                |request: &HandlerRequest| request.backoff_until.is_none_or(|at| at <= now);
+            locked.requests.retain(is_due);
+        }
+        Ok(locked)
+    }
+
+    async fn events(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[EventId],
+    ) -> Result<HashMap<Uuid, Result<Event>>> {
+        let args = vec![event_ids(ids)];
+        read_events(&link.rows(&self.statements.events, args).await?)
+    }
+}
+
+impl SqliteDialect {
+    /// The best due requests of each handler, within its room. A limit cannot differ from row to
+    /// row in SQLite, so each handler that has work is asked for alone.
+    async fn best(
+        &self,
+        link: &mut Link<'_>,
+        handlers: &[&HandlerRoom],
+        count: usize,
+    ) -> Result<Vec<(i64, HandlerRequestId)>> {
+        let asked = names(handlers.iter().map(|one| &one.handler));
+        let due = link
+            .rows(&self.statements.handlers_due, vec![asked])
+            .await?;
+        let mut best = Vec::new();
+        for row in due {
+            let place: usize = row.reader("handler_requests").int("handler")?;
+            let Some(HandlerRoom { handler, room, .. }) = handlers.get(place) else {
+                continue;
+            };
+            let mut of_handler = self.best_of(link, handler, (*room).min(count)).await?;
+            of_handler.sort_unstable();
+            of_handler.truncate(*room);
+            best.append(&mut of_handler);
+        }
+        Ok(best)
+    }
+
+    async fn best_of(
+        &self,
+        link: &mut Link<'_>,
+        handler: &Name,
+        count: usize,
+    ) -> Result<Vec<(i64, HandlerRequestId)>> {
+        let args = args![handler.as_str(), limit(count)];
+        let rows = link.rows(&self.statements.best_of, args).await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = row.reader("handler_requests");
+                let priority = i64::from(priority(&mut columns)?.get());
+                Ok((priority, HandlerRequestId::from_uuid(columns.uuid("id")?)))
+            })
+            .collect()
+    }
+}
+
+/// As many rows as there are ids.
+fn places(ids: &[EventId]) -> Result<String> {
+    json(ids.iter().map(|_| 0))
+}
+
+/// Events, and the lowest and highest ids of their requests.
+fn ranges_of<'a>(places: &'a String, ids: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = || ids.iter().map(|id| HandlerRequestId::range_of(*id));
+    vec![
+        Arg::from(places),
+        event_ids(ids),
+        Arg::uuids(ranges().map(|(lowest, _)| lowest.as_uuid())),
+        Arg::uuids(ranges().map(|(_, highest)| highest.as_uuid())),
+    ]
+}
+
+fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {
+    Arg::uuids(ids.iter().map(|id| id.as_uuid()))
+}
+
+fn request_ids<'a>(ids: impl Iterator<Item = HandlerRequestId>) -> Arg<'a> {
+    Arg::uuids(ids.map(|id| id.as_uuid()))
+}
+
+async fn put_requests(
+    link: &mut Link<'_>,
+    statement: &Statement,
+    requests: &[HandlerRequest],
+) -> Result<()> {
+    if requests.is_empty() {
+        return Ok(());
+    }
+    let errors: Vec<_> = requests.iter().map(last_errors).collect();
+    let rows = json(requests.iter().zip(&errors).map(|(request, errors)| {
+        row![
+            request.handler.as_str(),
+            i64::from(request.priority.get()),
+            i64::from(request.max_errors),
+            i64::from(request.errors),
+            request.attempt.cast_signed(),
+            i64::from(request.executions),
+            i64::from(request.rescues),
+            queue(request).map(|queue| queue as i64),
+            request.created_at,
+            request.backoff_until,
+            request.last_execution_at,
+            request.completed_at,
+            request.canceled_at,
+            request.dead_at,
+            request.lease.map(|lease| lease.until),
+            errors.as_deref(),
+        ]
+    }))?;
+    let leases = requests.iter().map(|request| request.lease);
+    let args = vec![
+        request_ids(requests.iter().map(|request| request.id)),
+        Arg::from(&rows),
+        Arg::uuids(requests.iter().map(|request| request.event_id.as_uuid())),
+        Arg::optional_uuids(leases.map(|lease| lease.map(|lease| lease.owner.as_uuid()))),
+    ];
+    link.execute(statement, args).await?;
+    Ok(())
+}

@@ -1,0 +1,470 @@
+//! What can go wrong on PostgreSQL.
+
+use std::time::Duration;
+
+use tidings::{
+    Entity, Event, EventBuffer, EventPattern, EventRaiser, HandlerRequestId, LeaseOwner, Outcome,
+    PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
+    sqlx::{self, Connection as _, Executor as _, PgConnection, PgPool},
+    store::{
+        Claim, FanOut, HandlerRoom, LockMode, Raised, Renewal, RequestFilter, Settled, Settlement,
+        Storer,
+    },
+};
+
+use crate::{
+    fresh::{postgres::Postgres, prefix},
+    proxy::{Cut, Proxy},
+    server::postgres_url,
+};
+
+fn event() -> Event {
+    Event::new("order.placed", "a payload").unwrap()
+}
+
+fn registration(pattern: &str, handler: &str) -> Registration {
+    let pattern = EventPattern::parse(pattern).unwrap();
+    Registration::new(pattern, handler.into(), Priority::default(), 5)
+}
+
+/// A pool whose sessions are as an application may have set them.
+async fn odd_pool() -> PgPool {
+    sqlx::postgres::PgPoolOptions::new()
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                connection
+                    .execute(
+                        "SET default_transaction_isolation = 'serializable'; \
+                         SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'; \
+                         SET standard_conforming_strings = on; SET bytea_output = 'escape'",
+                    )
+                    .await?;
+                Ok(())
+            })
+        })
+        .connect(&postgres_url())
+        .await
+        .unwrap()
+}
+
+#[derive(Default)]
+struct Order {
+    events: EventBuffer,
+}
+
+impl EventRaiser for Order {
+    fn event_buffer(&mut self) -> &mut EventBuffer {
+        &mut self.events
+    }
+}
+
+#[tokio::test]
+async fn an_event_commits_or_rolls_back_with_the_change_of_the_application() {
+    let fresh = Postgres::new().await;
+    fresh
+        .run("CREATE TABLE {p}orders (id text PRIMARY KEY)")
+        .await;
+    let raiser = fresh.store.raiser();
+    let insert = format!("INSERT INTO {}orders VALUES ('7')", fresh.prefix);
+    let orders = format!("SELECT count(*) FROM {}orders", fresh.prefix);
+    let mut session = fresh.store.session().await.unwrap();
+    for commits in [false, true] {
+        let mut tx = fresh.pool.begin().await.unwrap();
+        tx.execute(sqlx::AssertSqlSafe(insert.clone()))
+            .await
+            .unwrap();
+        // The transaction, the connection inside, and all that an entity has collected.
+        let (one, two) = (event(), event().with_entity(Entity::new("order", "7")));
+        raiser.raise(&mut tx, one.clone()).await.unwrap();
+        raiser.raise(&mut *tx, two.clone()).await.unwrap();
+        let mut order = Order::default();
+        order.events.push(event());
+        raiser.raise_collected(&mut tx, &mut order).await.unwrap();
+        assert_eq!(session.events().count_unprocessed().await.unwrap(), 0);
+        let expected = if commits {
+            tx.commit().await.unwrap();
+            3
+        } else {
+            tx.rollback().await.unwrap();
+            0
+        };
+        assert_eq!(
+            session.events().count_unprocessed().await.unwrap(),
+            expected
+        );
+        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(orders.clone()))
+            .fetch_one(&fresh.pool)
+            .await
+            .unwrap();
+        assert_eq!(count, i64::from(commits));
+        let found = session.events().find(two.id).await.unwrap();
+        assert_eq!(
+            found.map(|stored| (*stored.event).clone()),
+            commits.then_some(two)
+        );
+    }
+    // A connection without a transaction commits at once.
+    let mut connection = PgConnection::connect(&postgres_url()).await.unwrap();
+    raiser.raise(&mut connection, event()).await.unwrap();
+    let mut pooled = fresh.pool.acquire().await.unwrap();
+    raiser.raise(&mut pooled, event()).await.unwrap();
+    assert_eq!(session.events().count_unprocessed().await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_raiser_of_another_store_is_refused() {
+    let mut connection = PgConnection::connect(&postgres_url()).await.unwrap();
+    let raiser = tidings::MemoryStore::new().raiser();
+    let error = raiser.raise(&mut connection, event()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn thousands_of_events_are_raised_at_once() {
+    let fresh = Postgres::new().await;
+    let events: Vec<_> = (0..10_000).map(|_| event()).collect();
+    let mut tx = fresh.pool.begin().await.unwrap();
+    let raised = fresh
+        .store
+        .raiser()
+        .raise_all(&mut tx, events)
+        .await
+        .unwrap();
+    assert_eq!(raised, vec![Raised::New; 10_000]);
+    tx.commit().await.unwrap();
+    let mut session = fresh.store.session().await.unwrap();
+    assert_eq!(session.events().count_unprocessed().await.unwrap(), 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_processes_migrate_at_once() {
+    let prefix = prefix();
+    let starts: Vec<_> = (0..10)
+        .map(|_| {
+            let options = PostgresOptions::new().table_prefix(&*prefix);
+            tokio::spawn(async move {
+                let store = PostgresStore::connect(&postgres_url(), options)
+                    .await
+                    .unwrap();
+                store.migrate().await.unwrap();
+                store.check_schema().await.unwrap();
+                store
+            })
+        })
+        .collect();
+    for start in starts {
+        let store = start.await.unwrap();
+        let mut session = store.session().await.unwrap();
+        assert_eq!(session.events().count_unprocessed().await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_does_not_fit_is_refused_with_the_remedy() {
+    let prefix = prefix();
+    let options = || PostgresOptions::new().table_prefix(&*prefix);
+    let connect = async || {
+        PostgresStore::connect(&postgres_url(), options())
+            .await
+            .unwrap()
+    };
+    let missing = connect().await.session().await.err().unwrap();
+    assert!(missing.to_string().contains("is missing"), "{missing}");
+    assert!(missing.to_string().contains("migrate()"), "{missing}");
+
+    let store = connect().await;
+    store.migrate().await.unwrap();
+    let fresh = Postgres {
+        store: store.clone(),
+        pool: PgPool::connect_lazy(&postgres_url()).unwrap(),
+        prefix: prefix.clone(),
+    };
+    // A newer version has migrated, and says that this one still works.
+    fresh
+        .run("INSERT INTO {p}migrations VALUES (1000, 'more', '0.1.0')")
+        .await;
+    connect().await.session().await.unwrap();
+    // And then one that says that it does not.
+    fresh
+        .run("INSERT INTO {p}migrations VALUES (1001, 'most', '999.0.0')")
+        .await;
+    for error in [
+        connect().await.session().await.err().unwrap(),
+        connect().await.migrate().await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("too old"), "{error}");
+        assert!(error.to_string().contains("999.0.0"), "{error}");
+    }
+    fresh
+        .run("DELETE FROM {p}migrations WHERE version > 0")
+        .await;
+    let behind = connect().await.session().await.err().unwrap();
+    assert!(behind.to_string().contains("migrate()"), "{behind}");
+}
+
+#[tokio::test]
+async fn bad_options_and_urls_are_refused_by_name() {
+    for url in [
+        "mysql://root@127.0.0.1/x",
+        "nonsense",
+        "postgres://a:secret@127.0.0.1:x/y",
+    ] {
+        let error = PostgresStore::connect(url, PostgresOptions::new())
+            .await
+            .unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(matches!(error, StoreError::Invalid { .. }), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let options = PostgresOptions::new().table_prefix("Robert'); DROP TABLE students;--");
+    let error = PostgresStore::connect(&postgres_url(), options)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("table prefix"), "{error}");
+    let nobody = "postgres://root:secret@127.0.0.1:1/test";
+    let error = PostgresStore::connect(nobody, PostgresOptions::new())
+        .await
+        .unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+    let store = PostgresStore::new(PgPool::connect_lazy(nobody).unwrap());
+    assert!(!format!("{store:?}").contains("secret"));
+}
+
+/// All steps of the hot path through a store, and what else needs a transaction.
+async fn use_all_of(store: &PostgresStore) {
+    let mut session = store.session().await.unwrap();
+    let registrations = [registration("order.*", "h"), registration("*", "i")];
+    session
+        .registrations()
+        .register(&registrations)
+        .await
+        .unwrap();
+    let events = [event(), event(), event()];
+    session.events().raise(&events).await.unwrap();
+    let fanned_out = session.events().fan_out(&FanOut::due(10)).await.unwrap();
+    assert_eq!(fanned_out.processed.len(), 3);
+    let owner = LeaseOwner::new();
+    let lease = Duration::from_secs(30);
+    let rooms = vec![HandlerRoom::new("h", 10), HandlerRoom::new("i", 10)];
+    let claim = Claim::new(owner, lease, 4, rooms);
+    let claimed = session
+        .handler_requests()
+        .claim(&claim)
+        .await
+        .unwrap()
+        .requests;
+    assert_eq!(claimed.len(), 4);
+    let held: Vec<_> = claimed.iter().map(|one| (one.id, one.attempt)).collect();
+    let mut renewer = store.lease_renewer().await.unwrap();
+    let lost = renewer
+        .renew(&Renewal::new(owner, lease, held))
+        .await
+        .unwrap();
+    assert_eq!(lost, []);
+    let outcomes = [
+        Outcome::Completed,
+        Outcome::Snoozed { duration: lease },
+        Outcome::Discarded {
+            reason: "no".into(),
+        },
+        Outcome::Failed {
+            error: "no\0".into(),
+            backoff: lease,
+        },
+    ];
+    let settlements: Vec<_> = claimed
+        .iter()
+        .zip(outcomes)
+        .map(|(one, outcome)| Settlement::new(one.id, one.attempt, owner, outcome))
+        .collect();
+    let settled = session
+        .handler_requests()
+        .settle(&settlements)
+        .await
+        .unwrap();
+    assert_eq!(settled, [Settled::Applied; 4]);
+    let dead = RequestFilter::default().in_states([RequestState::Dead]);
+    let mut requests = session.handler_requests();
+    assert_eq!(requests.count(&dead).await.unwrap(), 1);
+    assert_eq!(requests.reexecute_dead(&dead, 10).await.unwrap(), 1);
+    let found = requests
+        .find_for_update(claimed[3].id, LockMode::SkipLocked)
+        .await
+        .unwrap();
+    assert_eq!(found.unwrap().errors, 1);
+    drop(requests);
+    let renamed = session
+        .registrations()
+        .rename(&"i".into(), &"j".into())
+        .await;
+    assert!(renamed.unwrap().requests > 0);
+}
+
+#[tokio::test]
+async fn a_pool_with_settings_of_its_own_does_not_matter() {
+    let prefix = prefix();
+    let options = PostgresOptions::new().table_prefix(prefix);
+    let store = PostgresStore::with_pool(odd_pool().await, options).unwrap();
+    store.migrate().await.unwrap();
+    use_all_of(&store).await;
+}
+
+#[tokio::test]
+async fn nothing_is_kept_in_a_connection_behind_a_transaction_pooler() {
+    let options = PostgresOptions::new()
+        .table_prefix(prefix())
+        .max_connections(1)
+        .transaction_pooler(true);
+    let store = PostgresStore::connect(&postgres_url(), options)
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    use_all_of(&store).await;
+    // What the pooler would give to somebody else is as it was when it was opened.
+    let mut tx = store.begin().await.unwrap();
+    let connection = tx.connection().downcast::<PgConnection>().unwrap();
+    let state: (String, String, i64) = sqlx::query_as(
+        "SELECT current_setting('enable_hashjoin'), current_setting('lock_timeout'), \
+           (SELECT count(*) FROM pg_prepared_statements WHERE statement NOT LIKE '%pg_prepared_statements%')",
+    )
+    .persistent(false)
+    .fetch_one(connection)
+    .await
+    .unwrap();
+    assert_eq!(state, ("on".to_owned(), "0".to_owned(), 0));
+}
+
+#[tokio::test]
+async fn handlers_get_connections_without_pinned_plans() {
+    let fresh = Postgres::new().await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    let connection = tx.connection().downcast::<PgConnection>().unwrap();
+    let setting: String = sqlx::query_scalar("SELECT current_setting('enable_hashjoin')")
+        .fetch_one(connection)
+        .await
+        .unwrap();
+    assert_eq!(setting, "on");
+}
+
+/// An event with one pending request.
+async fn pending(fresh: &Postgres) -> HandlerRequestId {
+    let mut session = fresh.store.session().await.unwrap();
+    let registrations = [registration("*", "h")];
+    session
+        .registrations()
+        .register(&registrations)
+        .await
+        .unwrap();
+    let event = event();
+    session
+        .events()
+        .raise(std::slice::from_ref(&event))
+        .await
+        .unwrap();
+    session.events().fan_out(&FanOut::due(10)).await.unwrap();
+    HandlerRequestId::derive(event.id, "h")
+}
+
+#[tokio::test]
+async fn a_connection_whose_call_was_dropped_is_closed_and_changes_nothing() {
+    let fresh = Postgres::new().await;
+    let id = pending(&fresh).await;
+    let mut holder = fresh.store.begin().await.unwrap();
+    let lock = LockMode::Wait;
+    holder
+        .handler_requests()
+        .find_for_update(id, lock)
+        .await
+        .unwrap();
+    let mut session = fresh.store.session().await.unwrap();
+    {
+        let mut requests = session.handler_requests();
+        let cancel = requests.cancel(id);
+        let dropped = tokio::time::timeout(Duration::from_millis(100), cancel).await;
+        assert!(dropped.is_err(), "the row is locked");
+    }
+    let error = session.handler_requests().cancel(id).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    drop(session);
+    holder.rollback().await.unwrap();
+    // The server may go on with the statement until it finds the connection closed.
+    let mut tx = fresh.store.begin().await.unwrap();
+    let found = tx
+        .handler_requests()
+        .find_for_update(id, lock)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((found.attempt, found.canceled_at), (0, None));
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_gives_its_connection_back_to_nobody() {
+    let options = PostgresOptions::new().max_connections(1);
+    let fresh = Postgres::with(options).await;
+    async fn pid(fresh: &Postgres, rolls_back: bool) -> i32 {
+        let mut tx = fresh.store.begin().await.unwrap();
+        let connection = tx.connection().downcast::<PgConnection>().unwrap();
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        if rolls_back {
+            tx.rollback().await.unwrap();
+        } else {
+            // As a handler that was broken off leaves it.
+            let sleep = connection.execute("SELECT pg_sleep(60)");
+            let _ = tokio::time::timeout(Duration::from_millis(50), sleep).await;
+            drop(tx);
+        }
+        pid
+    }
+    let first = pid(&fresh, true).await;
+    assert_eq!(
+        pid(&fresh, false).await,
+        first,
+        "a rollback keeps the connection"
+    );
+    assert_ne!(
+        pid(&fresh, true).await,
+        first,
+        "a connection in the middle of a reply was reused"
+    );
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_leaves_everything_or_nothing() {
+    let fresh = Postgres::new().await;
+    let (proxy, through) = Proxy::of(&postgres_url()).await;
+    let pool = PgPool::connect_lazy(&through).unwrap();
+    let options = PostgresOptions::new().table_prefix(&*fresh.prefix);
+    let store = PostgresStore::with_pool(pool, options).unwrap();
+    let mut session = fresh.store.session().await.unwrap();
+    for (cut, answer) in [
+        (Cut::Before, Raised::New),
+        (Cut::After, Raised::AlreadyRaised),
+    ] {
+        let event = event();
+        let mut tx = store.begin().await.unwrap();
+        tx.events()
+            .raise(std::slice::from_ref(&event))
+            .await
+            .unwrap();
+        proxy.cut(b"COMMIT", cut);
+        let error = tx.commit().await.unwrap_err();
+        assert!(proxy.has_cut());
+        assert!(error.is_uncertain() && error.is_transient(), "{error}");
+        // Raising it again tells what became of it, and a new connection is had for it.
+        let mut again = store.session().await.unwrap();
+        let raised = again
+            .events()
+            .raise(std::slice::from_ref(&event))
+            .await
+            .unwrap();
+        assert_eq!(raised, [answer], "{cut:?}");
+        assert!(session.events().find(event.id).await.unwrap().is_some());
+    }
+    assert_eq!(session.events().count_unprocessed().await.unwrap(), 2);
+}

@@ -1,0 +1,131 @@
+//! A proxy on loopback between a store and its server, which loses what a test tells it to.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+/// When a connection that sends a text is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The text does not reach the server.
+    Before,
+    /// The server has answered the text; the answer does not come back.
+    After,
+}
+
+/// Passes bytes on in both directions.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    trap: Arc<Mutex<Option<(&'static [u8], Cut)>>>,
+    statements: Arc<AtomicU64>,
+}
+
+impl Proxy {
+    pub(crate) async fn new(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let trap = Arc::new(Mutex::new(None));
+        let statements = Arc::new(AtomicU64::new(0));
+        let (traps, counted) = (Arc::clone(&trap), Arc::clone(&statements));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (traps, counted) = (Arc::clone(&traps), Arc::clone(&counted));
+                tokio::spawn(async move {
+                    let server = TcpStream::connect(upstream).await.unwrap();
+                    pass(client, server, &traps, &counted).await;
+                });
+            }
+        });
+        Self {
+            address,
+            trap,
+            statements,
+        }
+    }
+
+    /// A proxy of the server of a URL, and the URL that goes through it.
+    pub(crate) async fn of(url: &str) -> (Self, String) {
+        let (_, rest) = url.split_once("://").unwrap();
+        let authority = rest.split('/').next().unwrap();
+        let upstream = authority.rsplit('@').next().unwrap();
+        let address = tokio::net::lookup_host(upstream)
+            .await
+            .unwrap()
+            .next()
+            .unwrap();
+        let proxy = Self::new(address).await;
+        let through = url.replacen(upstream, &proxy.address.to_string(), 1);
+        (proxy, through)
+    }
+
+    /// Cuts the next connection whose client sends this text.
+    pub(crate) fn cut(&self, text: &'static [u8], cut: Cut) {
+        *self.trap.lock().unwrap() = Some((text, cut));
+    }
+
+    /// How many statements clients of PostgreSQL have sent: the first byte of a message tells.
+    pub(crate) fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection was cut since.
+    pub(crate) fn has_cut(&self) -> bool {
+        self.trap.lock().unwrap().is_none()
+    }
+}
+
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    trap: &Mutex<Option<(&'static [u8], Cut)>>,
+    statements: &AtomicU64,
+) {
+    let (mut from_client, mut from_server) = (vec![0; 65536], vec![0; 65536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut from_client) => {
+                let Ok(len @ 1..) = read else { return };
+                // Bind, which begins the execution of what is prepared, or a simple query.
+                if matches!(from_client.first(), Some(b'B' | b'Q')) {
+                    statements.fetch_add(1, Ordering::Relaxed);
+                }
+                let cut = sprung(&from_client[..len], trap);
+                if cut == Some(Cut::Before) {
+                    return;
+                }
+                if server.write_all(&from_client[..len]).await.is_err() {
+                    return;
+                }
+                if cut == Some(Cut::After) {
+                    let _ = server.read(&mut from_server).await;
+                    return;
+                }
+            }
+            read = server.read(&mut from_server) => {
+                let Ok(len @ 1..) = read else { return };
+                if client.write_all(&from_server[..len]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn sprung(sent: &[u8], trap: &Mutex<Option<(&'static [u8], Cut)>>) -> Option<Cut> {
+    let mut trap = trap.lock().unwrap();
+    let (text, cut) = (*trap)?;
+    let has_text = sent.windows(text.len()).any(|window| window == text);
+    has_text.then(|| {
+        *trap = None;
+        cut
+    })
+}

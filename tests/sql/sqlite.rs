@@ -1,0 +1,598 @@
+//! What can go wrong on SQLite.
+
+use std::{
+    collections::HashSet,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{
+    Connection as _, Executor as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+use tidings::{
+    Event, EventPattern, HandlerRequestId, LeaseOwner, Outcome, Priority, Registration,
+    RequestState, SqliteOptions, SqliteStore, StoreError, sqlx,
+    store::{
+        Claim, ClaimedRequest, FanOut, HandlerRoom, LockMode, Raised, Renewal, Settled, Settlement,
+        Storer, Transaction,
+    },
+};
+
+use crate::fresh::sqlite::Sqlite;
+
+const LEASE: Duration = Duration::from_secs(30);
+
+fn event() -> Event {
+    Event::new("order.placed", "a payload").unwrap()
+}
+
+fn short_of_patience() -> SqliteOptions {
+    SqliteOptions::new().lock_timeout(Duration::from_millis(100))
+}
+
+async fn raise(store: &SqliteStore, events: &[Event]) {
+    let mut session = store.session().await.unwrap();
+    session.events().raise(events).await.unwrap();
+}
+
+async fn unprocessed(store: &SqliteStore) -> u64 {
+    let mut session = store.session().await.unwrap();
+    session.events().count_unprocessed().await.unwrap()
+}
+
+async fn register(store: &SqliteStore) {
+    let pattern = EventPattern::parse("*").unwrap();
+    let registration = Registration::new(pattern, "h".into(), Priority::default(), 5);
+    let mut session = store.session().await.unwrap();
+    let mut registrations = session.registrations();
+    registrations.register(&[registration]).await.unwrap();
+}
+
+/// An event with one pending request.
+async fn pending(store: &SqliteStore) -> HandlerRequestId {
+    register(store).await;
+    let event = event();
+    raise(store, std::slice::from_ref(&event)).await;
+    let mut session = store.session().await.unwrap();
+    session.events().fan_out(&FanOut::due(10)).await.unwrap();
+    HandlerRequestId::derive(event.id, "h")
+}
+
+async fn claim(store: &SqliteStore, owner: LeaseOwner) -> Vec<ClaimedRequest> {
+    let claim = Claim::new(owner, LEASE, 100, vec![HandlerRoom::new("h", 100)]);
+    let mut session = store.session().await.unwrap();
+    let batch = session.handler_requests().claim(&claim).await.unwrap();
+    batch.requests
+}
+
+/// The connection of a transaction, as a handler gets it.
+fn lent(tx: &mut Box<dyn Transaction>) -> &mut SqliteConnection {
+    tx.connection().downcast().unwrap()
+}
+
+#[tokio::test]
+async fn an_event_commits_or_rolls_back_with_the_change_of_the_application() {
+    let fresh = Sqlite::new().await;
+    fresh.run("CREATE TABLE orders (id TEXT PRIMARY KEY)").await;
+    let raiser = fresh.store.raiser();
+    for begin in ["BEGIN", "BEGIN IMMEDIATE"] {
+        for commits in [false, true] {
+            fresh
+                .run("DELETE FROM orders; DELETE FROM tidings_unprocessed_events")
+                .await;
+            let mut tx = fresh.pool.begin_with(begin).await.unwrap();
+            tx.execute("INSERT INTO orders VALUES ('7')").await.unwrap();
+            // The transaction, and the connection inside.
+            raiser.raise(&mut tx, event()).await.unwrap();
+            raiser.raise(&mut *tx, event()).await.unwrap();
+            assert_eq!(unprocessed(&fresh.store).await, 0);
+            if commits {
+                tx.commit().await.unwrap();
+            } else {
+                tx.rollback().await.unwrap();
+            }
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+                .fetch_one(&fresh.pool)
+                .await
+                .unwrap();
+            assert_eq!(count, i64::from(commits));
+            assert_eq!(unprocessed(&fresh.store).await, 2 * u64::from(commits));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_without_a_transaction_is_on_the_queue_as_soon_as_it_is_stored() {
+    let fresh = Sqlite::new().await;
+    let raiser = fresh.store.raiser();
+    let mut connection = fresh.pool.acquire().await.unwrap();
+    // Whatever comes after the statement that stores the event never happens.
+    let statements = AtomicU32::new(0);
+    let mut handle = connection.lock_handle().await.unwrap();
+    let count = Arc::new(statements);
+    let counted = Arc::clone(&count);
+    handle.set_commit_hook(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        true
+    });
+    drop(handle);
+    let event = event();
+    raiser.raise(&mut connection, event.clone()).await.unwrap();
+    assert_eq!(count.load(Ordering::Relaxed), 1, "one commit for all of it");
+    assert_eq!(unprocessed(&fresh.store).await, 1);
+    let again = raiser.raise(&mut connection, event).await.unwrap();
+    assert_eq!(again, Raised::AlreadyRaised);
+}
+
+#[tokio::test]
+async fn a_transaction_that_read_before_others_wrote_is_a_conflict() {
+    let fresh = Sqlite::new().await;
+    let raiser = fresh.store.raiser();
+    let mut tx = fresh.pool.begin().await.unwrap();
+    tx.execute("SELECT count(*) FROM tidings_events")
+        .await
+        .unwrap();
+    raise(&fresh.store, &[event()]).await;
+    let error = raiser.raise(&mut tx, event()).await.unwrap_err();
+    assert!(error.is_conflict(), "{error}");
+}
+
+#[tokio::test]
+async fn thousands_of_events_and_large_ones_are_raised_at_once() {
+    let fresh = Sqlite::new().await;
+    let mut events: Vec<_> = (0..10_000).map(|_| event()).collect();
+    // More than one statement takes.
+    let large = "ä\u{1}\"\\".repeat(150_000);
+    events.extend((0..12).map(|_| Event::new("large", &large).unwrap()));
+    let mut session = fresh.store.session().await.unwrap();
+    let raised = session.events().raise(&events).await.unwrap();
+    assert_eq!(raised, vec![Raised::New; 10_012]);
+    assert_eq!(unprocessed(&fresh.store).await, 10_012);
+    let last = events.last().unwrap();
+    let found = session.events().find(last.id).await.unwrap().unwrap();
+    assert_eq!(*found.event, *last);
+}
+
+#[tokio::test]
+async fn connections_are_durable_and_patient() {
+    let fresh = Sqlite::new().await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    let settings: (String, i64, i64) = sqlx::query_as(
+        "SELECT (SELECT journal_mode FROM pragma_journal_mode), \
+                (SELECT synchronous FROM pragma_synchronous), \
+                (SELECT timeout FROM pragma_busy_timeout)",
+    )
+    .fetch_one(lent(&mut tx))
+    .await
+    .unwrap();
+    assert_eq!(settings, ("wal".to_owned(), 2, 8000));
+}
+
+#[tokio::test]
+async fn bad_urls_and_files_are_refused_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let garbage = format!("{path}/garbage.db");
+    std::fs::write(&garbage, "no database".repeat(1000)).unwrap();
+    for (url, remedy) in [
+        ("sqlite::memory:".to_owned(), "in-memory store"),
+        ("sqlite://:memory:".to_owned(), "in-memory store"),
+        ("sqlite:x.db?mode=memory".to_owned(), "in-memory store"),
+        (
+            "sqlite:file:x?mode=memory&cache=shared".to_owned(),
+            "in-memory store",
+        ),
+        ("sqlite:".to_owned(), "in-memory store"),
+        (format!("sqlite:{path}/x.db?mode=ro"), "mode=ro"),
+        (format!("sqlite:{path}/x.db?immutable=1"), "immutable"),
+        (format!("sqlite:{path}/x.db?nonsense=1"), "sqlite:FILE"),
+        (format!("sqlite:{path}/no/such/x.db"), "directory"),
+        (format!("sqlite:{path}/missing.db?mode=rw"), "directory"),
+        ("postgres://a:secret@b/c".to_owned(), "sqlite:FILE"),
+        (format!("{path}/x.db"), "sqlite:FILE"),
+    ] {
+        let error = SqliteStore::connect(&url, SqliteOptions::new()).await;
+        let error = error.expect_err(&url);
+        let text = format!("{error} {error:?}");
+        assert!(matches!(error, StoreError::Invalid { .. }), "{url}: {text}");
+        assert!(error.to_string().contains(remedy), "{url}: {error}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let url = format!("sqlite:{garbage}");
+    let error = SqliteStore::connect(&url, SqliteOptions::new()).await;
+    let error = format!("{:?}", error.unwrap_err());
+    assert!(error.contains("not a database"), "{error}");
+    let options = SqliteOptions::new().table_prefix("x; DROP TABLE y");
+    let url = format!("sqlite:{path}/y.db");
+    let error = SqliteStore::connect(&url, options).await.unwrap_err();
+    assert!(error.to_string().contains("table prefix"), "{error}");
+    let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
+    let error = SqliteStore::with_pool(pool, SqliteOptions::new()).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("in-memory store"), "{error}");
+}
+
+#[tokio::test]
+async fn a_schema_that_does_not_fit_is_refused_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/a b#.db", directory.path().display());
+    let url = url.replace(' ', "%20").replace('#', "%23");
+    let connect = async || {
+        SqliteStore::connect(&url, SqliteOptions::new())
+            .await
+            .unwrap()
+    };
+    let missing = connect().await.session().await.err().unwrap();
+    assert!(missing.to_string().contains("migrate"), "{missing}");
+    let store = connect().await;
+    store.migrate().await.unwrap();
+    store.migrate().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    lent(&mut tx)
+        .execute("UPDATE tidings_migrations SET compatible_from = '99.0.0'")
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let newer = connect().await.migrate().await.unwrap_err();
+    assert!(newer.to_string().contains("99.0.0"), "{newer}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_does_not_come_back_empty() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.db");
+    let url = format!("sqlite:{}", path.display());
+    let store = SqliteStore::connect(&url, SqliteOptions::new())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    // The renewer opens a connection of its own.
+    let error = store.lease_renewer().await.err().unwrap();
+    assert!(error.is_transient(), "{error}");
+    assert!(!path.exists());
+}
+
+/// A pool as an application may have made it.
+async fn plain_pool(url: &str, connections: u32) -> SqlitePool {
+    let options: SqliteConnectOptions = url.parse().unwrap();
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .connect_with(options.create_if_missing(true))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_pool_of_one_connection_without_a_write_ahead_log_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/x.db", directory.path().display());
+    let options = SqliteOptions::new().table_prefix("shop_");
+    let store = SqliteStore::with_pool(plain_pool(&url, 1).await, options)
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let id = pending(&store).await;
+    let owner = LeaseOwner::new();
+    let claimed = claim(&store, owner).await;
+    let mut renewer = store.lease_renewer().await.unwrap();
+    let held = vec![(id, claimed[0].attempt)];
+    let lost = renewer.renew(&Renewal::new(owner, LEASE, held)).await;
+    assert_eq!(lost.unwrap(), []);
+    let settlement = Settlement::new(id, claimed[0].attempt, owner, Outcome::Completed);
+    let mut tx = store.begin().await.unwrap();
+    let settled = tx.handler_requests().settle(&[settlement]).await.unwrap();
+    assert_eq!(settled, [Settled::Applied]);
+    tx.commit().await.unwrap();
+}
+
+/// What a handler may do to its transaction behind the store's back.
+const ENDINGS: &[&str] = &[
+    "COMMIT",
+    "ROLLBACK",
+    "COMMIT; BEGIN IMMEDIATE",
+    "INSERT OR ROLLBACK INTO kept VALUES (1)",
+];
+
+#[tokio::test]
+async fn a_transaction_that_its_handler_ended_settles_nothing() {
+    let fresh = Sqlite::new().await;
+    fresh
+        .run("CREATE TABLE kept (id INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1)")
+        .await;
+    let owner = LeaseOwner::new();
+    for ending in ENDINGS {
+        let id = pending(&fresh.store).await;
+        let claimed = claim(&fresh.store, owner).await;
+        let settlement = Settlement::new(id, claimed[0].attempt, owner, Outcome::Completed);
+        let mut tx = fresh.store.begin().await.unwrap();
+        let _ = lent(&mut tx).execute(sqlx::raw_sql(*ending)).await;
+        let settled = tx.handler_requests().settle(&[settlement.clone()]).await;
+        let error = settled.unwrap_err();
+        assert!(
+            matches!(error, StoreError::Ended { .. }),
+            "{ending}: {error}"
+        );
+        assert!(tx.events().raise(&[event()]).await.is_err(), "{ending}");
+        assert!(tx.commit().await.is_err(), "{ending}");
+        let mut session = fresh.store.session().await.unwrap();
+        let mut requests = session.handler_requests();
+        let found = requests.find(id).await.unwrap().unwrap();
+        assert_eq!(found.completed_at, None, "{ending}");
+        // The connection is not used again, and nobody waits for it.
+        let settled = requests.settle(&[settlement]).await.unwrap();
+        assert_eq!(settled, [Settled::Applied], "{ending}");
+        assert_eq!(unprocessed(&fresh.store).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn savepoints_of_a_handler_do_not_matter() {
+    let fresh = Sqlite::new().await;
+    fresh
+        .run("CREATE TABLE kept (id INTEGER PRIMARY KEY)")
+        .await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    for commits in [true, false] {
+        let mut nested = lent(&mut tx).begin().await.unwrap();
+        nested
+            .execute("INSERT INTO kept DEFAULT VALUES")
+            .await
+            .unwrap();
+        if commits {
+            nested.commit().await.unwrap();
+        } else {
+            nested.rollback().await.unwrap();
+        }
+        tx.events().raise(&[event()]).await.unwrap();
+    }
+    // One that is left open belongs to the transaction, too.
+    let open = "SAVEPOINT open; INSERT INTO kept DEFAULT VALUES";
+    lent(&mut tx).execute(sqlx::raw_sql(open)).await.unwrap();
+    tx.commit().await.unwrap();
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM kept")
+        .fetch_one(&fresh.pool)
+        .await
+        .unwrap();
+    assert_eq!((kept, unprocessed(&fresh.store).await), (2, 2));
+}
+
+#[tokio::test]
+async fn a_connection_whose_call_was_dropped_is_closed_and_changes_nothing() {
+    let fresh = Sqlite::new().await;
+    let other = SqliteStore::connect(&fresh.url, SqliteOptions::new())
+        .await
+        .unwrap();
+    let id = pending(&fresh.store).await;
+    // Dropped while it waits for its turn, and while it waits for SQLite's lock.
+    for holder in [&fresh.store, &other] {
+        let holder = holder.begin().await.unwrap();
+        let mut session = fresh.store.session().await.unwrap();
+        {
+            let mut requests = session.handler_requests();
+            let cancel = requests.cancel(id);
+            let dropped = tokio::time::timeout(Duration::from_millis(100), cancel).await;
+            assert!(dropped.is_err(), "somebody else writes");
+        }
+        let error = session.handler_requests().cancel(id).await.unwrap_err();
+        assert!(error.to_string().contains("cannot be reached"), "{error}");
+        drop(session);
+        holder.rollback().await.unwrap();
+        let mut tx = fresh.store.begin().await.unwrap();
+        let mut requests = tx.handler_requests();
+        let found = requests.find_for_update(id, LockMode::Wait).await.unwrap();
+        assert_eq!(found.unwrap().canceled_at, None);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_broken_off_lets_others_write() {
+    let fresh = Sqlite::with(SqliteOptions::new().max_connections(1)).await;
+    fresh
+        .run("CREATE TABLE kept (id INTEGER PRIMARY KEY)")
+        .await;
+    for _ in 0..3 {
+        let mut tx = fresh.store.begin().await.unwrap();
+        let endless = "INSERT INTO kept DEFAULT VALUES; \
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+        let running = lent(&mut tx).execute(sqlx::raw_sql(endless));
+        let broken_off = tokio::time::timeout(Duration::from_millis(50), running).await;
+        assert!(broken_off.is_err());
+        drop(tx);
+        raise(&fresh.store, &[event()]).await;
+    }
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM kept")
+        .fetch_one(&fresh.pool)
+        .await
+        .unwrap();
+    assert_eq!((kept, unprocessed(&fresh.store).await), (0, 3));
+}
+
+#[tokio::test]
+async fn who_waited_in_vain_for_the_lock_can_try_again() {
+    let fresh = Sqlite::with(short_of_patience()).await;
+    let other = SqliteStore::connect(&fresh.url, SqliteOptions::new())
+        .await
+        .unwrap();
+    let mut session = fresh.store.session().await.unwrap();
+    for holder in [&fresh.store, &other] {
+        let holder = holder.begin().await.unwrap();
+        let error = session.events().raise(&[event()]).await.unwrap_err();
+        let limit_named = matches!(
+            error,
+            StoreError::TimedOut { limit, .. } if limit == Duration::from_millis(100)
+        );
+        assert!(limit_named && error.is_transient(), "{error}");
+        // Reading goes on all the while.
+        session.events().count_unprocessed().await.unwrap();
+        holder.rollback().await.unwrap();
+        session.events().raise(&[event()]).await.unwrap();
+    }
+    assert_eq!(unprocessed(&fresh.store).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_waits_for_one_writer_however_many_there_are() {
+    const WRITERS: usize = 8;
+    let fresh = Sqlite::new().await;
+    let id = pending(&fresh.store).await;
+    let owner = LeaseOwner::new();
+    let attempt = claim(&fresh.store, owner).await[0].attempt;
+    let stops = Arc::new(AtomicBool::new(false));
+    let written = Arc::new(AtomicU32::new(0));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let (store, stops) = (fresh.store.clone(), Arc::clone(&stops));
+            let written = Arc::clone(&written);
+            tokio::spawn(async move {
+                while !stops.load(Ordering::Relaxed) {
+                    let mut tx = store.begin().await.unwrap();
+                    written.fetch_add(1, Ordering::Relaxed);
+                    tx.events().raise(&[event()]).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    tx.commit().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut renewer = fresh.store.lease_renewer().await.unwrap();
+    let mut most = 0;
+    for _ in 0..20 {
+        let before = written.load(Ordering::Relaxed);
+        let renewal = Renewal::new(owner, LEASE, vec![(id, attempt)]);
+        let lost = tokio::time::timeout(Duration::from_secs(5), renewer.renew(&renewal)).await;
+        assert_eq!(lost.expect("renewed in time").unwrap(), []);
+        most = most.max(written.load(Ordering::Relaxed) - before);
+    }
+    stops.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    // The one whose turn it was when it asked, and the one that was next when it was done.
+    assert!(most <= 2, "{most} transactions began during a renewal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_that_write_all_the_time_both_get_on() {
+    let fresh = Sqlite::new().await;
+    let other = SqliteStore::connect(&fresh.url, SqliteOptions::new())
+        .await
+        .unwrap();
+    let writers: Vec<_> = (0..8)
+        .map(|n| {
+            let store = if n % 2 == 0 { &fresh.store } else { &other };
+            let store = store.clone();
+            tokio::spawn(async move {
+                for _ in 0..40 {
+                    let mut tx = store.begin().await.unwrap();
+                    tx.events().raise(&[event()]).await.unwrap();
+                    tx.commit().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(unprocessed(&other).await, 8 * 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_stores_open_and_migrate_a_new_file_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/new.db", directory.path().display());
+    let starts: Vec<_> = (0..10)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move {
+                let store = SqliteStore::connect(&url, SqliteOptions::new())
+                    .await
+                    .unwrap();
+                store.migrate().await.unwrap();
+                store
+            })
+        })
+        .collect();
+    for start in starts {
+        assert_eq!(unprocessed(&start.await.unwrap()).await, 0);
+    }
+}
+
+/// The file that processes of the next test share.
+const CHILD: &str = "TIDINGS_TEST_SQLITE_CHILD";
+const CHILDREN: usize = 4;
+const RAISED_BY_EACH: usize = 25;
+
+#[tokio::test]
+async fn processes_share_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/shared.db", directory.path().display());
+    let children: Vec<_> = (0..CHILDREN)
+        .map(|_| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "sqlite::a_process_of_several", "--nocapture"])
+                .env(CHILD, &url)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut claimed = Vec::new();
+    for child in children {
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output());
+        let output = output.await.unwrap().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        let ids = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("claimed "));
+        claimed.extend(ids.map(str::to_owned));
+    }
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!(distinct.len(), claimed.len(), "a request ran twice");
+    let store = SqliteStore::connect(&url, SqliteOptions::new())
+        .await
+        .unwrap();
+    let mut session = store.session().await.unwrap();
+    let mut requests = session.handler_requests();
+    let completed = tidings::store::RequestFilter::default().in_states([RequestState::Completed]);
+    let count = requests.count(&completed).await.unwrap();
+    assert_eq!(count, claimed.len() as u64);
+    let open = requests.count_unexecuted().await.unwrap();
+    drop(requests);
+    assert_eq!(
+        count + open + session.events().count_unprocessed().await.unwrap(),
+        (CHILDREN * RAISED_BY_EACH) as u64
+    );
+}
+
+/// One of the processes; nothing when it is run as a test.
+#[tokio::test]
+async fn a_process_of_several() {
+    let Ok(url) = std::env::var(CHILD) else {
+        return;
+    };
+    let store = SqliteStore::connect(&url, SqliteOptions::new())
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    register(&store).await;
+    let owner = LeaseOwner::new();
+    for _ in 0..RAISED_BY_EACH {
+        raise(&store, &[event()]).await;
+        let mut session = store.session().await.unwrap();
+        session.events().fan_out(&FanOut::due(3)).await.unwrap();
+        for request in claim(&store, owner).await {
+            println!("claimed {}", request.id);
+            let settlement =
+                Settlement::new(request.id, request.attempt, owner, Outcome::Completed);
+            let settled = session.handler_requests().settle(&[settlement]).await;
+            assert_eq!(settled.unwrap(), [Settled::Applied]);
+        }
+    }
+}

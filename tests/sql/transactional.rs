@@ -1,0 +1,221 @@
+//! Transactional handlers on every SQL store: what they write commits with their settlement, or not
+//! at all.
+
+/// The tests, for a fresh store with `store`, `run(sql)` and `count(sql)`, its connection, and a
+/// statement that takes a minute.
+macro_rules! transactional_tests {
+    ($fresh:expr, $connection:ty, $slow:literal) => {
+        use std::{
+            sync::{
+                Arc,
+                atomic::{AtomicU32, Ordering},
+            },
+            time::Duration,
+        };
+
+        use sqlx::Executor as _;
+        use tidings::{
+            Backoff, ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerError,
+            HandlerRequest, HandlerRequestId, HandlerResult, Raiser, RequestState, Scheduler, sqlx,
+            store::{EventFilter, RequestFilter, Storer},
+        };
+
+        type Connection = $connection;
+
+        #[derive(Clone)]
+        struct State {
+            store: Arc<dyn Storer>,
+            raiser: Raiser,
+            prefix: String,
+            runs: Arc<AtomicU32>,
+        }
+
+        async fn run(connection: &mut Connection, sql: String) -> Result<(), sqlx::Error> {
+            connection.execute(sqlx::AssertSqlSafe(sql)).await?;
+            Ok(())
+        }
+
+        /// Writes a row with a plain INSERT and raises an event, then does what the event says.
+        async fn write(
+            state: State,
+            event: Arc<Event>,
+            _: Context,
+            connection: &mut Connection,
+        ) -> HandlerResult {
+            let number = state.runs.fetch_add(1, Ordering::SeqCst);
+            let insert = format!("INSERT INTO {}ledger VALUES ('{}')", state.prefix, event.id);
+            run(connection, insert).await?;
+            let consequence = Event::new("row.written", &()).unwrap();
+            state.raiser.raise(connection, consequence).await?;
+            match (&*event.name, number) {
+                ("test.error", 0) => Err(HandlerError::new("once")),
+                ("test.panic", 0) => panic!("once"),
+                ("test.snooze", 0) => Err(HandlerError::snooze(Duration::from_millis(10))),
+                ("test.slow", 0) => Ok(run(connection, $slow.to_owned()).await?),
+                ("test.discard", _) => Err(HandlerError::discard("never")),
+                ("test.twice", 0) => {
+                    let again =
+                        format!("INSERT INTO {}ledger VALUES ('{}')", state.prefix, event.id);
+                    Ok(run(connection, again).await?)
+                }
+                ("test.cancel", _) => {
+                    let mut session = state.store.session().await?;
+                    let id = HandlerRequestId::derive(event.id, "writes");
+                    session.handler_requests().cancel(id).await?;
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        }
+
+        /// Handles one event of this name to its end; answers its request, how often the handler
+        /// ran, and how many rows and events there are.
+        async fn handled(name: &str) -> (HandlerRequest, u32, u64, u64) {
+            let fresh = $fresh;
+            fresh
+                .run("CREATE TABLE {p}ledger (id CHAR(36) PRIMARY KEY)")
+                .await;
+            let store: Arc<dyn Storer> = Arc::new(fresh.store.clone());
+            let state = State {
+                store: store.clone(),
+                raiser: fresh.store.raiser(),
+                prefix: fresh.prefix.clone(),
+                runs: Arc::default(),
+            };
+            let handler = Handler::transactional_with_state("writes", state.clone(), write)
+                .on("test.*")
+                .timeout(Duration::from_millis(500))
+                .backoff(Backoff::constant(Duration::from_millis(10)));
+            let config = ConfigMap::builder().handler(handler).build().unwrap();
+            let scheduler = ConcurrentScheduler::builder(store.clone(), config)
+                .build()
+                .unwrap();
+            scheduler.start().await.unwrap();
+            let mut session = store.session().await.unwrap();
+            let event = Event::new(name.to_owned(), &()).unwrap();
+            session
+                .events()
+                .raise(std::slice::from_ref(&event))
+                .await
+                .unwrap();
+            let settled = store.signals().settled;
+            let ends = RequestFilter::default().in_states([
+                RequestState::Completed,
+                RequestState::Dead,
+                RequestState::Canceled,
+            ]);
+            loop {
+                let seen = settled.seen();
+                if session.handler_requests().count(&ends).await.unwrap() == 1 {
+                    break;
+                }
+                let changed = settled.changed_since(seen);
+                tokio::time::timeout(Duration::from_secs(20), changed)
+                    .await
+                    .unwrap();
+            }
+            scheduler.shutdown(Duration::from_secs(5)).await;
+            let id = HandlerRequestId::derive(event.id, "writes");
+            let request = session.handler_requests().find(id).await.unwrap().unwrap();
+            let raised = EventFilter::default().named(["row.written"]);
+            let raised = session.events().count(&raised).await.unwrap();
+            let rows = fresh.count("SELECT count(*) FROM {p}ledger").await;
+            (request, state.runs.load(Ordering::SeqCst), rows, raised)
+        }
+
+        async fn assert_completes(name: &str, runs: u32, errors: u32) {
+            let (request, ran, rows, raised) = handled(name).await;
+            assert!(request.completed_at.is_some(), "{name}: {request:?}");
+            assert_eq!((ran, request.errors), (runs, errors), "{name}: {request:?}");
+            assert_eq!((rows, raised), (1, 1), "{name}");
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn ok_commits() {
+            assert_completes("test.ok", 1, 0).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn an_error_rolls_back() {
+            assert_completes("test.error", 2, 1).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_panic_rolls_back() {
+            assert_completes("test.panic", 2, 1).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_snooze_rolls_back() {
+            assert_completes("test.snooze", 2, 0).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_statement_that_fails_rolls_back() {
+            assert_completes("test.twice", 2, 1).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_time_out_in_the_middle_of_a_statement_rolls_back() {
+            assert_completes("test.slow", 2, 1).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_discard_writes_nothing() {
+            let (request, ran, rows, raised) = handled("test.discard").await;
+            assert!(request.dead_at.is_some(), "{request:?}");
+            assert_eq!((ran, rows, raised), (1, 0, 0));
+        }
+    };
+}
+
+pub(crate) use transactional_tests;
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use crate::fresh::postgres::Postgres;
+
+    super::transactional_tests!(
+        Postgres::new().await,
+        sqlx::PgConnection,
+        "SELECT pg_sleep(60)"
+    );
+
+    /// On SQLite the cancel would wait for the handler's own transaction.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_settlement_that_is_refused_rolls_back() {
+        let (request, ran, rows, raised) = handled("test.cancel").await;
+        assert!(request.canceled_at.is_some(), "{request:?}");
+        assert_eq!((ran, rows, raised), (1, 0, 0));
+    }
+}
+
+#[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
+mod sqlite {
+    use crate::fresh::sqlite::Sqlite;
+
+    super::transactional_tests!(
+        Sqlite::new().await,
+        sqlx::SqliteConnection,
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000000) SELECT max(i) FROM n"
+    );
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use crate::fresh::mysql::MySql;
+
+    super::transactional_tests!(
+        MySql::new().await,
+        sqlx::MySqlConnection,
+        "SELECT SLEEP(60)"
+    );
+
+    /// On SQLite the cancel would wait for the handler's own transaction.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_settlement_that_is_refused_rolls_back() {
+        let (request, ran, rows, raised) = handled("test.cancel").await;
+        assert!(request.canceled_at.is_some(), "{request:?}");
+        assert_eq!((ran, rows, raised), (1, 0, 0));
+    }
+}
