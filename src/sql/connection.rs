@@ -145,6 +145,8 @@ pub(super) struct Progress {
     /// It may have ended the transaction, or a statement that failed may have.
     pub(super) unseen: bool,
     pub(super) effects: Effects,
+    /// By what the server knows the connection, while a transaction of an owner is open.
+    pub(super) server_id: Option<u64>,
     /// Whether it goes past those that wait to write.
     pub(super) is_first: bool,
     /// Held while it writes, where only one connection can.
@@ -185,6 +187,7 @@ impl SqlConnection {
                     ready: false,
                     settled: false,
                 },
+                server_id: None,
                 is_first: false,
                 turn: None,
             },
@@ -256,7 +259,9 @@ impl SqlConnection {
         if let Some(set) = self.shared.dialect.marks().and_then(|marks| marks.set) {
             link.execute(set, vec![]).await?;
         }
+        let server_id = self.shared.dialect.server_id(&mut link).await?;
         link.keep_open();
+        self.progress.server_id = server_id;
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
         Ok(())
@@ -313,6 +318,9 @@ impl Drop for SqlConnection {
         let in_transaction = self.progress.mode == Mode::Transaction;
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
+            if let Some(server_id) = self.progress.server_id {
+                self.shared.dialect.abandon(server_id);
+            }
             self.alarm.ring();
         }
     }

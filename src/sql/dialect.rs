@@ -81,6 +81,15 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         self.begin(Needs::Atomicity)
     }
 
+    /// By what the server knows a connection, if it has to be told when one is given up: it may not
+    /// notice for as long as a statement runs, and keeps the locks of the transaction.
+    async fn server_id(&self, _link: &mut Link<'_>) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// Tells the server that a connection was given up. Returns at once.
+    fn abandon(&self, _server_id: u64) {}
+
     /// Begins a transaction for a raise of several statements through a connection of the
     /// application, if that is in none; answers whether it has.
     async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<bool> {

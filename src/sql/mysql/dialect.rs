@@ -45,6 +45,9 @@ const MIGRATION_WAIT: Duration = Duration::from_secs(3600);
 /// How often it asks whether the other one is done.
 const MIGRATION_POLL: Duration = Duration::from_millis(100);
 
+/// How long it is tried to end a connection that was given up.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) struct MySqlDialect {
     pub(super) transactions: MySqlPool,
     pub(super) sessions: MySqlPool,
@@ -123,6 +126,24 @@ impl Dialect for MySqlDialect {
             renew: &self.statements.mark_again,
             ends_by_conflict: true,
         })
+    }
+
+    async fn server_id(&self, link: &mut Link<'_>) -> Result<Option<u64>> {
+        let id = super::super::count(link, &self.statements.server_id, args![]).await?;
+        Ok(Some(id))
+    }
+
+    fn abandon(&self, server_id: u64) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let pool = self.sessions.clone();
+        let kill = self.statements.kill.sql();
+        runtime.spawn(async move {
+            let kill = sqlx::query(kill).bind(server_id.cast_signed());
+            // If it fails, the connection has ended already, or the server is away.
+            let _ = tokio::time::timeout(KILL_TIMEOUT, kill.execute(&pool)).await;
+        });
     }
 
     async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<bool> {

@@ -428,6 +428,10 @@ statements! {
         unlock_migrations,
         /// Fails if the transaction that was marked is gone. Two statements.
         mark_again,
+        /// The number of this connection.
+        server_id,
+        /// (number): ends a connection.
+        kill,
         /// (columns of one event)
         raise_one,
         /// (rows of events)
@@ -625,6 +629,8 @@ pub(super) const TEXTS: Texts = Texts {
     // Locks the prefix in this database, until the session lets it go or ends.
     try_lock_migrations: concat!("SELECT GET_LOCK(", migrations_lock!(), ", 0)"),
     unlock_migrations: concat!("SELECT RELEASE_LOCK(", migrations_lock!(), ")"),
+    server_id: "SELECT CAST(CONNECTION_ID() AS SIGNED)",
+    kill: "KILL CONNECTION ?",
     mark_again: "RELEASE SAVEPOINT tidings; SAVEPOINT tidings",
     // Locks the new events; waits for a transaction that is storing the same id. An id that is
     // there is an error, and nothing of the statement is stored.
