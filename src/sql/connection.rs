@@ -66,7 +66,7 @@ impl Handle {
         if let Self::Sqlite(held) = self {
             // Some ten microseconds of SQLite's work, by its documentation of virtual machine codes.
             const STEPS: i32 = 10_000;
-            let alarm = std::sync::Arc::clone(&alarm.0);
+            let alarm = Arc::clone(&alarm.0);
             let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
             let mut connection = held.get().lock_handle().await?;
             connection.set_progress_handler(STEPS, goes_on);
@@ -142,11 +142,12 @@ pub(super) struct Progress {
     pub(super) busy: bool,
     /// A handler got the connection; what it does with it is not seen.
     pub(super) lent: bool,
-    /// It may have ended the transaction, or a statement that failed may have.
-    pub(super) unseen: bool,
+    /// The database may have ended the transaction: a handler had the connection since it was
+    /// checked, or a statement failed.
+    pub(super) in_doubt: bool,
     pub(super) effects: Effects,
-    /// By what the server knows the connection, while a transaction of an owner is open.
-    pub(super) server_id: Option<u64>,
+    /// Its number on the server, where that must be told to end it.
+    pub(super) server_connection: Option<u64>,
     /// Whether it goes past those that wait to write.
     pub(super) is_first: bool,
     /// Held while it writes, where only one connection can.
@@ -181,13 +182,13 @@ impl SqlConnection {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
-                unseen: false,
+                in_doubt: false,
                 effects: Effects {
                     raised: false,
                     ready: false,
                     settled: false,
                 },
-                server_id: None,
+                server_connection: None,
                 is_first: false,
                 turn: None,
             },
@@ -220,9 +221,7 @@ impl SqlConnection {
             });
         }
         self.progress.busy = true;
-        let marks = self.shared.dialect.marks().filter(|_| {
-            self.progress.mode == Mode::Transaction && std::mem::take(&mut self.progress.unseen)
-        });
+        self.check_transaction(operation).await?;
         let needs_transaction = match needs {
             Needs::OneStatement => false,
             Needs::Atomicity => true,
@@ -236,15 +235,41 @@ impl SqlConnection {
             operation,
             &mut self.progress,
         );
-        let begun = match (begin, marks) {
-            (Some(statement), _) => link.begin(statement).await,
-            (None, Some(marks)) => link.check(&marks).await,
-            (None, None) => Ok(()),
+        let begun = match begin {
+            Some(statement) => link.begin(statement).await,
+            None => Ok(()),
         };
         match begun {
             Ok(()) => Ok(link),
             Err(error) => link.close(Err(error)).await,
         }
+    }
+
+    /// Makes sure that the transaction of this connection, if it is in one, goes on. One that does
+    /// not is a lost one, and worth running again.
+    async fn check_transaction(&mut self, operation: &'static str) -> Result<()> {
+        if self.progress.mode != Mode::Transaction || !self.progress.in_doubt {
+            return Ok(());
+        }
+        let mut link = Link::own(
+            self.handle.raw(),
+            &self.shared,
+            operation,
+            &mut self.progress,
+        );
+        let checked = self.shared.dialect.check_transaction(&mut link).await;
+        if let Err(error) = checked {
+            self.progress.mode = Mode::Ended;
+            return Err(match error {
+                ended @ StoreError::Ended { .. } => StoreError::Conflict {
+                    operation,
+                    source: Some(Box::new(ended)),
+                },
+                error => error,
+            });
+        }
+        self.progress.in_doubt = false;
+        Ok(())
     }
 
     /// Begins the transaction that the owner of this connection ends.
@@ -253,15 +278,11 @@ impl SqlConnection {
         let limits = self.shared.limits;
         let armed = self.handle.arm(&self.alarm).await;
         armed.map_err(|error| limits.error("begin", error))?;
-        let statement = self.shared.dialect.begin_lasting();
+        let statement = self.shared.dialect.begin(Needs::Atomicity);
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
-        if let Some(set) = self.shared.dialect.marks().and_then(|marks| marks.set) {
-            link.execute(set, vec![]).await?;
-        }
-        let server_id = self.shared.dialect.server_id(&mut link).await?;
+        self.shared.dialect.mark(&mut link).await?;
         link.keep_open();
-        self.progress.server_id = server_id;
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
         Ok(())
@@ -297,7 +318,7 @@ impl SqlConnection {
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
         self.progress.lent = true;
-        self.progress.unseen = true;
+        self.progress.in_doubt = true;
         self.handle.raw().lend()
     }
 }
@@ -318,10 +339,10 @@ impl Drop for SqlConnection {
         let in_transaction = self.progress.mode == Mode::Transaction;
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
-            if let Some(server_id) = self.progress.server_id {
-                self.shared.dialect.abandon(server_id);
-            }
             self.alarm.ring();
+            if let Some(connection) = self.progress.server_connection {
+                self.shared.dialect.abandon(connection);
+            }
         }
     }
 }

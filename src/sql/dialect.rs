@@ -1,6 +1,6 @@
 //! What differs between the databases beyond the text of statements.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -17,7 +17,6 @@ use super::{
     records::{DueEvent, LockedRequests, WaitingEvent},
     settle,
     shared::{Purpose, Shared},
-    statement::Statement,
 };
 use crate::{
     error::{Result, StoreError},
@@ -31,18 +30,6 @@ use crate::{
 
 /// Held for as long as a connection writes, where only one can.
 pub(super) type Turn = Box<dyn fmt::Debug + Send + Sync>;
-
-/// Statements by which a transaction is known again.
-pub(super) struct Marks<'d> {
-    /// Sets the mark; none if the text that begins the transaction does.
-    pub(super) set: Option<&'d Statement>,
-    /// Unsets the mark and sets it again: a text of statements of which the first fails if the
-    /// transaction has ended meanwhile. A handler has ended it, or the database has undone it.
-    pub(super) renew: &'d Statement,
-    /// Whether the database undoes transactions that lose against others, so that a transaction
-    /// that ended unseen is worth running again.
-    pub(super) ends_by_conflict: bool,
-}
 
 /// A kind of database. The operations with a default are made of the others, in several statements;
 /// a database that can do one in a single statement overrides it.
@@ -76,36 +63,39 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// The text that begins a transaction in which so much is needed.
     fn begin(&self, needs: Needs) -> SqlStr;
 
-    /// The text that begins a transaction whose owner ends it.
-    fn begin_lasting(&self) -> SqlStr {
-        self.begin(Needs::Atomicity)
-    }
-
-    /// By what the server knows a connection, if it has to be told when one is given up: it may not
-    /// notice for as long as a statement runs, and keeps the locks of the transaction.
-    async fn server_id(&self, _link: &mut Link<'_>) -> Result<Option<u64>> {
-        Ok(None)
-    }
-
-    /// Tells the server that a connection was given up. Returns at once.
-    fn abandon(&self, _server_id: u64) {}
-
-    /// Begins a transaction for a raise of several statements through a connection of the
-    /// application, if that is in none; answers whether it has.
-    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<bool> {
-        Ok(false)
-    }
-
     /// Waits until it is this connection's turn to begin a transaction that writes; past the queue
     /// if it is to be first.
     async fn turn(&self, _is_first: bool) -> Option<Turn> {
         None
     }
 
-    /// How a transaction that is lent to a handler is known again, if the database does not refuse
-    /// statements after its end by itself.
-    fn marks(&self) -> Option<Marks<'_>> {
+    /// After how long to try again to begin a transaction while somebody else has the lock that it
+    /// needs, if the database does not wait for it by itself.
+    fn retry_begin_after(&self) -> Option<Duration> {
         None
+    }
+
+    /// Marks a transaction that has just begun, and whose connection may be lent, for
+    /// [`check_transaction`](Self::check_transaction).
+    async fn mark(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends a connection on the server that may still work for a client that has gone.
+    fn abandon(&self, _connection: u64) {}
+
+    /// Fails with [`Ended`](crate::StoreError::Ended) if the database has ended the transaction that
+    /// was [marked](Self::mark). Where an error ends a transaction behind the back of its owner, what
+    /// follows would be committed although what came before is gone. A database that refuses
+    /// everything after an error needs no check.
+    async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Begins a transaction in which events are raised, if a connection of the application is in
+    /// none and raising takes several statements.
+    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
     }
 
     /// Whether the connections of sessions have their plans pinned.

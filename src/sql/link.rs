@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use sqlx::{Executor as _, SqlStr};
+use tokio::time::Instant;
 
 use super::{
     arg::Arg,
     connection::{Effects, Mode, Progress, begin, end},
-    dialect::Marks,
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -240,9 +240,7 @@ impl<'c> Link<'c> {
                         limit,
                     })?;
         }
-        let call = self.raw.begin(statement);
-        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
-        let answer = self.answer(answer);
+        let answer = self.begin_in_turn(statement).await;
         if answer.is_ok() {
             self.began = true;
         } else {
@@ -251,38 +249,33 @@ impl<'c> Link<'c> {
         answer
     }
 
-    /// Checks that the transaction is still the one that was marked.
-    pub(super) async fn check(&mut self, marks: &Marks<'_>) -> Result<()> {
-        let limit = self.shared.limits.statement;
-        let renewed = self.script(marks.renew.sql(), limit).await;
-        let is_gone = matches!(
-            renewed,
-            Err(StoreError::Backend { .. } | StoreError::Ended { .. })
-        );
-        if !is_gone {
-            return renewed;
-        }
-        if let Some(progress) = self.progress.as_deref_mut() {
-            progress.mode = Mode::Ended;
-        }
-        let ended = StoreError::Ended {
-            operation: self.operation,
-            thing: "the transaction that a handler got",
-        };
-        Err(if marks.ends_by_conflict {
-            StoreError::Conflict {
-                operation: self.operation,
-                source: Some(Box::new(ended)),
+    async fn begin_in_turn(&mut self, statement: SqlStr) -> Result<()> {
+        let give_up_at = Instant::now() + self.shared.limits.lock;
+        loop {
+            let call = self.raw.begin(statement.clone());
+            let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+            let answer = self.answer(answer);
+            let is_locked = matches!(answer, Err(StoreError::TimedOut { .. })) && !self.broken;
+            match self.shared.dialect.retry_begin_after() {
+                Some(pause) if is_locked && Instant::now() < give_up_at => {
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return answer,
             }
-        } else {
-            ended
-        })
+        }
     }
 
     /// Lets others write.
     fn end_turn(&mut self) {
         if let Some(progress) = self.progress.as_deref_mut() {
             progress.turn = None;
+        }
+    }
+
+    /// Notes the number of the connection on the server.
+    pub(super) fn is_server_connection(&mut self, number: u64) {
+        if let Some(progress) = self.progress.as_deref_mut() {
+            progress.server_connection = Some(number);
         }
     }
 
@@ -332,9 +325,8 @@ impl<'c> Link<'c> {
                 progress.mode = Mode::Ended;
                 return answer;
             }
-            // It is closed: what runs on it would be committed statement by statement.
-            Err(_) if self.broken || progress.mode == Mode::Ended => return answer,
-            Err(_) => progress.unseen = true,
+            Err(_) if self.broken => return answer,
+            Err(_) => progress.in_doubt = true,
         }
         progress.busy = false;
         answer

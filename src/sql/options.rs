@@ -52,7 +52,6 @@ macro_rules! common_setters {
     // Those that mean the same everywhere.
     (shared) => {
         /// The options as they are by default.
-        #[must_use]
         pub fn new() -> Self {
             Self::default()
         }
@@ -60,14 +59,12 @@ macro_rules! common_setters {
         /// At most this many connections for transactions, sessions and the application's own use
         /// of the store; 10 by default. See the documentation of the store for what it opens
         /// beside these.
-        #[must_use]
         pub const fn max_connections(mut self, connections: u32) -> Self {
             self.common.max_connections = connections;
             self
         }
 
         /// How long a call waits for a connection; 5 s by default.
-        #[must_use]
         pub const fn acquire_timeout(mut self, limit: std::time::Duration) -> Self {
             self.common.acquire_timeout = limit;
             self
@@ -75,7 +72,6 @@ macro_rules! common_setters {
 
         /// How long a statement of the store may take; 8 s by default, which is less than a
         /// scheduler waits for a call. A connection whose statement took longer is closed.
-        #[must_use]
         pub const fn statement_timeout(mut self, limit: std::time::Duration) -> Self {
             self.common.statement_timeout = limit;
             self
@@ -84,7 +80,6 @@ macro_rules! common_setters {
         /// What the names of the store's tables begin with; `tidings_` by default. It has 1 to 31
         /// characters of a-z, 0-9 and _, and does not begin with a digit; another one is refused
         /// when the store is made.
-        #[must_use]
         pub fn table_prefix(mut self, prefix: impl Into<String>) -> Self {
             self.common.table_prefix = Some(prefix.into());
             self
@@ -94,7 +89,6 @@ macro_rules! common_setters {
         $crate::sql::options::common_setters!(shared);
 
         /// How long a statement waits for a lock that another transaction has; 5 s by default.
-        #[must_use]
         pub const fn lock_timeout(mut self, limit: std::time::Duration) -> Self {
             self.common.lock_timeout = limit;
             self
@@ -102,7 +96,6 @@ macro_rules! common_setters {
 
         /// Whether statements are prepared once for each connection, which is faster; true by
         /// default. Switch it off behind a pooler that does not keep track of prepared statements.
-        #[must_use]
         pub const fn prepared_statements(mut self, prepared: bool) -> Self {
             self.common.prepared_statements = prepared;
             self

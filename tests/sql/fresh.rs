@@ -213,10 +213,15 @@ pub(crate) mod mysql {
         }
 
         pub(crate) async fn run(&self, sql: &str) {
-            let sql = sqlx::AssertSqlSafe(sql.replace("{p}", &self.prefix));
-            self.pool.execute(sqlx::raw_sql(sql)).await.unwrap();
+            let sql = sql.replace("{p}", &self.prefix);
+            self.pool
+                .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)))
+                .await
+                .unwrap();
         }
+    }
 
+    impl MySql {
         /// The number that a query answers.
         pub(crate) async fn count(&self, sql: &str) -> u64 {
             let sql = sql.replace("{p}", &self.prefix);

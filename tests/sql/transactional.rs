@@ -211,7 +211,6 @@ mod mysql {
         "SELECT SLEEP(60)"
     );
 
-    /// On SQLite the cancel would wait for the handler's own transaction.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_settlement_that_is_refused_rolls_back() {
         let (request, ran, rows, raised) = handled("test.cancel").await;

@@ -20,7 +20,7 @@ use crate::{
         arg::{Arg, args},
         claim::read_events,
         connection::{Handle, Held, Needs},
-        dialect::{Dialect, Marks},
+        dialect::Dialect,
         fan_out::set_aside,
         limit,
         link::Link,
@@ -45,7 +45,7 @@ const MIGRATION_WAIT: Duration = Duration::from_secs(3600);
 /// How often it asks whether the other one is done.
 const MIGRATION_POLL: Duration = Duration::from_millis(100);
 
-/// How long it is tried to end a connection that was given up.
+/// How long ending a connection on the server may take; it ends by itself some time.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct MySqlDialect {
@@ -111,51 +111,45 @@ impl Dialect for MySqlDialect {
         })
     }
 
-    fn begin_lasting(&self) -> SqlStr {
-        SqlStr::from_static(match self.settings {
-            Some(_) => "START TRANSACTION; SAVEPOINT tidings",
-            None => {
-                "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION; SAVEPOINT tidings"
-            }
-        })
+    async fn mark(&self, link: &mut Link<'_>) -> Result<()> {
+        run(link, "SAVEPOINT tidings").await?;
+        let id = super::super::count(link, &self.statements.connection_id, args![]).await?;
+        link.is_server_connection(id);
+        Ok(())
     }
 
-    fn marks(&self) -> Option<Marks<'_>> {
-        Some(Marks {
-            set: None,
-            renew: &self.statements.mark_again,
-            ends_by_conflict: true,
-        })
-    }
-
-    async fn server_id(&self, link: &mut Link<'_>) -> Result<Option<u64>> {
-        let id = super::super::count(link, &self.statements.server_id, args![]).await?;
-        Ok(Some(id))
-    }
-
-    fn abandon(&self, server_id: u64) {
+    /// Ends the connection on the server, which notices only after the statement that its client has
+    /// gone: until then it would hold the transaction's locks.
+    fn abandon(&self, connection: u64) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
         let pool = self.sessions.clone();
-        let kill = self.statements.kill.sql();
         runtime.spawn(async move {
-            let kill = sqlx::query(kill).bind(server_id.cast_signed());
-            // If it fails, the connection has ended already, or the server is away.
-            let _ = tokio::time::timeout(KILL_TIMEOUT, kill.execute(&pool)).await;
+            let kill = AssertSqlSafe(format!("KILL {connection}"));
+            let kill = pool.execute(sqlx::raw_sql(kill));
+            match tokio::time::timeout(KILL_TIMEOUT, kill).await {
+                Ok(Ok(_)) => {}
+                // It has ended by itself.
+                Ok(Err(error)) => tracing::debug!(%error, connection, "nothing to end"),
+                Err(_) => tracing::debug!(connection, "could not end a connection in time"),
+            }
         });
     }
 
-    async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<bool> {
+    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<()> {
+        run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await
+    }
+
+    async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<()> {
         // A savepoint outlives its statement in a transaction only.
         let probe = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
         match run(link, probe).await {
             Err(StoreError::Ended { .. }) => {
                 let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
-                link.begin(SqlStr::from_static(begin)).await?;
-                Ok(true)
+                link.begin(SqlStr::from_static(begin)).await
             }
-            answer => answer.map(|()| false),
+            answer => answer,
         }
     }
 
@@ -239,14 +233,6 @@ impl Dialect for MySqlDialect {
         Ok(())
     }
 
-    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
-        for ids in event_ids(ids)? {
-            link.execute(&self.statements.forget_unwanted, args![&ids])
-                .await?;
-        }
-        Ok(())
-    }
-
     async fn first_requests(
         &self,
         link: &mut Link<'_>,
@@ -254,7 +240,7 @@ impl Dialect for MySqlDialect {
     ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
         let mut first = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(SLOTS) {
-            let args = ranges(ids);
+            let args = ranges_of(ids);
             for row in link.rows(&self.statements.first_requests, args).await? {
                 let mut columns = row.reader(HANDLER_REQUESTS);
                 first.insert(columns.uuid("event_id")?, columns.time("created_at")?);
@@ -289,16 +275,15 @@ impl Dialect for MySqlDialect {
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<Vec<HandlerRequest>> {
-        let mut all = Vec::with_capacity(ids.len());
+        let mut requests = Vec::with_capacity(ids.len());
         for ids in ids.chunks(SLOTS) {
-            let requests_of = &self.statements.requests_of_events;
-            let rows = link.rows(requests_of, ranges(ids)).await?;
-            // Other events may have ids in the same range.
-            let mut requests = LockedRequests::read(&rows)?.requests;
-            requests.retain(|request| ids.contains(&request.event_id));
-            all.extend(requests);
+            let statement = &self.statements.requests_of_events;
+            let rows = link.rows(statement, ranges_of(ids)).await?;
+            let read = LockedRequests::read(&rows)?.requests;
+            let is_asked = |request: &HandlerRequest| ids.contains(&request.event_id);
+            requests.extend(read.into_iter().filter(is_asked));
         }
-        Ok(all)
+        Ok(requests)
     }
 
     async fn delete_events(
@@ -308,13 +293,21 @@ impl Dialect for MySqlDialect {
         requests: &[HandlerRequestId],
     ) -> Result<()> {
         for ids in rows::ids(requests.iter().map(|id| id.as_uuid()))? {
-            link.execute(&self.statements.delete_requests, args![&ids])
-                .await?;
+            let statement = &self.statements.delete_requests;
+            link.execute(statement, args![&ids]).await?;
         }
         self.forget_unwanted(link, events).await?;
         for ids in event_ids(events)? {
-            link.execute(&self.statements.delete_events, args![&ids])
-                .await?;
+            let statement = &self.statements.delete_events;
+            link.execute(statement, args![&ids]).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_unwanted(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
+        for ids in event_ids(ids)? {
+            let statement = &self.statements.forget_unwanted;
+            link.execute(statement, args![&ids]).await?;
         }
         Ok(())
     }
@@ -451,17 +444,6 @@ impl MySqlDialect {
     }
 }
 
-/// The ranges of ids in which the requests of so few events are; those that are left over are empty.
-fn ranges<'a>(events: &[EventId]) -> Vec<Arg<'a>> {
-    let ranges = events.iter().map(|id| HandlerRequestId::range_of(*id));
-    ranges
-        .map(|(lowest, highest)| (lowest.as_uuid(), highest.as_uuid()))
-        .chain(std::iter::repeat((Uuid::max(), Uuid::nil())))
-        .take(SLOTS)
-        .flat_map(|(lowest, highest)| args![lowest, highest])
-        .collect()
-}
-
 /// Runs statements without arguments and answers, in one round trip.
 async fn run(link: &mut Link<'_>, text: &'static str) -> Result<()> {
     let limit = link.shared.limits.statement;
@@ -501,6 +483,18 @@ fn written(request: &HandlerRequest) -> [serde_json::Value; 19] {
 
 fn micros(time: Option<DateTime<Utc>>) -> Option<i64> {
     time.map(|time| time.timestamp_micros())
+}
+
+/// The lowest and highest ids of the requests of these events, and of none for the slots left.
+fn ranges_of<'a>(ids: &[EventId]) -> Vec<Arg<'a>> {
+    let ranges = ids.iter().map(|id| HandlerRequestId::range_of(*id));
+    let ranges = ranges.map(|(lowest, highest)| (lowest.as_uuid(), highest.as_uuid()));
+    let nothing = (Uuid::max(), Uuid::nil());
+    ranges
+        .chain(std::iter::repeat(nothing))
+        .take(SLOTS)
+        .flat_map(|(lowest, highest)| args![lowest, highest])
+        .collect()
 }
 
 fn event_ids(ids: &[EventId]) -> Result<Vec<String>> {

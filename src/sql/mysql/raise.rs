@@ -16,7 +16,6 @@ use crate::{
         arg::{Arg, args},
         error::is_duplicate,
         link::Link,
-        raise::headers,
     },
     store::Raised,
 };
@@ -151,6 +150,13 @@ fn parts<'a, 'e>(events: &'a [&'e Event]) -> impl Iterator<Item = &'a [&'e Event
         rest = others;
         (!part.is_empty()).then_some(part)
     })
+}
+
+fn headers(event: &Event) -> Option<String> {
+    if event.headers.is_empty() {
+        return None;
+    }
+    serde_json::to_string(&event.headers).ok()
 }
 
 fn args_of<'e>(event: &'e Event, headers: Option<&'e str>) -> Vec<Arg<'e>> {

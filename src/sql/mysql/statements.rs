@@ -23,6 +23,13 @@ macro_rules! ids {
     };
 }
 
+/// A JSON text with an array of names, as a table `j`.
+macro_rules! names {
+    () => {
+        "JSON_TABLE(?, '$[*]' COLUMNS (name VARCHAR(255) PATH '$')) j"
+    };
+}
+
 /// The columns of an event, in the order in which they are read; `e` is its table.
 macro_rules! event {
     () => {
@@ -145,100 +152,6 @@ macro_rules! request_states {
     };
 }
 
-/// A table `asked` of the handlers' names that the next argument has.
-macro_rules! asked {
-    () => {
-        "WITH asked AS (SELECT j.name FROM \
-           JSON_TABLE(?, '$[*]' COLUMNS (name VARCHAR(255) PATH '$')) j) "
-    };
-}
-
-/// The first entry of an index of requests, of the handler of a row of `asked`. It is a value, not
-/// an EXISTS, which the optimizer could turn into a join.
-macro_rules! first {
-    ($column:literal, $index:literal, $condition:expr, $order:literal) => {
-        concat!(
-            "(SELECT ",
-            $column,
-            " FROM {p}handler_requests r FORCE INDEX (",
-            $index,
-            ") WHERE r.handler = asked.name AND ",
-            $condition,
-            " ORDER BY ",
-            $order,
-            " LIMIT 1)"
-        )
-    };
-}
-
-/// A request of such a handler that is under suspicion and due.
-macro_rules! due_suspect {
-    () => {
-        first!(
-            "1",
-            "ready",
-            concat!(
-                "r.queue = 2 AND (r.backoff_until IS NULL OR r.backoff_until <= ",
-                now!(),
-                ")"
-            ),
-            "r.priority"
-        )
-    };
-}
-
-/// Whether one of the handlers in `asked` has a request that is due and under suspicion.
-macro_rules! suspect_due {
-    () => {
-        concat!(
-            "EXISTS (SELECT 1 FROM asked WHERE ",
-            due_suspect!(),
-            " IS NOT NULL)"
-        )
-    };
-}
-
-/// When the next request that backs off of the handlers in `asked` is due.
-macro_rules! next_due {
-    () => {
-        concat!(
-            "(SELECT MIN(n.due_at) FROM (SELECT ",
-            first!(
-                "r.backoff_until",
-                "backing_off",
-                concat!("r.queue = 1 AND r.backoff_until > ", now!()),
-                "r.backoff_until"
-            ),
-            " AS due_at FROM asked UNION ALL SELECT ",
-            first!(
-                "r.backoff_until",
-                "backing_off",
-                concat!("r.queue = 2 AND r.backoff_until > ", now!()),
-                "r.backoff_until"
-            ),
-            " FROM asked) n)"
-        )
-    };
-}
-
-macro_rules! next_expiry {
-    () => {
-        "(SELECT lease_until FROM {p}handler_requests FORCE INDEX (leased) \
-          WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1)"
-    };
-}
-
-macro_rules! event_due {
-    () => {
-        concat!(
-            "EXISTS (SELECT 1 FROM {p}unprocessed_events) \
-               OR EXISTS (SELECT 1 FROM {p}waiting_events FORCE INDEX (due) WHERE due_at <= ",
-            now!(),
-            "), (SELECT due_at FROM {p}waiting_events FORCE INDEX (due) WHERE owner IS NULL ORDER BY due_at LIMIT 1)"
-        )
-    };
-}
-
 /// A page of what is ordered by `r.id`.
 macro_rules! page {
     ($id:literal) => {
@@ -249,6 +162,43 @@ macro_rules! page {
             $id,
             " LIMIT ? OFFSET ?"
         )
+    };
+}
+
+/// When the next request of the handler `j.name` that backs off is due; the greatest number if none
+/// does.
+macro_rules! next_due {
+    () => {
+        concat!(
+            "LEAST(COALESCE((SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
+               WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until > ",
+            now!(),
+            " ORDER BY r.backoff_until LIMIT 1), 9223372036854775807), \
+             COALESCE((SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
+               WHERE r.queue = 2 AND r.handler = j.name AND r.backoff_until > ",
+            now!(),
+            " ORDER BY r.backoff_until LIMIT 1), 9223372036854775807))"
+        )
+    };
+}
+
+/// Whether a request of the handler `j.name` is due that is under suspicion.
+macro_rules! suspect_due {
+    () => {
+        concat!(
+            "EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
+               WHERE r.queue = 2 AND r.handler = j.name AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+            now!(),
+            "))"
+        )
+    };
+}
+
+/// When the earliest lease runs out.
+macro_rules! next_expiry {
+    () => {
+        "(SELECT lease_until FROM {p}handler_requests FORCE INDEX (leased) \
+          WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1)"
     };
 }
 
@@ -286,10 +236,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     processed_events: concat!(
         "SELECT e.id, n.processed_at FROM {p}events e FORCE INDEX (PRIMARY) ",
         join_queues!(),
-        "WHERE u.event_id IS NULL AND w.event_id IS NULL \
-           AND e.id > COALESCE(?, '') ORDER BY e.id LIMIT ?"
+        "WHERE u.event_id IS NULL AND w.event_id IS NULL AND e.id > COALESCE(?, '') ORDER BY e.id LIMIT ?"
     ),
-    next_due_event: concat!("SELECT ", now!(), ", ", event_due!()),
+    next_due_event: concat!(
+        "SELECT ",
+        now!(),
+        ", EXISTS (SELECT 1 FROM {p}unprocessed_events) \
+           OR EXISTS (SELECT 1 FROM {p}waiting_events FORCE INDEX (due) WHERE due_at <= ",
+        now!(),
+        "), (SELECT due_at FROM {p}waiting_events FORCE INDEX (due) WHERE owner IS NULL ORDER BY due_at LIMIT 1)"
+    ),
 
     find_request: concat!(joined_request!(), "WHERE r.id = ?"),
     // Locks the request.
@@ -352,41 +308,58 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         now!(),
         " ORDER BY r.lease_until, r.id LIMIT ? FOR UPDATE SKIP LOCKED"
     ),
-    next_due_request: concat!(asked!(), "SELECT ", now!(), ", ", next_due!()),
-    suspect_due: concat!(asked!(), "SELECT ", suspect_due!()),
+    next_due_request: concat!(
+        "WITH d AS (SELECT ",
+        next_due!(),
+        " AS next_due FROM ",
+        names!(),
+        ") SELECT ",
+        now!(),
+        ", NULLIF(MIN(d.next_due), 9223372036854775807) FROM d"
+    ),
+    suspect_due: concat!(
+        "WITH d AS (SELECT ",
+        suspect_due!(),
+        " AS suspect_due FROM ",
+        names!(),
+        ") SELECT COALESCE(MAX(d.suspect_due), 0) FROM d"
+    ),
     next_expiry: concat!("SELECT ", now!(), ", ", next_expiry!()),
     look: concat!(
-        asked!(),
-        "SELECT ",
+        "WITH d AS (SELECT EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (ready) \
+             WHERE r.queue = 0 AND r.handler = j.name) \
+           OR EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
+             WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until <= ",
         now!(),
-        ", ",
-        event_due!(),
-        ", EXISTS (SELECT 1 FROM asked WHERE ",
-        first!("1", "ready", "r.queue = 0", "r.priority"),
-        " IS NOT NULL OR ",
-        first!(
-            "1",
-            "backing_off",
-            concat!("r.queue = 1 AND r.backoff_until <= ", now!()),
-            "r.backoff_until"
-        ),
-        " IS NOT NULL), ",
+        ") AS is_due, ",
         suspect_due!(),
-        ", ",
+        " AS suspect_due, ",
         next_due!(),
-        ", CASE WHEN ? THEN ",
-        next_expiry!(),
-        " END"
-    ),
-    best_due: concat!(
-        asked!(),
-        "SELECT MIN(d.priority) FROM (SELECT ",
-        first!("r.priority", "ready", "r.queue = 0", "r.priority"),
-        " AS priority FROM asked UNION ALL SELECT ( \
-             SELECT MIN(r.priority) FROM {p}handler_requests r FORCE INDEX (backing_off) \
-             WHERE r.queue = 1 AND r.handler = asked.name AND r.backoff_until <= ",
+        " AS next_due FROM ",
+        names!(),
+        ") SELECT ",
         now!(),
-        ") FROM asked) d"
+        ", EXISTS (SELECT 1 FROM {p}unprocessed_events) \
+           OR EXISTS (SELECT 1 FROM {p}waiting_events FORCE INDEX (due) WHERE due_at <= ",
+        now!(),
+        "), (SELECT due_at FROM {p}waiting_events FORCE INDEX (due) WHERE owner IS NULL AND due_at > ",
+        now!(),
+        " ORDER BY due_at LIMIT 1), COALESCE(MAX(d.is_due), 0), COALESCE(MAX(d.suspect_due), 0), \
+           NULLIF(MIN(d.next_due), 9223372036854775807), CASE WHEN ? THEN ",
+        next_expiry!(),
+        " END FROM d"
+    ),
+    // 40,000 is worse than any priority.
+    best_due: concat!(
+        "SELECT NULLIF(MIN(LEAST(d.ready, d.late)), 40000) FROM (SELECT \
+           COALESCE((SELECT r.priority FROM {p}handler_requests r FORCE INDEX (ready) \
+             WHERE r.queue = 0 AND r.handler = j.name ORDER BY r.priority LIMIT 1), 40000) AS ready, \
+           COALESCE((SELECT MIN(r.priority) FROM {p}handler_requests r FORCE INDEX (backing_off) \
+             WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until <= ",
+        now!(),
+        "), 40000) AS late FROM ",
+        names!(),
+        ") d"
     ),
     open_and_dead_of: "WITH a AS (SELECT CAST(? AS BINARY) AS handler) \
          SELECT r.id FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (ready) \
@@ -426,12 +399,8 @@ statements! {
         /// 1 if this session has kept other migrations out from now on.
         try_lock_migrations,
         unlock_migrations,
-        /// Fails if the transaction that was marked is gone. Two statements.
-        mark_again,
-        /// The number of this connection.
-        server_id,
-        /// (number): ends a connection.
-        kill,
+        /// The number of the connection on the server.
+        connection_id,
         /// (columns of one event)
         raise_one,
         /// (rows of events)
@@ -454,17 +423,6 @@ statements! {
         put_waiting,
         /// (now, ids)
         put_unwanted,
-        /// (ids)
-        forget_unwanted,
-        /// (ids): those that are there, locked in this order.
-        lock_events,
-        lock_events_skip,
-        /// (lowest id, highest id) as often as `SLOTS`: requests.
-        requests_of_events,
-        /// (ids)
-        delete_requests,
-        /// (ids)
-        delete_events,
         /// (lowest id, highest id) as often as `SLOTS`: event id and time.
         first_requests,
         /// (rows of requests)
@@ -491,6 +449,17 @@ statements! {
         lock_suspect,
         /// (ids): events.
         events,
+        /// (ids): events, locked in this order.
+        lock_events,
+        lock_events_skip,
+        /// (lowest id, highest id) as often as `SLOTS`: requests.
+        requests_of_events,
+        /// (ids)
+        delete_events,
+        /// (ids)
+        delete_requests,
+        /// (ids)
+        forget_unwanted,
     }
 }
 
@@ -629,9 +598,7 @@ pub(super) const TEXTS: Texts = Texts {
     // Locks the prefix in this database, until the session lets it go or ends.
     try_lock_migrations: concat!("SELECT GET_LOCK(", migrations_lock!(), ", 0)"),
     unlock_migrations: concat!("SELECT RELEASE_LOCK(", migrations_lock!(), ")"),
-    server_id: "SELECT CAST(CONNECTION_ID() AS SIGNED)",
-    kill: "KILL CONNECTION ?",
-    mark_again: "RELEASE SAVEPOINT tidings; SAVEPOINT tidings",
+    connection_id: "SELECT CONNECTION_ID()",
     // Locks the new events; waits for a transaction that is storing the same id. An id that is
     // there is an error, and nothing of the statement is stored.
     raise_one: "INSERT INTO {p}events \
@@ -706,31 +673,6 @@ pub(super) const TEXTS: Texts = Texts {
         slots!(range_slot, " OR "),
         " GROUP BY r.event_id"
     ),
-    forget_unwanted: concat!(
-        "DELETE n FROM ",
-        ids!(),
-        "STRAIGHT_JOIN {p}unwanted_events n FORCE INDEX (PRIMARY) ON n.event_id = UNHEX(j.id)"
-    ),
-    // Locks the events, in the order in which the ids are given.
-    lock_events: lock_events!(),
-    lock_events_skip: concat!(lock_events!(), " SKIP LOCKED"),
-    requests_of_events: concat!(
-        request!("e.name"),
-        "FROM {p}handler_requests r FORCE INDEX (PRIMARY) LEFT JOIN {p}events e ON e.id = r.event_id WHERE ",
-        slots!(range_slot, " OR ")
-    ),
-    // Locks the requests.
-    delete_requests: concat!(
-        "DELETE r FROM ",
-        ids!(),
-        "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id)"
-    ),
-    // Locks the events.
-    delete_events: concat!(
-        "DELETE e FROM ",
-        ids!(),
-        "STRAIGHT_JOIN {p}events e FORCE INDEX (PRIMARY) ON e.id = UNHEX(j.id)"
-    ),
     // Locks the new requests, and those that exist.
     insert_requests: "INSERT INTO {p}handler_requests \
            (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
@@ -782,5 +724,31 @@ pub(super) const TEXTS: Texts = Texts {
         " FROM ",
         ids!(),
         "STRAIGHT_JOIN {p}events e FORCE INDEX (PRIMARY) ON e.id = UNHEX(j.id)"
+    ),
+    // Locks the events, in the order in which the ids are given.
+    lock_events: lock_events!(),
+    lock_events_skip: concat!(lock_events!(), " SKIP LOCKED"),
+    requests_of_events: concat!(
+        request!("e.name"),
+        "FROM {p}handler_requests r FORCE INDEX (PRIMARY) LEFT JOIN {p}events e ON e.id = r.event_id WHERE ",
+        slots!(range_slot, " OR ")
+    ),
+    // Locks the events.
+    delete_events: concat!(
+        "DELETE e FROM ",
+        ids!(),
+        "STRAIGHT_JOIN {p}events e FORCE INDEX (PRIMARY) ON e.id = UNHEX(j.id)"
+    ),
+    // Locks the requests.
+    delete_requests: concat!(
+        "DELETE r FROM ",
+        ids!(),
+        "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id)"
+    ),
+    // Locks the rows.
+    forget_unwanted: concat!(
+        "DELETE n FROM ",
+        ids!(),
+        "STRAIGHT_JOIN {p}unwanted_events n FORCE INDEX (PRIMARY) ON n.event_id = UNHEX(j.id)"
     ),
 };

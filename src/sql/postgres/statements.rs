@@ -392,8 +392,7 @@ pub(super) const TEXTS: Texts = Texts {
     // Locks all notifications of the database while it commits.
     notify: "SELECT pg_notify('{p}work', '')",
     // Locks the events' places on the queue; those that are locked are skipped.
-    due_events: concat!(
-        "WITH late AS MATERIALIZED ( \
+    due_events: "WITH late AS MATERIALIZED ( \
            SELECT event_id, attempt, errors, last_error, owner IS NOT NULL AS is_claimed FROM {p}waiting_events \
            WHERE due_at <= statement_timestamp() ORDER BY due_at, event_id LIMIT $1 FOR UPDATE SKIP LOCKED), \
          fresh AS MATERIALIZED ( \
@@ -403,8 +402,7 @@ pub(super) const TEXTS: Texts = Texts {
          SELECT d.event_id, e.name, e.entity_name, e.entity_id, e.data::text, e.timestamp, e.correlation_id, \
            e.causation_id, e.headers::text, e.version, d.attempt, d.errors, d.last_error, d.is_claimed, \
            statement_timestamp() \
-         FROM due d LEFT JOIN {p}events e ON e.id = d.event_id ORDER BY d.event_id"
-    ),
+         FROM due d LEFT JOIN {p}events e ON e.id = d.event_id ORDER BY d.event_id",
     // Locks the events' places.
     lock_waiting: "WITH due AS MATERIALIZED ( \
            SELECT event_id, attempt, errors, last_error, owner IS NOT NULL AS is_claimed FROM {p}waiting_events \

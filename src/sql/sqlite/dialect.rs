@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -13,17 +14,17 @@ use uuid::Uuid;
 use super::{
     rows::{json, row},
     statements::Statements,
-    turns::Turns,
+    turns::{LOOK_AGAIN, Turns},
 };
 use crate::{
-    error::Result,
+    error::{Result, StoreError},
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest},
     sql::{
         arg::{Arg, args},
         claim::read_events,
         connection::{Handle, Held, Needs},
-        dialect::{Dialect, Marks, Turn},
+        dialect::{Dialect, Turn},
         fan_out::{names, readable},
         limit,
         link::Link,
@@ -42,6 +43,10 @@ use crate::{
 /// else has written in between, and could only be run again.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// As above, without SQLite's own waiting, which looks every 100 ms only and so finds the lock free
+/// when nobody else wants it.
+const BEGIN_AT_ONCE: &str = "PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; PRAGMA busy_timeout = 5000";
+
 /// The steps of the schema.
 const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
@@ -56,6 +61,8 @@ pub(super) struct SqliteDialect {
     pub(super) transactions: SqlitePool,
     pub(super) sessions: SqlitePool,
     pub(super) turns: Turns,
+    /// Whether the connections are the store's, so that it may change their settings.
+    pub(super) owns_connections: bool,
     pub(super) statements: Statements,
 }
 
@@ -95,24 +102,41 @@ impl Dialect for SqliteDialect {
     }
 
     async fn migrate(&self, link: &mut Link<'_>, shared: &Shared) -> Result<()> {
-        link.begin(SqlStr::from_static(BEGIN)).await?;
+        link.begin(self.begin(Needs::Atomicity)).await?;
         apply(link, shared).await
     }
 
     fn begin(&self, _needs: Needs) -> SqlStr {
-        SqlStr::from_static(BEGIN)
+        SqlStr::from_static(if self.owns_connections {
+            BEGIN_AT_ONCE
+        } else {
+            BEGIN
+        })
+    }
+
+    fn retry_begin_after(&self) -> Option<Duration> {
+        Some(LOOK_AGAIN)
     }
 
     async fn turn(&self, is_first: bool) -> Option<Turn> {
         Some(Box::new(self.turns.wait(is_first).await))
     }
 
-    fn marks(&self) -> Option<Marks<'_>> {
-        Some(Marks {
-            set: Some(&self.statements.mark),
-            renew: &self.statements.mark_again,
-            ends_by_conflict: false,
-        })
+    async fn mark(&self, link: &mut Link<'_>) -> Result<()> {
+        link.execute(&self.statements.mark, args![]).await?;
+        Ok(())
+    }
+
+    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<()> {
+        // Without the mark there is no transaction, and it cannot be taken off.
+        match link.execute(&self.statements.unmark, args![]).await {
+            Ok(_) => self.mark(link).await,
+            Err(StoreError::Backend { operation, .. }) => Err(StoreError::Ended {
+                operation,
+                thing: "the transaction",
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     fn raise_needs(&self, _events: &[Event]) -> Needs {

@@ -267,16 +267,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         from_requests!(),
         "WHERE r.id BETWEEN ?2 AND ?3 AND r.event_id = ?1 ORDER BY r.handler"
     ),
-    count_open: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE queue = 0) \
-           + (SELECT count(*) FROM {p}handler_requests WHERE queue = 1) \
-           + (SELECT count(*) FROM {p}handler_requests WHERE queue = 2) \
-           + (SELECT count(*) FROM {p}handler_requests WHERE lease_until IS NOT NULL)",
+    count_open: "SELECT (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_ready WHERE queue = 0) \
+           + (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off WHERE queue = 1) \
+           + (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect WHERE queue = 2) \
+           + (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_leased WHERE lease_until IS NOT NULL)",
     oldest_open: "SELECT min(id) FROM ( \
            SELECT min(id) AS id FROM {p}handler_requests INDEXED BY {p}handler_requests_ready WHERE queue = 0 \
            UNION ALL SELECT min(id) FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off WHERE queue = 1 \
            UNION ALL SELECT min(id) FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect WHERE queue = 2 \
            UNION ALL SELECT min(id) FROM {p}handler_requests INDEXED BY {p}handler_requests_leased WHERE lease_until IS NOT NULL)",
-    count_dead: "SELECT count(*) FROM {p}handler_requests WHERE queue = 3",
+    count_dead: "SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_dead WHERE queue = 3",
     count_requests: concat!(
         "SELECT count(*) ",
         from_requests!(),
@@ -383,8 +383,8 @@ statements! {
     Texts => Statements {
         /// Marks a transaction, so that one that was ended unseen is noticed.
         mark,
-        /// Fails if the transaction that was marked is gone. Two statements.
-        mark_again,
+        /// Fails if the transaction that was marked is gone.
+        unmark,
         /// The version of the library.
         version,
         /// The path of the file; empty if there is none.
@@ -437,7 +437,7 @@ statements! {
 
 pub(super) const TEXTS: Texts = Texts {
     mark: "SAVEPOINT tidings",
-    mark_again: "RELEASE SAVEPOINT tidings; SAVEPOINT tidings",
+    unmark: "RELEASE SAVEPOINT tidings",
     version: "SELECT sqlite_version()",
     file: "SELECT file FROM pragma_database_list WHERE name = 'main'",
     journal_mode: "SELECT journal_mode FROM pragma_journal_mode",

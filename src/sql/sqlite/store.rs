@@ -61,9 +61,14 @@ const OLDEST_LIBRARY: (u32, u32) = (3, 38);
 /// # One writer at a time
 ///
 /// SQLite lets one connection write and any number read meanwhile. This store's writers queue in
-/// the order in which they come, within the process; renewals of leases go past them. Those of
-/// several processes, and the application's own, look again and again for the file's lock, in no
-/// order. So one busy process with many workers does more than several busy ones.
+/// the order in which they come, within the process; renewals of leases go past them. Processes
+/// look for the file's lock every millisecond, and one that has written for 100 ms without a pause
+/// makes one of 4 ms, so that the others get their share. The application's own connections wait as
+/// SQLite does, which looks every 100 ms: give them a generous `busy_timeout`. One busy process with
+/// many workers does more than several busy ones.
+///
+/// Whoever holds a transaction and asks for a second one before it ends waits for itself, until
+/// [`lock_timeout`](SqliteOptions::lock_timeout): within a transaction, use its own connection.
 ///
 /// A **transactional handler** holds the one write lock from its beginning, whether it writes or
 /// not, so it should be over in milliseconds. A scheduler ends it after a quarter of the lease, and
@@ -130,7 +135,7 @@ impl SqliteStore {
         };
         let transactions = pool(options.common.max_connections);
         let sessions = pool(options.session_connections);
-        let store = Self::build(transactions, sessions, prefix, &options);
+        let store = Self::build(transactions, sessions, true, prefix, &options);
         store.check(true).await?;
         // Open until another connection is: the last one to close takes the log away.
         drop(first);
@@ -146,7 +151,7 @@ impl SqliteStore {
     /// As [`connect`](Self::connect).
     pub async fn with_pool(pool: SqlitePool, options: SqliteOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        let store = Self::build(pool.clone(), pool, prefix, &options);
+        let store = Self::build(pool.clone(), pool, false, prefix, &options);
         store.check(false).await?;
         Ok(store)
     }
@@ -154,6 +159,7 @@ impl SqliteStore {
     fn build(
         transactions: SqlitePool,
         sessions: SqlitePool,
+        owns_connections: bool,
         prefix: TablePrefix,
         options: &SqliteOptions,
     ) -> Self {
@@ -161,6 +167,7 @@ impl SqliteStore {
             transactions,
             sessions,
             turns: Turns::default(),
+            owns_connections,
             statements: TEXTS.fill(&prefix),
         };
         Self {

@@ -157,7 +157,7 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
         (
             "due_events",
             texts.due_events.clone(),
-            "SEARCH tidings_waiting_events USING INDEX tidings_waiting_events_due (due_at<?)",
+            "INDEX tidings_waiting_events_due (due_at<?)",
         ),
         (
             "unqueue",
@@ -173,12 +173,12 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
         (
             "handlers_due",
             texts.handlers_due.clone(),
-            "SEARCH r USING COVERING INDEX tidings_handler_requests_ready (handler=?)",
+            "INDEX tidings_handler_requests_ready (handler=?)",
         ),
         (
             "best_of",
             texts.best_of.clone(),
-            "SEARCH r USING COVERING INDEX tidings_handler_requests_ready (handler=?)",
+            "INDEX tidings_handler_requests_ready (handler=?)",
         ),
         (
             "best_of",
