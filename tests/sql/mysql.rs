@@ -374,10 +374,13 @@ async fn an_event_is_raised_as_a_whole_without_a_transaction() {
         .await;
     let mut session = target.store.session().await.unwrap();
     assert_eq!(session.events().find(raised.id).await.unwrap(), None);
+    let seen = target.store.signals().raised.seen();
     // The connection is still good, and in no transaction.
     let answer = raiser.raise(&mut *connection, raised.clone()).await;
     assert_eq!(answer.unwrap(), Raised::New);
     assert!(session.events().find(raised.id).await.unwrap().is_some());
+    // It is committed, so a scheduler need not look for it again and again.
+    assert_ne!(target.store.signals().raised.seen(), seen);
 }
 
 #[tokio::test]
