@@ -188,6 +188,24 @@ async fn ten_processes_migrate_at_once() {
 }
 
 #[tokio::test]
+async fn a_migration_waits_for_another_one() {
+    let prefix = prefix();
+    let options = MySqlOptions::new().table_prefix(&*prefix);
+    let store = MySqlStore::connect(&mysql_url(), options).await.unwrap();
+    let mut other = MySqlConnection::connect(&mysql_url()).await.unwrap();
+    let lock = format!(
+        "SELECT GET_LOCK(CONCAT('tidings.', MD5(CONCAT(DATABASE(), '.{prefix}migrations'))), 0)"
+    );
+    other.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
+    let migration = tokio::spawn(async move { store.migrate().await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!migration.is_finished(), "it must wait for the other one");
+    // Whoever migrates may die, and its lock with it.
+    other.close().await.unwrap();
+    migration.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_migration_that_was_broken_off_goes_on() {
     let target = MySql::new().await;
     // As after a crash in the middle: what comes last is not there.
