@@ -22,10 +22,13 @@ pub(crate) enum Cut {
     After,
 }
 
+/// The text that is waited for, and what happens then.
+type Trap = Mutex<Option<(&'static [u8], Cut)>>;
+
 /// Passes bytes on in both directions.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    trap: Arc<Mutex<Option<(&'static [u8], Cut)>>>,
+    trap: Arc<Trap>,
     statements: Arc<AtomicU64>,
 }
 
@@ -83,12 +86,7 @@ impl Proxy {
     }
 }
 
-async fn pass(
-    mut client: TcpStream,
-    mut server: TcpStream,
-    trap: &Mutex<Option<(&'static [u8], Cut)>>,
-    statements: &AtomicU64,
-) {
+async fn pass(mut client: TcpStream, mut server: TcpStream, trap: &Trap, statements: &AtomicU64) {
     let (mut from_client, mut from_server) = (vec![0; 65536], vec![0; 65536]);
     loop {
         tokio::select! {
@@ -120,7 +118,7 @@ async fn pass(
     }
 }
 
-fn sprung(sent: &[u8], trap: &Mutex<Option<(&'static [u8], Cut)>>) -> Option<Cut> {
+fn sprung(sent: &[u8], trap: &Trap) -> Option<Cut> {
     let mut trap = trap.lock().unwrap();
     let (text, cut) = (*trap)?;
     let has_text = sent.windows(text.len()).any(|window| window == text);

@@ -153,15 +153,16 @@ const ONE: &str = "X'00000000000000000000000000000001'";
 const TWO: &str = "X'00000000000000000000000000000002'";
 const NAMES: &str = "'[\"h\", \"i\"]'";
 
-/// Statements that must not scan, with arguments, and the index by which they read a table.
-fn hot(
-    fresh: &Fresh,
-) -> Vec<(
+/// A statement with its name, its arguments, and by which index it reads which table.
+type Hot = (
     &'static str,
     Statement,
     Vec<&'static str>,
     Vec<(&'static str, &'static str)>,
-)> {
+);
+
+/// Statements that must not scan, with arguments, and the index by which they read a table.
+fn hot(fresh: &Fresh) -> Vec<Hot> {
     let (common, texts) = (&fresh.common, &fresh.texts);
     let slots = |args: &[&'static str]| args.repeat(SLOTS);
     vec![
