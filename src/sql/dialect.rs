@@ -93,9 +93,9 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Begins a transaction in which events are raised, if a connection of the application is in
-    /// none and raising takes several statements.
-    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<()> {
-        Ok(())
+    /// none and raising takes several statements; answers whether it has.
+    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<bool> {
+        Ok(false)
     }
 
     /// Whether the connections of sessions have their plans pinned.
