@@ -31,6 +31,8 @@ mod migrate;
 mod mysql;
 mod operations;
 mod options;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prefix;

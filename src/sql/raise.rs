@@ -37,7 +37,8 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
         return Err(wrong_raiser(system));
     }
     let mut link = Link::foreign(raw, shared, "raise");
-    let begun = shared.dialect.begin_foreign(&mut link).await;
+    let needs = shared.dialect.raise_needs(raising.events());
+    let begun = shared.dialect.begin_foreign(&mut link, needs).await;
     let commits = matches!(begun, Ok(true));
     let raised = match begun {
         Ok(_) => raise(&mut link, raising.events()).await,

@@ -7,7 +7,7 @@ use std::{
 
 use tidings::{
     ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerResult, PostgresOptions,
-    PostgresStore, Scheduler, store::Storer,
+    PostgresStore, Scheduler, Telemetry, store::Storer,
 };
 use tokio::sync::mpsc;
 
@@ -47,6 +47,8 @@ async fn idle(
     let (runs, ran) = mpsc::unbounded_channel();
     let scheduler = ConcurrentScheduler::builder(Arc::new(store.clone()), config(handler, &runs))
         .poll_interval(poll)
+        // Gauges that are watched have a price of their own.
+        .telemetry(Telemetry::disabled())
         .build()
         .unwrap();
     scheduler.start().await.unwrap();

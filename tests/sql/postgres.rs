@@ -434,6 +434,39 @@ async fn a_transaction_that_is_dropped_gives_its_connection_back_to_nobody() {
     );
 }
 
+/// PostgreSQL answers such a commit as if it were one, and rolls back.
+#[tokio::test]
+async fn a_commit_after_a_statement_that_failed_is_an_error() {
+    let fresh = Postgres::new().await;
+    let id = pending(&fresh).await;
+    let mut holder = fresh.store.begin().await.unwrap();
+    holder.handler_requests().cancel(id).await.unwrap();
+    for by_handler in [true, false] {
+        let mut tx = fresh.store.begin().await.unwrap();
+        let event = event();
+        tx.events()
+            .raise(std::slice::from_ref(&event))
+            .await
+            .unwrap();
+        if by_handler {
+            let connection = tx.connection().downcast::<PgConnection>().unwrap();
+            connection.execute("SELECT 1 / 0").await.unwrap_err();
+        } else {
+            let connection = tx.connection().downcast::<PgConnection>().unwrap();
+            connection
+                .execute("SET LOCAL lock_timeout = 10")
+                .await
+                .unwrap();
+            // The connection is not in doubt because of the handler any more.
+            tx.events().count_unprocessed().await.unwrap();
+            tx.handler_requests().cancel(id).await.unwrap_err();
+        }
+        tx.commit().await.unwrap_err();
+        let mut session = fresh.store.session().await.unwrap();
+        assert!(session.events().find(event.id).await.unwrap().is_none());
+    }
+}
+
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_leaves_everything_or_nothing() {
     let fresh = Postgres::new().await;

@@ -141,7 +141,7 @@ impl Dialect for MySqlDialect {
         run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await
     }
 
-    async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<bool> {
+    async fn begin_foreign(&self, link: &mut Link<'_>, _: Needs) -> Result<bool> {
         // A savepoint outlives its statement in a transaction only.
         let probe = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
         match run(link, probe).await {
