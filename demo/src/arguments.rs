@@ -1,13 +1,15 @@
 //! The command line: what can be asked of the demo.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Parser, ValueEnum,
-    builder::{OsStringValueParser, TypedValueParser},
+    builder::{OsStringValueParser, StringValueParser, TypedValueParser},
 };
 
-/// Shows tidings at work: raises events in memory, handles them, and tells what happens.
+use crate::store::StoreUrl;
+
+/// Shows tidings at work: raises events, handles them, and tells what happens.
 ///
 /// Without options it raises an application event and a domain event a second, until Ctrl-C. One
 /// handler always fails, so that retries and dead requests show. With --input it raises the events
@@ -15,6 +17,24 @@ use clap::{
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
+    /// Where events are kept: memory:, sqlite:FILE, postgres://… or mysql://…
+    ///
+    /// In memory, everything ends with the demo. A database keeps it; the demo makes the tables that
+    /// it needs. Demos on one database share the work, and all their counts are those of the
+    /// database. What holds a password is better given in the environment.
+    #[arg(long, value_name = "URL", env = "TIDINGS_STORE", hide_env_values = true, default_value = "memory:",
+        value_parser = StringValueParser::new().map(StoreUrl::from))]
+    pub(crate) store: StoreUrl,
+
+    /// How long to wait for a database that is away, at the start and while an input is read and
+    /// drained
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) wait: u32,
+
+    /// How long a demo that was killed keeps its work from others, from 0.1 to 86400
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = lease)]
+    pub(crate) lease: Duration,
+
     /// Raises the events of FILE, one CloudEvents 1.0 object in JSON a line; - is standard input
     ///
     /// `type` becomes the event's name, `entityname` and `subject` its entity, `time` its
@@ -60,6 +80,15 @@ pub(crate) struct Arguments {
     pub(crate) no_telemetry: bool,
 }
 
+fn lease(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| (0.1..=86400.0).contains(seconds));
+    let lease = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    lease.ok_or_else(|| "write a number of seconds from 0.1 to 86400".to_owned())
+}
+
 const AFTER_HELP: &str = "\
 Signals: Ctrl-C or SIGTERM lets running handlers end, writes the rest of the telemetry and stops, \
 within 10 seconds; a second one stops at once.
@@ -67,7 +96,7 @@ within 10 seconds; a second one stops at once.
 Exit codes: 0 all went well, or stopped as asked; 1 something failed; 2 the command line or the \
 input is wrong; 130 or 143 a signal came before --drain was done, or a second time.
 
-Environment: RUST_LOG chooses what is logged to standard error, for example RUST_LOG=tidings=debug.";
+Environment: TIDINGS_STORE is the URL of --store; RUST_LOG chooses what is logged to standard error, for example RUST_LOG=tidings=debug.";
 
 /// Where events are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +160,13 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_may_be_shorter_than_a_second() {
+        let arguments = parse(&["--lease", "0.5"]).unwrap();
+        assert_eq!(arguments.lease, Duration::from_millis(500));
+        assert_eq!(parse(&[]).unwrap().lease, Duration::from_secs(30));
+    }
+
+    #[test]
     fn options_that_would_do_nothing_are_refused() {
         for useless in [
             &["--drain"] as &[&str],
@@ -140,6 +176,9 @@ mod tests {
             &["--telemetry", "x", "--no-telemetry"],
             &["--workers", "0"],
             &["--workers", "1025"],
+            &["--lease", "0"],
+            &["--lease", "inf"],
+            &["--lease", "-1"],
         ] {
             assert!(parse(useless).is_err(), "{useless:?}");
         }

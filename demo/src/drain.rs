@@ -6,7 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     arguments::Format,
@@ -25,6 +25,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(25);
 /// How often the bar moves meanwhile: its numbers cost more than that look.
 const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long to ask what is left when a stop was asked for.
+const LEFT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Runs until everything is handled, or until it is told to stop.
 pub(crate) async fn run(
     mut session: Session,
@@ -37,18 +40,20 @@ pub(crate) async fn run(
     let progress = Progress::new(screen, reading.events());
     let handled = tokio::select! {
         handled = handle(&session, reading, screen, &progress) => handled,
-        cause = stop.requested() => Err(match Status::read(&*session.store).await {
-            Ok(status) => Failure::Stopped { cause, left: status.to_string() },
-            Err(error) => Failure::store("counting what is left")(error),
-        }),
+        cause = stop.requested() => Err(Failure::Stopped { cause, left: left(&session).await }),
     };
     let seconds = start.elapsed().as_secs_f64();
     progress.bar.finish_and_clear();
     let stopped = session.stop().await;
     let imported = handled?;
-    let summary = Summary::read(&*session.store, session.tallies.read(), seconds)
-        .await
-        .map_err(Failure::store("counting what was done"))?;
+    let summary = session
+        .patience
+        .retry("counting what was done", async || {
+            let tallies = session.tallies.read(&*session.store).await?;
+            Summary::read(&*session.store, tallies, seconds).await
+        })
+        .await?;
+    session.close().await;
     // Telemetry that is not complete is no reason to keep the numbers back.
     summary.print(format, &imported, screen).and(stopped)
 }
@@ -63,20 +68,32 @@ async fn handle(
         progress.raised(imported)
     })
     .await?;
-    let asking = Failure::store("counting what is left");
-    let mut look = interval(LOOK_INTERVAL);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        look.tick().await;
-        if status::is_all_handled(&*session.store)
-            .await
-            .map_err(&asking)?
-        {
+        let start = Instant::now();
+        let is_all_handled = session
+            .patience
+            .retry("counting what is left", async || {
+                if status::is_all_handled(&*session.store).await? {
+                    return Ok(true);
+                }
+                if progress.is_due() {
+                    progress.handled(&Status::read(&*session.store).await?);
+                }
+                Ok(false)
+            })
+            .await?;
+        if is_all_handled {
             return Ok(imported);
         }
-        if progress.is_due() {
-            progress.handled(&Status::read(&*session.store).await.map_err(&asking)?);
-        }
+        sleep(status::pause(start.elapsed(), LOOK_INTERVAL)).await;
+    }
+}
+
+/// What is left when a stop was asked for.
+async fn left(session: &Session) -> String {
+    match timeout(LEFT_TIMEOUT, Status::read(&*session.store)).await {
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(_)) | Err(_) => "how much is left, the store does not tell".to_owned(),
     }
 }
 

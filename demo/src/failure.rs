@@ -1,11 +1,15 @@
 //! Why the demo ends without having done what it was asked, in words for people.
 
-use std::{error::Error, fmt, io};
+use std::io;
 
 use tidings::{BuildError, ConfigError, SchedulerError, StoreError};
 
 use crate::{
-    input::InputError, logging::BadFilter, shutdown::StopCause, telemetry::TelemetryError,
+    input::InputError,
+    logging::BadFilter,
+    shutdown::StopCause,
+    store::{BadUrl, Impatience, chain, redact},
+    telemetry::TelemetryError,
 };
 
 /// Anything that ends the demo early. Its [`report`](Self::report) is for people.
@@ -13,6 +17,8 @@ use crate::{
 pub(crate) enum Failure {
     #[error(transparent)]
     Input(#[from] InputError),
+    #[error(transparent)]
+    Url(#[from] BadUrl),
     #[error(transparent)]
     Logging(#[from] BadFilter),
     #[error(transparent)]
@@ -23,12 +29,14 @@ pub(crate) enum Failure {
     Build(#[from] BuildError),
     #[error("the scheduler cannot be started")]
     Scheduler(#[from] SchedulerError),
-    #[error("{doing} failed")]
-    Store {
-        doing: &'static str,
+    #[error("the store {store} cannot be opened")]
+    Open {
+        store: String,
         #[source]
         source: StoreError,
     },
+    #[error(transparent)]
+    Store(#[from] Impatience),
     #[error("the operating system refused what the demo needs")]
     System(#[source] io::Error),
     #[error("standard output cannot be written to")]
@@ -38,15 +46,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A store's error while `doing` something.
-    pub(crate) fn store(doing: &'static str) -> impl Fn(StoreError) -> Self {
-        move |source| Self::Store { doing, source }
-    }
-
     /// 2 for a wrong input, as for a wrong command line; that of a broken-off process; else 1.
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Input(_) | Self::Logging(_) => 2,
+            Self::Input(_) | Self::Logging(_) | Self::Url(_) => 2,
             Self::Stopped { cause, .. } => cause.exit_code(),
             _ => 1,
         }
@@ -58,13 +61,13 @@ impl Failure {
     }
 
     /// The failure and all its causes in one text.
-    pub(crate) fn report(&self) -> impl fmt::Display {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
+    pub(crate) fn report(&self) -> String {
+        let text = chain(self);
+        match self {
+            // It shows the forms of URLs, and nothing that was given.
+            Self::Url(_) => text,
+            // A URL may have been given where a file was asked for.
+            _ => redact(&text),
         }
-        text
     }
 }

@@ -34,7 +34,7 @@ impl fmt::Display for Imported {
         } = self;
         write!(f, "{raised} events raised")?;
         if *repeated > 0 {
-            write!(f, ", {repeated} more were raised already")?;
+            write!(f, ", {repeated} were raised before")?;
         }
         if *skipped > 0 {
             write!(f, ", {skipped} bad lines skipped")?;
@@ -76,19 +76,25 @@ pub(crate) async fn import(
     }
 }
 
-/// Raises a batch, all or none of it.
+/// Raises a batch in a transaction, all or none of it. When the answer to a commit is lost it is
+/// raised again, which changes nothing if it was there; its events are counted as repeated then.
 async fn raise(
     session: &Session,
     events: Vec<Event>,
     imported: &mut Imported,
 ) -> Result<(), Failure> {
-    let failed = Failure::store("raising events");
-    let mut connection = session.store.session().await.map_err(&failed)?;
     let answers = session
-        .raiser
-        .raise_all(&mut *connection, events)
-        .await
-        .map_err(&failed)?;
+        .patience
+        .retry("raising events", async || {
+            let mut transaction = session.store.begin().await?;
+            let answers = session
+                .raiser
+                .raise_all(&mut *transaction, events.clone())
+                .await?;
+            transaction.commit().await?;
+            Ok(answers)
+        })
+        .await?;
     session.raiser.wake();
     for answer in answers {
         match answer {

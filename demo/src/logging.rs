@@ -10,8 +10,9 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 use crate::screen::Screen;
 
 /// What is logged by default. That an event has no handler is no news here: GitHub sends more
-/// kinds of events than the demo has handlers for, and the summary counts them.
-const DEFAULT_FILTER: &str = "warn,tidings::processor=error";
+/// kinds of events than the demo has handlers for, and the summary counts them. That a statement was
+/// slow is news for those who look for it.
+const DEFAULT_FILTER: &str = "warn,tidings::processor=error,sqlx=error";
 
 /// The environment variable says something that cannot be understood.
 #[derive(Debug, thiserror::Error)]

@@ -16,21 +16,25 @@ mod screen;
 mod session;
 mod shutdown;
 mod status;
+mod store;
 mod summary;
 mod tallies;
 mod telemetry;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
 use clap::Parser;
 
-use crate::{arguments::Arguments, failure::Failure};
+use crate::{arguments::Arguments, failure::Failure, store::redact};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -38,6 +42,28 @@ fn main() -> ExitCode {
             drop(writeln!(io::stderr(), "demo: {}", failure.report()));
             ExitCode::from(failure.exit_code())
         }
+    }
+}
+
+/// Tells what is wrong with the command line, or what was asked for, as `clap` does; but it would
+/// repeat a URL that stands in the wrong place, with its password.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let styled = error.render();
+    let text = |is_terminal| {
+        let text = if is_terminal {
+            styled.ansi().to_string()
+        } else {
+            styled.to_string()
+        };
+        redact(&text)
+    };
+    // What nobody reads leaves the exit code.
+    if error.use_stderr() {
+        drop(write!(io::stderr(), "{}", text(io::stderr().is_terminal())));
+        ExitCode::from(2)
+    } else {
+        drop(write!(io::stdout(), "{}", text(io::stdout().is_terminal())));
+        ExitCode::SUCCESS
     }
 }
 

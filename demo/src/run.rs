@@ -8,7 +8,8 @@ use crate::{
     live, logging,
     screen::Screen,
     session::Session,
-    shutdown::Stop,
+    shutdown::{Stop, StopCause},
+    store::Target,
 };
 
 /// Runs until everything is done, or until it is told to stop.
@@ -20,21 +21,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Screen::stdout()
     };
     logging::start(&screen)?;
+    let target = arguments.store.target()?;
     // Before anything else begins: a bad line ends the demo with nothing raised.
     let reading = tokio::select! {
         reading = check_input(&arguments) => reading?,
         cause = stop.requested() => {
-            let left = "the input was not read to its end, and nothing was raised".to_owned();
-            return if arguments.drain { Err(Failure::Stopped { cause, left }) } else { Ok(()) };
+            return stopped(&arguments, cause, "the input was not read to its end");
         }
     };
-    let session = Session::start(&arguments).await?;
+    let session = tokio::select! {
+        session = Session::start(&arguments, target, &screen) => session?,
+        cause = stop.requested() => return stopped(&arguments, cause, "the store was not open"),
+    };
     match reading {
         Some(reading) if arguments.drain => {
             drain::run(session, reading, arguments.format, &screen, &stop).await
         }
         reading => {
-            let greeting = greeting(&arguments, &session);
+            let greeting = greeting(&arguments, target, &session);
             live::run(session, reading, greeting, &screen, &stop).await
         }
     }
@@ -46,6 +50,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             Err(failure)
         }
     })
+}
+
+/// What an early stop means: a drain was broken off.
+fn stopped(arguments: &Arguments, cause: StopCause, why: &str) -> Result<(), Failure> {
+    if arguments.drain {
+        let left = format!("{why}, and nothing was raised");
+        Err(Failure::Stopped { cause, left })
+    } else {
+        Ok(())
+    }
 }
 
 async fn check_input(arguments: &Arguments) -> Result<Option<Reading>, Failure> {
@@ -60,7 +74,7 @@ async fn check_input(arguments: &Arguments) -> Result<Option<Reading>, Failure> 
     Ok(Some(input::check(input, on_bad_line).await?))
 }
 
-fn greeting(arguments: &Arguments, session: &Session) -> String {
+fn greeting(arguments: &Arguments, target: Target<'_>, session: &Session) -> String {
     let scheduler = match arguments.scheduler {
         SchedulerKind::Concurrent => "concurrent",
         SchedulerKind::Cooperative => "cooperative",
@@ -71,6 +85,6 @@ fn greeting(arguments: &Arguments, session: &Session) -> String {
     );
     let workers = arguments.workers;
     format!(
-        "tidings demo: in memory, {scheduler} scheduler, {workers} workers, {telemetry}. Ctrl-C stops."
+        "tidings demo: {target}, {scheduler} scheduler, {workers} workers, {telemetry}. Ctrl-C stops."
     )
 }

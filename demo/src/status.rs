@@ -1,6 +1,6 @@
 //! How much is waiting, done and dead, as the store has it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use tidings::{
     RequestState, Result,
@@ -40,6 +40,15 @@ impl Status {
             dead,
         })
     }
+}
+
+/// Looks at the store that cost more as it grows are made at most this part of the time: after one
+/// there is a pause that is so many times as long as it was.
+const LOOK_SHARE: u32 = 10;
+
+/// The pause after a look that took so long, if it is to be no shorter than `least`.
+pub(crate) fn pause(took: Duration, least: Duration) -> Duration {
+    least.max(took * LOOK_SHARE)
 }
 
 /// Whether every event is fanned out and every request has ended.

@@ -81,7 +81,7 @@ impl Summary {
     fn text(&self, imported: &Imported) -> String {
         let repeated = match imported.repeated {
             0 => String::new(),
-            count => format!(" ({count} more were raised already)"),
+            count => format!(" ({count} of this input were raised before)"),
         };
         let rows = [
             ("events", format!("{}{repeated}", self.events)),

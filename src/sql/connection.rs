@@ -61,17 +61,28 @@ impl Handle {
     }
 
     /// Lets what runs on the connection be broken off later, where closing it would not do that.
+    #[cfg_attr(
+        not(feature = "_sqlite"),
+        expect(
+            unused_variables,
+            reason = "servers end what was given up by themselves"
+        )
+    )]
     async fn arm(&mut self, alarm: &Alarm) -> sqlx::Result<()> {
-        #[cfg(feature = "_sqlite")]
-        if let Self::Sqlite(held) = self {
-            // Some ten microseconds of SQLite's work, by its documentation of virtual machine codes.
-            const STEPS: i32 = 10_000;
-            let alarm = Arc::clone(&alarm.0);
-            let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
-            let mut connection = held.get().lock_handle().await?;
-            connection.set_progress_handler(STEPS, goes_on);
+        match self {
+            #[cfg(feature = "_sqlite")]
+            Self::Sqlite(held) => {
+                // Some ten microseconds of SQLite's work, by its documentation of virtual machine
+                // codes.
+                const STEPS: i32 = 10_000;
+                let alarm = Arc::clone(&alarm.0);
+                let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
+                let mut connection = held.get().lock_handle().await?;
+                connection.set_progress_handler(STEPS, goes_on);
+            }
+            #[cfg(any(feature = "postgres", feature = "mysql"))]
+            _ => {}
         }
-        let _ = alarm;
         Ok(())
     }
 

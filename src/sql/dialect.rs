@@ -99,9 +99,9 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Begins a transaction in which events are raised, if a connection of the application is in
-    /// none and raising them [needs](Self::raise_needs) one.
-    async fn begin_foreign(&self, _link: &mut Link<'_>, _needs: Needs) -> Result<()> {
-        Ok(())
+    /// none and raising them [needs](Self::raise_needs) one; answers whether it has.
+    async fn begin_foreign(&self, _link: &mut Link<'_>, _needs: Needs) -> Result<bool> {
+        Ok(false)
     }
 
     /// Whether a connection is always the same one of the server. If not, it is only within a

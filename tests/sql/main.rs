@@ -1,11 +1,5 @@
 //! The stores on SQL databases, on real servers; `tests/run` provides them.
 #![cfg(test)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 mod conformance;
 mod fresh;

@@ -194,7 +194,7 @@ async fn program(store: &PostgresStore, programs: &Programs) -> ConcurrentSchedu
         .handler(
             Handler::with_state("plain", programs.clone(), plain)
                 .on("order.*")
-                .backoff(backoff.clone()),
+                .backoff(backoff),
         )
         .handler(
             Handler::transactional_with_state("writes", programs.clone(), writes)

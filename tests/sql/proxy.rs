@@ -22,10 +22,13 @@ pub(crate) enum Cut {
     After,
 }
 
+/// The text that is waited for, and what happens then.
+type Trap = Mutex<Option<(&'static [u8], Cut)>>;
+
 /// Passes bytes on in both directions.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
-    trap: Arc<Mutex<Option<(&'static [u8], Cut)>>>,
+    trap: Arc<Trap>,
     statements: Arc<AtomicU64>,
     sendings: Arc<AtomicU64>,
 }
@@ -68,7 +71,9 @@ impl Proxy {
             .next()
             .unwrap();
         let proxy = Self::new(address).await;
+        // What is encrypted could not be read here.
         let through = url.replacen(upstream, &proxy.address.to_string(), 1);
+        let through = format!("{through}?sslmode=disable");
         (proxy, through)
     }
 
@@ -96,7 +101,7 @@ impl Proxy {
 async fn pass(
     mut client: TcpStream,
     mut server: TcpStream,
-    trap: &Mutex<Option<(&'static [u8], Cut)>>,
+    trap: &Trap,
     statements: &AtomicU64,
     sendings: &AtomicU64,
 ) {
@@ -132,7 +137,7 @@ async fn pass(
     }
 }
 
-fn sprung(sent: &[u8], trap: &Mutex<Option<(&'static [u8], Cut)>>) -> Option<Cut> {
+fn sprung(sent: &[u8], trap: &Trap) -> Option<Cut> {
     let mut trap = trap.lock().unwrap();
     let (text, cut) = (*trap)?;
     let has_text = sent.windows(text.len()).any(|window| window == text);

@@ -86,12 +86,12 @@ macro_rules! several_tests {
                 assert!(request.completed_at.is_some(), "{request:?}");
                 assert_eq!((request.errors, request.rescues), (0, 0), "{request:?}");
             }
-            let runs = runs.lock().unwrap();
             let filter = EventFilter::default();
             assert_eq!(
                 session.events().count(&filter).await.unwrap(),
                 EVENTS as u64
             );
+            let runs = runs.lock().unwrap();
             assert_eq!(runs.len(), EVENTS * handlers.len());
             assert!(runs.values().all(|&runs| runs == 1), "{runs:?}");
         }

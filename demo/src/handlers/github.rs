@@ -15,19 +15,25 @@ const SOON: Duration = Duration::from_millis(20);
 
 /// The handlers of GitHub's events.
 pub(super) fn handlers(tallies: &Tallies) -> Vec<Handler> {
-    let tallies = || tallies.clone();
     [
-        Handler::with_state("index_commits", tallies(), index_commits).on("com.github.push"),
-        Handler::with_state("count_stars", tallies(), count_stars)
+        tallies
+            .handler("index_commits", Tally::Commits, commits)
+            .on("com.github.push"),
+        tallies
+            .handler("count_stars", Tally::Stars, stars)
             .on("com.github.star.created")
             .on("com.github.star.deleted"),
-        Handler::with_state("notify_maintainers", tallies(), notify_maintainers)
+        tallies
+            .handler("notify_maintainers", Tally::Notifications, one)
             .on("com.github.issues.opened")
             .on("com.github.pull_request.opened")
             .on("com.github.discussion.created")
             .priority(10),
-        Handler::with_state("triage", tallies(), triage).on("com.github.issues.opened"),
-        Handler::with_state("record_activity", tallies(), record_activity)
+        tallies
+            .handler("triage", Tally::UntriagedIssues, untriaged)
+            .on("com.github.issues.opened"),
+        tallies
+            .handler("record_activity", Tally::Activity, one)
             .on("com.github.issues.*")
             .on("com.github.issue_comment.*")
             .on("com.github.pull_request.*")
@@ -41,47 +47,27 @@ pub(super) fn handlers(tallies: &Tallies) -> Vec<Handler> {
     .into()
 }
 
-async fn index_commits(
-    tallies: Tallies,
-    Payload(push): Payload<Push>,
-    _: Context,
-) -> HandlerResult {
-    tallies.add(Tally::Commits, i64::try_from(push.commits.len())?);
-    Ok(())
+fn commits(Payload(push): Payload<Push>) -> Result<i64, HandlerError> {
+    Ok(i64::try_from(push.commits.len())?)
 }
 
-async fn count_stars(tallies: Tallies, event: Arc<Event>, _: Context) -> HandlerResult {
+fn stars(event: Arc<Event>) -> Result<i64, HandlerError> {
     match event.name.as_str() {
-        "com.github.star.created" => tallies.add(Tally::Stars, 1),
-        "com.github.star.deleted" => tallies.add(Tally::Stars, -1),
-        other => {
-            return Err(HandlerError::discard(format!(
-                "{other} is not about a star"
-            )));
-        }
+        "com.github.star.created" => Ok(1),
+        "com.github.star.deleted" => Ok(-1),
+        other => Err(HandlerError::discard(format!(
+            "{other} is not about a star"
+        ))),
     }
-    Ok(())
 }
 
-async fn notify_maintainers(tallies: Tallies, _: Arc<Event>, _: Context) -> HandlerResult {
-    tallies.add(Tally::Notifications, 1);
-    Ok(())
+fn untriaged(Payload(opened): Payload<IssueOpened>) -> Result<i64, HandlerError> {
+    Ok(i64::from(!opened.issue.is_triaged()))
 }
 
-async fn triage(
-    tallies: Tallies,
-    Payload(opened): Payload<IssueOpened>,
-    _: Context,
-) -> HandlerResult {
-    if !opened.issue.is_triaged() {
-        tallies.add(Tally::UntriagedIssues, 1);
-    }
-    Ok(())
-}
-
-async fn record_activity(tallies: Tallies, _: Arc<Event>, _: Context) -> HandlerResult {
-    tallies.add(Tally::Activity, 1);
-    Ok(())
+/// Every event counts.
+fn one(_: Arc<Event>) -> Result<i64, HandlerError> {
+    Ok(1)
 }
 
 /// A check that is not there yet when it is looked for the first time.

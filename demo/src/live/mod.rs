@@ -5,15 +5,22 @@ mod view;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
+use tidings::StoreError;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use self::view::{Shown, View};
 use crate::{
-    failure::Failure, import::import, input::Reading, screen::Screen, session::Session,
-    shutdown::Stop, status::Status,
+    failure::Failure,
+    import::import,
+    input::Reading,
+    screen::Screen,
+    session::Session,
+    shutdown::Stop,
+    status::{self, Status},
+    store::{Impatience, chain},
 };
 
 /// How often the status is shown where it updates in place.
@@ -33,7 +40,8 @@ pub(crate) async fn run(
     screen: &Screen,
     stop: &Stop,
 ) -> Result<(), Failure> {
-    let view = Arc::new(View::new(screen.clone(), reading.is_some()));
+    let has_tallies = reading.is_some() || !session.is_in_memory();
+    let view = Arc::new(View::new(screen.clone(), has_tallies));
     let ended = tokio::select! {
         never = shop::raise_for_ever(&session) => match never {},
         failure = import_beside(&session, reading, screen) => Err(failure),
@@ -42,9 +50,10 @@ pub(crate) async fn run(
     };
     drop(timeout(SHOW_TIMEOUT, write(&view, View::stopping)).await);
     let stopped = session.stop().await;
-    let shown = timeout(SHOW_TIMEOUT, show(&session, &view, View::last))
+    let shown = timeout(SHOW_TIMEOUT, show_last(&session, &view))
         .await
         .unwrap_or(Ok(()));
+    session.close().await;
     ended.map(|_| ()).and(stopped).and(shown)
 }
 
@@ -71,11 +80,24 @@ async fn watch(session: &Session, greeting: String, view: &Arc<View>) -> Failure
         } else {
             PIPE_INTERVAL
         };
-        let mut ticks = interval_at(Instant::now() + FIRST_STATUS, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sleep(FIRST_STATUS).await;
+        let mut is_away = false;
         loop {
-            ticks.tick().await;
-            show(session, view, View::show).await?;
+            let start = Instant::now();
+            match look(session).await {
+                Ok(shown) => {
+                    is_away = false;
+                    write(view, move |view| view.show(&shown)).await?;
+                }
+                // The store comes back, and everything goes on; a view has nothing else to do.
+                Err(error) if error.is_transient() => {
+                    if !std::mem::replace(&mut is_away, true) {
+                        tracing::warn!(error = %chain(&error), "the store does not tell the status");
+                    }
+                }
+                Err(error) => return Err(asking(error)),
+            }
+            sleep(status::pause(start.elapsed(), period)).await;
         }
     }
     .await;
@@ -85,21 +107,27 @@ async fn watch(session: &Session, greeting: String, view: &Arc<View>) -> Failure
     }
 }
 
-/// Shows the status once, in one of the view's ways.
-async fn show(
-    session: &Session,
-    view: &Arc<View>,
-    how: impl FnOnce(&View, &Shown) -> io::Result<()> + Send + 'static,
-) -> Result<(), Failure> {
-    let status = Status::read(&*session.store)
-        .await
-        .map_err(Failure::store("asking for the status"))?;
-    let shown = Shown {
-        status,
-        tallies: session.tallies.read(),
+/// Asks for what is shown.
+async fn look(session: &Session) -> tidings::Result<Shown> {
+    Ok(Shown {
+        status: Status::read(&*session.store).await?,
+        tallies: session.tallies.read(&*session.store).await?,
         happenings: session.happenings.last(),
-    };
-    write(view, move |view| how(view, &shown)).await
+    })
+}
+
+fn asking(error: StoreError) -> Failure {
+    Impatience::at_once("asking for the status", error).into()
+}
+
+/// Shows how it is at the end.
+async fn show_last(session: &Session, view: &Arc<View>) -> Result<(), Failure> {
+    match look(session).await {
+        Ok(shown) => write(view, move |view| view.last(&shown)).await,
+        // It was stopped as asked; that nobody knows the counts is no failure.
+        Err(error) if error.is_transient() => write(view, View::last_unknown).await,
+        Err(error) => Err(asking(error)),
+    }
 }
 
 /// Writes beside the runtime's threads: a terminal or a pipe that takes no more holds up nothing

@@ -17,7 +17,7 @@ const SPIN_INTERVAL: Duration = Duration::from_millis(120);
 pub(super) struct View {
     screen: Screen,
     since: Instant,
-    /// Whether there is an input, and so something to tally.
+    /// Whether there is something to tally: an input, or a store in which others count.
     has_tallies: bool,
     /// The line of counts, then those of the last things that happened; none without a terminal.
     lines: Vec<ProgressBar>,
@@ -100,6 +100,14 @@ impl View {
         self.screen.clear();
         self.screen
             .print(&format!("Stopped: {}", self.counts(shown)))
+    }
+
+    /// Says that it ends, when nobody knows how it is.
+    pub(super) fn last_unknown(&self) -> io::Result<()> {
+        self.lines.iter().for_each(ProgressBar::finish_and_clear);
+        self.screen.clear();
+        self.screen
+            .print("Stopped; the store does not tell its counts")
     }
 
     fn counts(&self, shown: &Shown) -> String {

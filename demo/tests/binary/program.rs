@@ -6,9 +6,9 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -22,10 +22,35 @@ pub(crate) fn demo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> C
     command
         .args(arguments)
         .env_remove("RUST_LOG")
+        .env_remove("TIDINGS_STORE")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Lets one test that needs the whole machine run at a time.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The time between two looks at what no signal tells of.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no runtime waits for this thread"
+)]
+pub(crate) fn pause() {
+    thread::sleep(Duration::from_millis(50));
+}
+
+/// Waits until something is so; fails when that takes longer.
+pub(crate) fn poll(limit: Duration, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < limit, "what is waited for did not come");
+        pause();
+    }
 }
 
 /// Runs it to its end.

@@ -32,7 +32,11 @@ pub(crate) fn send(child: &Child, signal: Signal) {
 
 /// Runs the live demo until a line of its status shows what is waited for, stops it, and gives
 /// back its last line.
-fn stop_live(arguments: &[&str], until: impl Fn(&str) -> bool, signal: Signal) -> String {
+pub(crate) fn stop_live(
+    arguments: &[&str],
+    until: impl Fn(&str) -> bool,
+    signal: Signal,
+) -> String {
     let mut child = demo(arguments).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap())
         .lines()
@@ -53,7 +57,7 @@ fn stop_live(arguments: &[&str], until: impl Fn(&str) -> bool, signal: Signal) -
 }
 
 /// The number before a word of the last line.
-fn number(line: &str, word: &str) -> u64 {
+pub(crate) fn number(line: &str, word: &str) -> u64 {
     let before = line.split(word).next().unwrap().trim_end();
     before
         .rsplit(' ')

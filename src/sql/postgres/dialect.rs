@@ -155,14 +155,15 @@ impl Dialect for PostgresDialect {
         !self.has_transaction_pooler
     }
 
-    async fn begin_foreign(&self, link: &mut Link<'_>, needs: Needs) -> Result<()> {
+    async fn begin_foreign(&self, link: &mut Link<'_>, needs: Needs) -> Result<bool> {
         if needs == Needs::OneStatement && self.keeps_connection() {
-            return Ok(());
+            return Ok(false);
         }
         if self.is_in_transaction(link).await? {
-            return Ok(());
+            return Ok(false);
         }
-        link.begin(SqlStr::from_static(BEGIN)).await
+        link.begin(SqlStr::from_static(BEGIN)).await?;
+        Ok(true)
     }
 
     fn has_pinned_sessions(&self) -> bool {

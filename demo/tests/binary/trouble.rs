@@ -1,0 +1,84 @@
+//! What a test does to a server and to processes until they are done.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    database::number,
+    program::pause,
+    server::{Kind, Private},
+};
+
+/// How often processes are killed, and at most how often, so that there is an end on a machine that
+/// is too slow to get anything done in between.
+const KILL_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_KILLS: usize = 40;
+/// Longer than it takes on a slow machine.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A server that is shut down and later killed when so much is done, and started again.
+pub(crate) struct Trouble {
+    server: Private,
+    /// Statements that count what is done, and the counts that are awaited; the next one is last.
+    restarts: Vec<(&'static str, usize)>,
+    kills: usize,
+}
+
+impl Trouble {
+    pub(crate) fn new(
+        kind: Kind,
+        first: (&'static str, usize),
+        second: (&'static str, usize),
+    ) -> Self {
+        Self {
+            server: Private::start(kind),
+            restarts: vec![second, first],
+            kills: 0,
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    /// Goes on until it is done, and calls `kill` with its number every second.
+    pub(crate) fn make<P>(
+        &mut self,
+        processes: &mut P,
+        mut is_done: impl FnMut(&mut P) -> bool,
+        mut kill: impl FnMut(&mut P, usize),
+    ) {
+        let start = Instant::now();
+        let mut killed_at = start;
+        while !is_done(processes) {
+            assert!(start.elapsed() < LIMIT, "it does not end");
+            if self.kills < MAX_KILLS && killed_at.elapsed() >= KILL_INTERVAL {
+                kill(processes, self.kills);
+                killed_at = Instant::now();
+                self.kills += 1;
+            }
+            self.restart_if_due();
+            pause();
+        }
+        assert!(
+            self.restarts.is_empty(),
+            "it was over before the server was restarted"
+        );
+        assert!(self.kills > 0, "it was over before anything was killed");
+    }
+
+    fn restart_if_due(&mut self) {
+        let Some((sql, least)) = self.restarts.last() else {
+            return;
+        };
+        if number(self.url(), sql) < Some(*least) {
+            return;
+        }
+        self.restarts.pop();
+        if self.restarts.is_empty() {
+            self.server.kill();
+            self.server.start_again();
+        } else {
+            self.server.restart();
+        }
+    }
+}
