@@ -137,19 +137,20 @@ async fn next_page(
 ) -> (Vec<Result<StoredEvent>>, Option<Page<EventId>>) {
     let events = async {
         let mut link = connection.open("list events", Needs::OneStatement).await?;
-        let answer = list(&mut link, filter, page).await;
+        let answer = match rows(&mut link, filter, page).await {
+            Ok(rows) => {
+                // Also of a row that cannot be read otherwise.
+                let last = rows.last().filter(|_| rows.len() == STREAM_PAGE);
+                let last = last.and_then(|row| row.reader(EVENTS).uuid("id").ok());
+                let events = stored_events(&mut link, &rows).await;
+                events.map(|events| (events, last.map(EventId::from_uuid)))
+            }
+            Err(error) => Err(error),
+        };
         link.close(answer).await
     };
     match events.await {
-        Ok(events) => {
-            let last = events.last().map(|event| match event {
-                Ok(stored) => Some(stored.event.id),
-                Err(_) => None,
-            });
-            let is_full = events.len() == STREAM_PAGE;
-            let next = last.flatten().filter(|_| is_full);
-            (events, next.map(|last| Page::after(last, STREAM_PAGE)))
-        }
+        Ok((events, last)) => (events, last.map(|last| Page::after(last, STREAM_PAGE))),
         Err(error) => (vec![Err(error)], None),
     }
 }
@@ -208,9 +209,13 @@ async fn list(
     filter: &EventFilter,
     page: &Page<EventId>,
 ) -> Result<Vec<Result<StoredEvent>>> {
-    let args = EventArgs::new(filter).page(page);
-    let rows = link.rows(&link.shared.common.list_events, args).await?;
+    let rows = rows(link, filter, page).await?;
     stored_events(link, &rows).await
+}
+
+async fn rows(link: &mut Link<'_>, filter: &EventFilter, page: &Page<EventId>) -> Result<Vec<Row>> {
+    let args = EventArgs::new(filter).page(page);
+    link.rows(&link.shared.common.list_events, args).await
 }
 
 /// The ids and names of events of a page.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tidings::{
     Backoff, Entity, Event, EventBuffer, EventPattern, EventRaiser, HandlerRequestId, LeaseOwner,
     Outcome, PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
     sqlx::{self, Connection as _, Executor as _, PgConnection, PgPool},
     store::{
-        Claim, FanOut, HandlerRoom, LockMode, Look, Raised, Renewal, RequestFilter, RescueLost,
-        Settled, Settlement, Storer,
+        Claim, EventFilter, FanOut, HandlerRoom, LockMode, Look, Raised, Renewal, RequestFilter,
+        RescueLost, Settled, Settlement, Storer,
     },
 };
 
@@ -516,6 +517,24 @@ async fn a_request_that_cannot_be_read_keeps_no_other_from_its_rescue() {
         rescued.extend(answer.requests.into_iter().map(|one| one.id));
     }
     assert_eq!(rescued, [good.id]);
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_behind_an_event_that_cannot_be_read() {
+    // More than two pages.
+    const EVENTS: usize = 1100;
+    let fresh = Postgres::new().await;
+    let mut session = fresh.store.session().await.unwrap();
+    let events: Vec<_> = (0..EVENTS).map(|_| event()).collect();
+    session.events().raise(&events).await.unwrap();
+    fresh
+        .run("UPDATE {p}events SET headers = '[]' WHERE id IN (SELECT id FROM {p}events ORDER BY id OFFSET 499 LIMIT 1)")
+        .await;
+    let filter = EventFilter::default();
+    let mut repository = session.events();
+    let read: Vec<_> = repository.stream(&filter).collect().await;
+    assert_eq!(read.len(), EVENTS);
+    assert_eq!(read.iter().filter(|event| event.is_err()).count(), 1);
 }
 
 #[tokio::test]
