@@ -4,7 +4,7 @@
 //! `cargo bench -p demo --bench scale -- --store URL [--rows 10000000] [--rounds 15]`
 //!
 //! Use a database of its own; the tables `scale_empty_…` and `scale_full_…` are made anew in it, and
-//! dropped at the end. The full size takes some 9 GB and, most of it for filling, some minutes.
+//! dropped at the end. The full size takes some 6 GB and, most of it for filling, two minutes or so.
 //!
 //! The full tables hold so many finished rows and a tenth as many of each of the others: dead,
 //! backing off for a year (requests, and events whose processing is put off), and pending for a
@@ -17,6 +17,22 @@
 //! A round raises events, then times one fan-out, one claim and one settlement of a thousand, or a
 //! series of them of one, through the store's port. Rounds on the empty and on the full tables
 //! alternate. Buffers are those that one call touches, of tables and indexes alike.
+//!
+//! Ratios (full to empty) of the full size, with 31 rounds on two cores, PostgreSQL 15:
+//!
+//! | call | of | statistics of empty tables | fresh ones |
+//! | --- | --- | --- | --- |
+//! | fan out | 1000 | 1.08 | 1.08 |
+//! | claim | 1000 | 1.00 | 1.04 |
+//! | settle | 1000 | 1.07 | 1.01 |
+//! | fan out | 1 | 1.03 | 0.97 |
+//! | claim | 1 | 1.07 | 1.00 |
+//! | settle | 1 | 1.01 | 0.93 |
+//!
+//! A claim of one touches more buffers the more has been claimed before, 744 to 422 at first and 1459
+//! to 817 in the end: with nobody vacuuming, it walks pages of the index of ready requests whose
+//! entries are all dead. Beside rows of a handler that comes later in the alphabet those pages are
+//! split in halves, and so twice as many. Where the server vacuums, as it does by default, they go.
 
 #![expect(
     clippy::expect_used,
