@@ -94,11 +94,7 @@ async fn place(service: &Service, order: Order) -> Result<(), Error> {
 
 /// Bills an order. The row commits together with the completion of the handler's request, so an
 /// order is billed once, however often this runs.
-async fn bill(
-    placed: OrderPlaced,
-    _: Context,
-    connection: &mut SqliteConnection,
-) -> HandlerResult {
+async fn bill(placed: OrderPlaced, _: Context, connection: &mut SqliteConnection) -> HandlerResult {
     sqlx::query("INSERT INTO invoices (order_id, total_cents) VALUES ($1, $2)")
         .bind(placed.order)
         .bind(placed.total_cents)
