@@ -18,4 +18,5 @@ mod server;
 mod several;
 #[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
 mod sqlite;
+mod stress;
 mod transactional;
