@@ -74,6 +74,8 @@ statements! {
         suspect_due,
         /// Now, and when the earliest lease runs out.
         next_expiry,
+        /// (time, id): lets the lease of a request run out then.
+        put_off_rescue,
         /// (handlers, whether to tell of leases): now; whether an event is due; when the next one is
         /// that backs off; whether a request is due; whether one is that is under suspicion; when the
         /// next one is that backs off; when the earliest lease runs out.

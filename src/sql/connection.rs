@@ -234,7 +234,8 @@ impl SqlConnection {
         self.progress.busy = true;
         self.check_transaction(operation).await?;
         let needs_transaction = match needs {
-            Needs::OneStatement => false,
+            Needs::Nothing => false,
+            Needs::OneStatement => !self.shared.dialect.keeps_connection(),
             Needs::Atomicity => true,
             Needs::Pins => !self.shared.dialect.has_pinned_sessions(),
         };
@@ -269,6 +270,7 @@ impl SqlConnection {
             &mut self.progress,
         );
         let checked = self.shared.dialect.check_transaction(&mut link).await;
+        drop(link);
         if let Err(error) = checked {
             self.progress.mode = Mode::Ended;
             return Err(match error {
@@ -283,6 +285,20 @@ impl SqlConnection {
         Ok(())
     }
 
+    /// Makes sure that a commit of this connection's transaction is not a rollback in truth.
+    async fn check_commit(&mut self, operation: &'static str) -> Result<()> {
+        if self.progress.busy || !self.progress.in_doubt {
+            return Ok(());
+        }
+        let mut link = Link::own(
+            self.handle.raw(),
+            &self.shared,
+            operation,
+            &mut self.progress,
+        );
+        self.shared.dialect.check_commit(&mut link).await
+    }
+
     /// Begins the transaction that the owner of this connection ends.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
@@ -294,6 +310,7 @@ impl SqlConnection {
         link.begin(statement).await?;
         self.shared.dialect.mark(&mut link).await?;
         link.keep_open();
+        drop(link);
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
         Ok(())
@@ -312,10 +329,14 @@ impl SqlConnection {
                 Ok(())
             };
         }
+        if commits {
+            self.check_commit(operation).await?;
+        }
         let mut effects = std::mem::take(&mut self.progress.effects);
         effects.raised |= self.progress.lent;
         let mut link = self.open(operation, Needs::OneStatement).await?;
         let ended = link.end(commits).await;
+        drop(link);
         self.progress.mode = Mode::Ended;
         ended?;
         self.progress.busy = false;
@@ -337,6 +358,8 @@ impl SqlConnection {
 /// What a call needs beyond its statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
+    /// It begins itself what it needs.
+    Nothing,
     /// It is one statement whose plan the planner may choose.
     OneStatement,
     /// It is several statements, all or none.
@@ -376,4 +399,9 @@ pub(super) async fn end<DB: Database>(
     } else {
         DB::TransactionManager::rollback(connection).await
     }
+}
+
+/// Lets the transaction of a connection of the database be rolled back before it is used again.
+pub(super) fn start_rollback<DB: Database>(connection: &mut DB::Connection) {
+    DB::TransactionManager::start_rollback(connection);
 }

@@ -92,10 +92,23 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Begins a transaction in which events are raised, if a connection of the application is in
-    /// none and raising takes several statements.
-    async fn begin_foreign(&self, _link: &mut Link<'_>) -> Result<()> {
+    /// Fails if a statement has failed in this transaction and the database would answer a commit as
+    /// if nothing had, but roll back.
+    async fn check_commit(&self, _link: &mut Link<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// Begins a transaction in which events are raised, if a connection of the application is in
+    /// none and raising them [needs](Self::raise_needs) one; answers whether it has.
+    async fn begin_foreign(&self, _link: &mut Link<'_>, _needs: Needs) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Whether a connection is always the same one of the server. If not, it is only within a
+    /// transaction: even a single statement, which is prepared in one round trip and executed in
+    /// another one, needs it then.
+    fn keeps_connection(&self) -> bool {
+        true
     }
 
     /// Whether the connections of sessions have their plans pinned.

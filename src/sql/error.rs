@@ -142,6 +142,8 @@ fn postgres(code: &str) -> Verdict {
         "57014" => Verdict::StatementTimeout,
         // undefined_table, undefined_column, undefined_function
         "42P01" | "42703" | "42883" => Verdict::NoSchema,
+        // no_active_sql_transaction
+        "25P01" => Verdict::NoTransaction,
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle sessions and transactions that
         // were ended, read_only_sql_transaction (what was the primary has become a standby)
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006" => Verdict::Unavailable,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     arg::Arg,
-    connection::{Effects, Mode, Progress, begin, end},
+    connection::{Effects, Mode, Progress, begin, end, start_rollback},
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -100,6 +100,11 @@ impl<'c> Raw<'c> {
 
     async fn end(&mut self, commits: bool) -> sqlx::Result<()> {
         each!(self, connection: DB, of, bind => end::<DB>(connection, commits).await)
+    }
+
+    /// Lets the transaction be rolled back before anything else runs on the connection.
+    fn start_rollback(&mut self) {
+        each!(self, connection: DB, of, bind => start_rollback::<DB>(connection));
     }
 
     /// The connection as a handler gets it.
@@ -312,7 +317,7 @@ impl<'c> Link<'c> {
                 Err(error)
             }
         };
-        let Some(progress) = self.progress else {
+        let Some(progress) = self.progress.take() else {
             return answer;
         };
         match &answer {
@@ -350,6 +355,16 @@ impl<'c> Link<'c> {
                     limit: self.shared.limits.statement,
                 })
             }
+        }
+    }
+}
+
+impl Drop for Link<'_> {
+    /// A connection of the application's does not stay in a transaction that it does not know of.
+    /// One of the store's own is closed if its call did not end.
+    fn drop(&mut self) {
+        if self.began && self.is_foreign() {
+            self.raw.start_rollback();
         }
     }
 }

@@ -108,7 +108,7 @@ pub(super) async fn migrate(shared: &std::sync::Arc<Shared>) -> Result<()> {
         return Ok(());
     }
     let mut connection = shared.acquire_unchecked("migrate").await?;
-    let mut link = connection.open("migrate", Needs::OneStatement).await?;
+    let mut link = connection.open("migrate", Needs::Nothing).await?;
     let answer = shared.dialect.migrate(&mut link, shared).await;
     link.close(answer).await?;
     // The pool may have no more than this one.

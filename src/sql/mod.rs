@@ -31,6 +31,8 @@ mod migrate;
 mod mysql;
 mod operations;
 mod options;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod pool;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prefix;
@@ -86,8 +88,8 @@ async fn count(
     }
 }
 
-fn missing_row() -> crate::StoreError {
-    crate::StoreError::Backend {
+fn missing_row() -> crate::error::StoreError {
+    crate::error::StoreError::Backend {
         operation: "read an answer",
         source: "the database answered without a row".into(),
     }

@@ -37,12 +37,18 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
         return Err(wrong_raiser(system));
     }
     let mut link = Link::foreign(raw, shared, "raise");
-    let raised = match shared.dialect.begin_foreign(&mut link).await {
-        Ok(()) => raise(&mut link, raising.events()).await,
+    let needs = shared.dialect.raise_needs(raising.events());
+    let begun = shared.dialect.begin_foreign(&mut link, needs).await;
+    let commits = matches!(begun, Ok(true));
+    let raised = match begun {
+        Ok(_) => raise(&mut link, raising.events()).await,
         Err(error) => Err(error),
     };
+    let effects = link.effects;
     let raised = link.close(raised).await?;
-    if raised.contains(&Raised::New) {
+    if commits {
+        shared.tell(effects);
+    } else if raised.contains(&Raised::New) {
         shared.signals.uncommitted.raise();
     }
     Ok(raised)

@@ -6,15 +6,19 @@ use std::collections::{HashMap, HashSet};
 use super::{
     arg::args,
     link::Link,
-    records::{HANDLER_REQUESTS, LockedRequests},
+    records::{HANDLER_REQUESTS, LockedRequests, request},
+    row::Row,
 };
 use crate::{
-    clock::between,
-    error::Result,
+    clock::{between, later},
+    error::{Chain, Result},
     id::{HandlerRequestId, LeaseOwner},
     model::HandlerRequest,
     store::{LockMode, Renewal, RescueLost, Rescued, RescuedRequest, Settled, Settlement},
 };
+
+/// After how long it is tried again to rescue a request that cannot be read.
+const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Requests that are locked, and the time.
 pub(super) struct Locked {
@@ -192,7 +196,7 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
     let rows = link
         .rows(&link.shared.common.lock_expired, args![limit])
         .await?;
-    let LockedRequests { requests, now } = LockedRequests::read(&rows)?;
+    let LockedRequests { requests, now } = readable(link, &rows).await?;
     let Some(now) = now else {
         return complete(link, asked, Rescued::default()).await;
     };
@@ -226,6 +230,28 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
         ..Rescued::default()
     };
     complete(link, asked, answer).await
+}
+
+/// Reads requests whose lease ran out. One that cannot be read is put off, and stands in nobody's
+/// way.
+async fn readable(link: &mut Link<'_>, rows: &[Row]) -> Result<LockedRequests> {
+    let mut locked = LockedRequests::default();
+    for row in rows {
+        match request(row) {
+            Ok((request, now)) => {
+                locked.requests.push(request);
+                locked.now = Some(now);
+            }
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "a request cannot be read, nor rescued");
+                let id = row.reader(HANDLER_REQUESTS).uuid("id")?;
+                let again_at = later(super::now(link).await?, UNREADABLE_PAUSE);
+                let put_off = &link.shared.common.put_off_rescue;
+                link.execute(put_off, args![again_at, id]).await?;
+            }
+        }
+    }
+    Ok(locked)
 }
 
 /// Tells when the next lease runs out, if there was nothing more to take back.

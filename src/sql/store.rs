@@ -8,9 +8,9 @@ macro_rules! sql_store {
             /// Raises events in this store, in its sessions and transactions as well as in
             /// connections and transactions of `sqlx` that the application holds.
             #[must_use]
-            pub fn raiser(&self) -> $crate::Raiser {
+            pub fn raiser(&self) -> $crate::raiser::Raiser {
                 let backend = $crate::sql::raise::Backend(std::sync::Arc::clone(&self.shared));
-                $crate::Raiser::new(self.shared.signals.clone()).with_backend(backend)
+                $crate::raiser::Raiser::new(self.shared.signals.clone()).with_backend(backend)
             }
 
             /// Brings the schema up to date. Safe to call at every start, in any number of
@@ -23,7 +23,7 @@ macro_rules! sql_store {
             /// # Errors
             /// The database is away, or its user may not create tables; the schema belongs to a
             /// newer version of this library that says that this one cannot use it.
-            pub async fn migrate(&self) -> $crate::Result<()> {
+            pub async fn migrate(&self) -> $crate::error::Result<()> {
                 $crate::sql::migrate::migrate(&self.shared).await
             }
 
@@ -32,7 +32,7 @@ macro_rules! sql_store {
             ///
             /// # Errors
             /// The schema is missing or behind: migrate. Or this version is too old for it.
-            pub async fn check_schema(&self) -> $crate::Result<()> {
+            pub async fn check_schema(&self) -> $crate::error::Result<()> {
                 $crate::sql::migrate::check(&self.shared).await
             }
 
@@ -44,20 +44,22 @@ macro_rules! sql_store {
 
         #[async_trait::async_trait]
         impl $crate::store::Storer for $store {
-            async fn session(&self) -> $crate::Result<Box<dyn $crate::store::Session>> {
+            async fn session(&self) -> $crate::error::Result<Box<dyn $crate::store::Session>> {
                 let purpose = $crate::sql::shared::Purpose::Session;
                 let connection = self.shared.acquire(purpose).await?;
                 Ok(Box::new($crate::sql::session::SqlSession(connection)))
             }
 
-            async fn begin(&self) -> $crate::Result<Box<dyn $crate::store::Transaction>> {
+            async fn begin(&self) -> $crate::error::Result<Box<dyn $crate::store::Transaction>> {
                 let purpose = $crate::sql::shared::Purpose::Transaction;
                 let mut connection = self.shared.acquire(purpose).await?;
                 connection.begin().await?;
                 Ok(Box::new($crate::sql::session::SqlSession(connection)))
             }
 
-            async fn lease_renewer(&self) -> $crate::Result<Box<dyn $crate::store::LeaseRenewer>> {
+            async fn lease_renewer(
+                &self,
+            ) -> $crate::error::Result<Box<dyn $crate::store::LeaseRenewer>> {
                 let renewer = $crate::sql::session::SqlLeaseRenewer::connect(&self.shared).await?;
                 Ok(Box::new(renewer))
             }
@@ -65,7 +67,7 @@ macro_rules! sql_store {
             async fn look(
                 &self,
                 look: &$crate::store::Look,
-            ) -> $crate::Result<$crate::store::Outlook> {
+            ) -> $crate::error::Result<$crate::store::Outlook> {
                 let purpose = $crate::sql::shared::Purpose::Session;
                 let mut connection = self.shared.acquire(purpose).await?;
                 let needs = $crate::sql::connection::Needs::OneStatement;
@@ -74,11 +76,11 @@ macro_rules! sql_store {
                 link.close(answer).await
             }
 
-            async fn listener(&self) -> $crate::Result<Box<dyn $crate::store::Listener>> {
+            async fn listener(&self) -> $crate::error::Result<Box<dyn $crate::store::Listener>> {
                 self.shared.dialect.listener(&self.shared).await
             }
 
-            fn signals(&self) -> $crate::Signals {
+            fn signals(&self) -> $crate::signal::Signals {
                 self.shared.signals.clone()
             }
 

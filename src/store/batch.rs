@@ -275,7 +275,8 @@ pub struct ClaimedBatch {
     /// error.
     pub unreadable: Vec<UnreadableRequest>,
     /// When fewer than the limit were due: how long until the next request of the asked handlers
-    /// that backs off is.
+    /// that backs off is, or, where others were taking the best ones just then, until it is worth
+    /// asking again.
     pub next_due: Option<Duration>,
     /// When fewer than the limit were due: whether a due request of the asked handlers waits under
     /// suspicion, so that a claim of suspects is worth its call.

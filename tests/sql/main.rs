@@ -8,6 +8,8 @@ mod listening;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod private_servers;
 #[cfg(feature = "postgres")]
@@ -16,4 +18,5 @@ mod server;
 mod several;
 #[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
 mod sqlite;
+mod stress;
 mod transactional;

@@ -188,6 +188,24 @@ async fn ten_processes_migrate_at_once() {
 }
 
 #[tokio::test]
+async fn a_migration_waits_for_another_one() {
+    let prefix = prefix();
+    let options = MySqlOptions::new().table_prefix(&*prefix);
+    let store = MySqlStore::connect(&mysql_url(), options).await.unwrap();
+    let mut other = MySqlConnection::connect(&mysql_url()).await.unwrap();
+    let lock = format!(
+        "SELECT GET_LOCK(CONCAT('tidings.', MD5(CONCAT(DATABASE(), '.{prefix}migrations'))), 0)"
+    );
+    other.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
+    let migration = tokio::spawn(async move { store.migrate().await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!migration.is_finished(), "it must wait for the other one");
+    // Whoever migrates may die, and its lock with it.
+    other.close().await.unwrap();
+    migration.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_migration_that_was_broken_off_goes_on() {
     let target = MySql::new().await;
     // As after a crash in the middle: what comes last is not there.
@@ -374,10 +392,13 @@ async fn an_event_is_raised_as_a_whole_without_a_transaction() {
         .await;
     let mut session = target.store.session().await.unwrap();
     assert_eq!(session.events().find(raised.id).await.unwrap(), None);
+    let seen = target.store.signals().raised.seen();
     // The connection is still good, and in no transaction.
     let answer = raiser.raise(&mut *connection, raised.clone()).await;
     assert_eq!(answer.unwrap(), Raised::New);
     assert!(session.events().find(raised.id).await.unwrap().is_some());
+    // It is committed, so a scheduler need not look for it again and again.
+    assert_ne!(target.store.signals().raised.seen(), seen);
 }
 
 #[tokio::test]

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tidings::{
-    Entity, Event, EventBuffer, EventPattern, EventRaiser, HandlerRequestId, LeaseOwner, Outcome,
-    PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
+    Backoff, Entity, Event, EventBuffer, EventPattern, EventRaiser, HandlerRequestId, LeaseOwner,
+    Outcome, PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
     sqlx::{self, Connection as _, Executor as _, PgConnection, PgPool},
     store::{
-        Claim, FanOut, HandlerRoom, LockMode, Raised, Renewal, RequestFilter, Settled, Settlement,
-        Storer,
+        Claim, FanOut, HandlerRoom, LockMode, Look, Raised, Renewal, RequestFilter, RescueLost,
+        Settled, Settlement, Storer,
     },
 };
 
@@ -432,6 +432,160 @@ async fn a_transaction_that_is_dropped_gives_its_connection_back_to_nobody() {
         first,
         "a connection in the middle of a reply was reused"
     );
+}
+
+#[tokio::test]
+async fn a_call_does_not_test_a_connection_that_has_just_come_back() {
+    const CALLS: u64 = 50;
+    let fresh = Postgres::new().await;
+    let (proxy, through) = Proxy::of(&postgres_url()).await;
+    let options = PostgresOptions::new()
+        .table_prefix(&*fresh.prefix)
+        .session_connections(1);
+    let store = PostgresStore::connect(&through, options).await.unwrap();
+    let call = async || {
+        let mut session = store.session().await.unwrap();
+        session.events().count_unprocessed().await.unwrap()
+    };
+    call().await;
+    let before = proxy.sendings();
+    for _ in 0..CALLS {
+        call().await;
+    }
+    // The statement, and the test after it that nobody waits for.
+    let sent = proxy.sendings() - before;
+    assert!(
+        sent <= 2 * CALLS + 1,
+        "{sent} round trips for {CALLS} calls"
+    );
+}
+
+/// Names of indexes and channels are cut after 63 bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_longest_prefix_works_listening_included() {
+    let mut longest = prefix();
+    longest.push_str(&"x".repeat(31 - longest.len()));
+    let options = PostgresOptions::new().table_prefix(&*longest);
+    let store = PostgresStore::connect(&postgres_url(), options)
+        .await
+        .unwrap();
+    store.migrate().await.unwrap();
+    let mut listener = store.listener().await.unwrap();
+    let ready = store.signals().ready;
+    let seen = ready.seen();
+    let listening = tokio::spawn(async move { listener.listen().await });
+    let look = Look::new(vec!["h".into()]);
+    store.look(&look).await.unwrap();
+    use_all_of(&store).await;
+    let changed = ready.changed_since(seen);
+    tokio::time::timeout(Duration::from_secs(5), changed)
+        .await
+        .unwrap();
+    assert!(!listening.is_finished());
+    let names = "SELECT count(*) FROM pg_class WHERE starts_with(relname, $1)";
+    let pool = PgPool::connect(&postgres_url()).await.unwrap();
+    let named: i64 = sqlx::query_scalar(names)
+        .bind(&longest)
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    // Seven tables, their keys and six indexes.
+    assert_eq!(named, 20);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_read_keeps_no_other_from_its_rescue() {
+    let fresh = Postgres::new().await;
+    for _ in 0..2 {
+        pending(&fresh).await;
+    }
+    let mut session = fresh.store.session().await.unwrap();
+    let rooms = vec![HandlerRoom::new("h", 2)];
+    let claim = Claim::new(LeaseOwner::new(), Duration::ZERO, 2, rooms);
+    let claimed = session.handler_requests().claim(&claim).await.unwrap();
+    let [bad, good] = &claimed.requests[..] else {
+        panic!("{claimed:?}")
+    };
+    let spoil = "UPDATE {p}handler_requests SET last_errors = '{\"not\": \"a list\"}', \
+         lease_until = lease_until - interval '1 s' WHERE id = ";
+    fresh.run(&format!("{spoil} '{}'", bad.id)).await;
+    let rescue = RescueLost::new(1, Backoff::default());
+    let mut rescued = Vec::new();
+    for _ in 0..2 {
+        let answer = session.handler_requests().rescue(&rescue).await.unwrap();
+        rescued.extend(answer.requests.into_iter().map(|one| one.id));
+    }
+    assert_eq!(rescued, [good.id]);
+}
+
+#[tokio::test]
+async fn a_claim_whose_best_were_taken_by_another_is_soon_tried_again() {
+    let fresh = Postgres::new().await;
+    let mut session = fresh.store.session().await.unwrap();
+    let registrations = [registration("*", "h"), registration("*", "i")];
+    let mut registrations = registrations.to_vec();
+    registrations[0].priority = Priority::new(1).unwrap();
+    session
+        .registrations()
+        .register(&registrations)
+        .await
+        .unwrap();
+    session.events().raise(&[event(), event()]).await.unwrap();
+    session.events().fan_out(&FanOut::due(10)).await.unwrap();
+    let rooms = vec![HandlerRoom::new("h", 2), HandlerRoom::new("i", 2)];
+    let claim = |limit| {
+        Claim::new(
+            LeaseOwner::new(),
+            Duration::from_secs(9),
+            limit,
+            rooms.clone(),
+        )
+    };
+    // Another process is in the middle of its claim of the better ones.
+    let mut other = fresh.store.begin().await.unwrap();
+    let taken = other.handler_requests().claim(&claim(2)).await.unwrap();
+    assert!(taken.requests.iter().all(|one| &*one.handler == "h"));
+    let batch = session.handler_requests().claim(&claim(2)).await.unwrap();
+    assert!(batch.requests.is_empty());
+    let again = batch.next_due.expect("there are more");
+    assert!(again <= Duration::from_millis(100), "{again:?}");
+    other.commit().await.unwrap();
+    let batch = session.handler_requests().claim(&claim(2)).await.unwrap();
+    assert_eq!(batch.requests.len(), 2);
+    assert_eq!(batch.next_due, None);
+}
+
+/// PostgreSQL answers such a commit as if it were one, and rolls back.
+#[tokio::test]
+async fn a_commit_after_a_statement_that_failed_is_an_error() {
+    let fresh = Postgres::new().await;
+    let id = pending(&fresh).await;
+    let mut holder = fresh.store.begin().await.unwrap();
+    holder.handler_requests().cancel(id).await.unwrap();
+    for by_handler in [true, false] {
+        let mut tx = fresh.store.begin().await.unwrap();
+        let event = event();
+        tx.events()
+            .raise(std::slice::from_ref(&event))
+            .await
+            .unwrap();
+        if by_handler {
+            let connection = tx.connection().downcast::<PgConnection>().unwrap();
+            connection.execute("SELECT 1 / 0").await.unwrap_err();
+        } else {
+            let connection = tx.connection().downcast::<PgConnection>().unwrap();
+            connection
+                .execute("SET LOCAL lock_timeout = 10")
+                .await
+                .unwrap();
+            // The connection is not in doubt because of the handler any more.
+            tx.events().count_unprocessed().await.unwrap();
+            tx.handler_requests().cancel(id).await.unwrap_err();
+        }
+        tx.commit().await.unwrap_err();
+        let mut session = fresh.store.session().await.unwrap();
+        assert!(session.events().find(event.id).await.unwrap().is_none());
+    }
 }
 
 #[tokio::test]

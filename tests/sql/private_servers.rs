@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use crate::server::{Kind, Private, mysql_url, postgres_url};
 
-const KINDS: [Kind; 2] = [Kind::Postgres, Kind::MariaDb];
+const KINDS: [Kind; 3] = [Kind::Postgres, Kind::MariaDb, Kind::PgBouncer];
 
 #[test]
 fn the_urls_are_not_mixed_up() {

@@ -30,6 +30,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     trap: Arc<Trap>,
     statements: Arc<AtomicU64>,
+    sendings: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -38,13 +39,16 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let trap = Arc::new(Mutex::new(None));
         let statements = Arc::new(AtomicU64::new(0));
+        let sendings = Arc::new(AtomicU64::new(0));
         let (traps, counted) = (Arc::clone(&trap), Arc::clone(&statements));
+        let sent = Arc::clone(&sendings);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (traps, counted) = (Arc::clone(&traps), Arc::clone(&counted));
+                let sent = Arc::clone(&sent);
                 tokio::spawn(async move {
                     let server = TcpStream::connect(upstream).await.unwrap();
-                    pass(client, server, &traps, &counted).await;
+                    pass(client, server, &traps, &counted, &sent).await;
                 });
             }
         });
@@ -52,6 +56,7 @@ impl Proxy {
             address,
             trap,
             statements,
+            sendings,
         }
     }
 
@@ -66,7 +71,9 @@ impl Proxy {
             .next()
             .unwrap();
         let proxy = Self::new(address).await;
+        // What is encrypted could not be read here.
         let through = url.replacen(upstream, &proxy.address.to_string(), 1);
+        let through = format!("{through}?sslmode=disable");
         (proxy, through)
     }
 
@@ -80,18 +87,30 @@ impl Proxy {
         self.statements.load(Ordering::Relaxed)
     }
 
+    /// How often clients have sent something; each waits for an answer before it does so again.
+    pub(crate) fn sendings(&self) -> u64 {
+        self.sendings.load(Ordering::Relaxed)
+    }
+
     /// Whether a connection was cut since.
     pub(crate) fn has_cut(&self) -> bool {
         self.trap.lock().unwrap().is_none()
     }
 }
 
-async fn pass(mut client: TcpStream, mut server: TcpStream, trap: &Trap, statements: &AtomicU64) {
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    trap: &Trap,
+    statements: &AtomicU64,
+    sendings: &AtomicU64,
+) {
     let (mut from_client, mut from_server) = (vec![0; 65536], vec![0; 65536]);
     loop {
         tokio::select! {
             read = client.read(&mut from_client) => {
                 let Ok(len @ 1..) = read else { return };
+                sendings.fetch_add(1, Ordering::Relaxed);
                 // Bind, which begins the execution of what is prepared, or a simple query.
                 if matches!(from_client.first(), Some(b'B' | b'Q')) {
                     statements.fetch_add(1, Ordering::Relaxed);

@@ -36,6 +36,8 @@ fn shared_url(variable: &str) -> String {
 pub(crate) enum Kind {
     Postgres,
     MariaDb,
+    /// In front of the shared server of PostgreSQL.
+    PgBouncer,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
         match self {
             Self::Postgres => "postgres",
             Self::MariaDb => "mariadb",
+            Self::PgBouncer => "pgbouncer",
         }
     }
 }

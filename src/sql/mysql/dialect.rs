@@ -141,15 +141,16 @@ impl Dialect for MySqlDialect {
         run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await
     }
 
-    async fn begin_foreign(&self, link: &mut Link<'_>) -> Result<()> {
+    async fn begin_foreign(&self, link: &mut Link<'_>, _: Needs) -> Result<bool> {
         // A savepoint outlives its statement in a transaction only.
         let probe = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
         match run(link, probe).await {
             Err(StoreError::Ended { .. }) => {
                 let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
-                link.begin(SqlStr::from_static(begin)).await
+                link.begin(SqlStr::from_static(begin)).await?;
+                Ok(true)
             }
-            answer => answer,
+            answer => answer.map(|()| false),
         }
     }
 

@@ -325,6 +325,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         ") SELECT COALESCE(MAX(d.suspect_due), 0) FROM d"
     ),
     next_expiry: concat!("SELECT ", now!(), ", ", next_expiry!()),
+    put_off_rescue: "UPDATE {p}handler_requests SET lease_until = ? WHERE id = ?",
     look: concat!(
         "WITH d AS (SELECT EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (ready) \
              WHERE r.queue = 0 AND r.handler = j.name) \

@@ -2,10 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use sqlx::{
-    Executor as _, MySqlPool,
-    mysql::{MySqlConnectOptions, MySqlPoolOptions},
-};
+use sqlx::{Executor as _, MySqlPool, mysql::MySqlConnectOptions};
 
 use super::{
     MySqlOptions,
@@ -14,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Result, StoreError},
-    sql::{options::Options, prefix::TablePrefix, shared::Shared, store::sql_store},
+    sql::{options::Options, pool, prefix::TablePrefix, shared::Shared, store::sql_store},
 };
 
 /// A store of events and handler requests on MySQL 8.0 or later, or MariaDB 10.6 or later.
@@ -78,11 +75,9 @@ impl MySqlStore {
         })?;
         let limits = options.common.limits();
         let settings: Arc<str> = settings(&options.common).into();
-        let pool = |connections| {
+        let set_up = |connections| {
             let settings = Arc::clone(&settings);
-            MySqlPoolOptions::new()
-                .acquire_timeout(options.common.acquire_timeout)
-                .max_connections(connections)
+            pool::pool::<sqlx::MySql>(&options.common, connections)
                 .after_connect(move |connection, _| {
                     let settings = sqlx::AssertSqlSafe(Arc::clone(&settings));
                     Box::pin(async move {
@@ -93,8 +88,8 @@ impl MySqlStore {
                 .connect_lazy_with(connect.clone())
         };
         let dialect = MySqlDialect {
-            transactions: pool(options.common.max_connections),
-            sessions: pool(options.session_connections),
+            transactions: set_up(options.common.max_connections),
+            sessions: set_up(options.session_connections),
             settings: Some(Arc::clone(&settings)),
             statements: TEXTS.fill(&prefix),
         };

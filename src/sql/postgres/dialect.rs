@@ -17,7 +17,7 @@ use super::{
     statements::Statements,
 };
 use crate::{
-    error::Result,
+    error::{Result, StoreError},
     id::{EventId, HandlerRequestId},
     model::{Event, HandlerRequest},
     sql::{
@@ -44,7 +44,8 @@ use crate::{
 
 /// Settings under which the planner walks indexes in nested loops, as the statements of the hot
 /// path are meant, whatever the statistics say. Measured to be two to three times as fast as what
-/// it chooses itself.
+/// it chooses itself. And to plan a statement once: with its arguments at hand it would plan some of
+/// them for each call, which takes longer than to run them for a few rows.
 macro_rules! pins {
     ($set:literal) => {
         concat!(
@@ -57,7 +58,9 @@ macro_rules! pins {
             $set,
             " enable_bitmapscan = off; ",
             $set,
-            " jit = off"
+            " jit = off; ",
+            $set,
+            " plan_cache_mode = force_generic_plan"
         )
     };
 }
@@ -65,6 +68,9 @@ macro_rules! pins {
 pub(super) const PINS: &str = pins!("SET");
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const BEGIN_PINNED: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", pins!("SET LOCAL"));
+
+/// Changes nothing in a transaction, and is refused outside of one.
+const PROBE: &str = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
 
 /// The steps of the schema.
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -80,6 +86,8 @@ pub(super) struct PostgresDialect {
     pub(super) transactions: PgPool,
     pub(super) sessions: PgPool,
     pub(super) has_pinned_sessions: bool,
+    /// Whether each transaction may be on another connection of the server.
+    pub(super) has_transaction_pooler: bool,
     pub(super) statements: Statements,
     /// Tells other processes; none if nobody is to listen.
     pub(super) notifier: Option<Notifier>,
@@ -134,8 +142,28 @@ impl Dialect for PostgresDialect {
     fn begin(&self, needs: Needs) -> SqlStr {
         SqlStr::from_static(match needs {
             Needs::Pins => BEGIN_PINNED,
-            Needs::OneStatement | Needs::Atomicity => BEGIN,
+            Needs::Nothing | Needs::OneStatement | Needs::Atomicity => BEGIN,
         })
+    }
+
+    async fn check_commit(&self, link: &mut Link<'_>) -> Result<()> {
+        // Refused after an error, as every statement is but the one that ends the transaction.
+        crate::sql::now(link).await.map(drop)
+    }
+
+    fn keeps_connection(&self) -> bool {
+        !self.has_transaction_pooler
+    }
+
+    async fn begin_foreign(&self, link: &mut Link<'_>, needs: Needs) -> Result<bool> {
+        if needs == Needs::OneStatement && self.keeps_connection() {
+            return Ok(false);
+        }
+        if self.is_in_transaction(link).await? {
+            return Ok(false);
+        }
+        link.begin(SqlStr::from_static(BEGIN)).await?;
+        Ok(true)
     }
 
     fn has_pinned_sessions(&self) -> bool {
@@ -478,6 +506,17 @@ impl Dialect for PostgresDialect {
 }
 
 impl PostgresDialect {
+    /// Whether a connection of the application is in a transaction, however that was begun.
+    async fn is_in_transaction(&self, link: &mut Link<'_>) -> Result<bool> {
+        // Asked in a single message, since it is answered outside of transactions as well.
+        let probe = SqlStr::from_static(PROBE);
+        match link.script(probe, link.shared.limits.statement).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Ended { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a transaction of the application's may notify.
     fn admits_notification(&self) -> bool {
         self.notifier.as_ref().is_some_and(Notifier::admits)

@@ -52,7 +52,9 @@ impl PostgresListener {
             .idle_timeout(None)
             .acquire_timeout(limits.acquire)
             .connect_lazy_with(options);
-        let test = format!("{channel}_test_{}", Uuid::now_v7().simple());
+        // The server keeps 63 bytes of a name.
+        let (_, random) = Uuid::now_v7().as_u64_pair();
+        let test = format!("{channel}_test_{random:x}");
         let error = |error| limits.error("begin to listen", error);
         let mut listener = PgListener::connect_with(&pool).await.map_err(error)?;
         // It is the scheduler that makes another one, and polls until then.

@@ -65,6 +65,10 @@ impl Notifier {
 
     fn want(&self, until: Instant) {
         let mut wanted = self.wanted.lock();
+        // The task has ended if the runtime has on which it was started.
+        if wanted.as_ref().is_some_and(watch::Sender::is_closed) {
+            *wanted = None;
+        }
         let sender = wanted.get_or_insert_with(|| self.start(until));
         sender.send_modify(|wanted| wanted.until = wanted.until.max(until));
     }
@@ -134,6 +138,27 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_tells_on_another_runtime_is_heard_all_the_same() {
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().build().unwrap()
+        };
+        let first = runtime();
+        let notifier = first.block_on(async {
+            let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
+            let notify = SqlStr::from_static("SELECT 1");
+            let notifier = Notifier::new(pool, notify, Duration::from_secs(1));
+            notifier.tell();
+            notifier
+        });
+        drop(first);
+        let second = runtime();
+        second.block_on(async { notifier.tell() });
+        let wanted = notifier.wanted.lock();
+        assert!(!wanted.as_ref().unwrap().is_closed(), "nobody notifies");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_process_notifies_a_few_dozen_times_a_second_at_most() {

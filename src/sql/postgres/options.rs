@@ -46,8 +46,10 @@ impl PostgresOptions {
 
     /// Whether a pooler that gives each transaction another connection of the server (PgBouncer
     /// with `pool_mode = transaction`) stands between; false by default. Then nothing is kept in
-    /// the connection: plans are pinned within transactions, which costs two round trips more a
-    /// call, statements are not prepared, and there is no [listening](Self::listen).
+    /// the connection: every call is a transaction, in which plans are pinned, which costs two round
+    /// trips more, or three; statements are not prepared, and there is no [listening](Self::listen).
+    /// Pools of the application need `PgConnectOptions::extra_float_digits(None)`, which PgBouncer
+    /// else refuses, and queries in transactions.
     pub const fn transaction_pooler(mut self, pooler: bool) -> Self {
         self.transaction_pooler = pooler;
         if pooler {

@@ -193,7 +193,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     list_events: concat!(
         stored_event!(),
         event_filter!(),
-        "AND ($8::uuid IS NULL OR e.id > $8) ORDER BY e.id LIMIT $9 OFFSET $10"
+        "AND e.id > coalesce($8::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY e.id LIMIT $9 OFFSET $10"
     ),
     list_event_ids: concat!(
         "SELECT e.id, e.name FROM {p}events e \
@@ -201,13 +201,13 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
          LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
          LEFT JOIN {p}unwanted_events n ON n.event_id = e.id ",
         event_filter!(),
-        "AND ($8::uuid IS NULL OR e.id > $8) ORDER BY e.id LIMIT $9 OFFSET $10"
+        "AND e.id > coalesce($8::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY e.id LIMIT $9 OFFSET $10"
     ),
     processed_events: "SELECT e.id, n.processed_at FROM {p}events e \
          LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
          LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
          LEFT JOIN {p}unwanted_events n ON n.event_id = e.id \
-         WHERE u.event_id IS NULL AND w.event_id IS NULL AND ($1::uuid IS NULL OR e.id > $1) \
+         WHERE u.event_id IS NULL AND w.event_id IS NULL AND e.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') \
          ORDER BY e.id LIMIT $2",
     next_due_event: "SELECT statement_timestamp(), \
            EXISTS (SELECT FROM {p}unprocessed_events) \
@@ -257,14 +257,14 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         request_states!(),
         "AND ",
         request_filter!(),
-        "AND ($9::uuid IS NULL OR r.id > $9) ORDER BY r.id LIMIT $10 OFFSET $11"
+        "AND r.id > coalesce($9::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY r.id LIMIT $10 OFFSET $11"
     ),
     list_dead: concat!(
         request!(),
         from_requests!(),
         "WHERE r.queue = 3 AND $1::bigint IS NOT NULL AND ",
         request_filter!(),
-        "AND ($9::uuid IS NULL OR r.id > $9) ORDER BY r.id LIMIT $10 OFFSET $11"
+        "AND r.id > coalesce($9::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY r.id LIMIT $10 OFFSET $11"
     ),
     dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r \
          JOIN {p}events e ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
@@ -282,6 +282,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     ),
     suspect_due: concat!("SELECT ", suspect_due!("unnest($1::text[])"), "::int"),
     next_expiry: "SELECT statement_timestamp(), (SELECT min(lease_until) FROM {p}handler_requests)",
+    put_off_rescue: "UPDATE {p}handler_requests SET lease_until = $1 WHERE id = $2",
     look: look!(),
     best_due: "SELECT min(d.priority) \
          FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
@@ -581,7 +582,11 @@ pub(super) const TEXTS: Texts = Texts {
          SELECT c.id, c.event_id, c.handler, c.priority, c.attempt, c.errors, c.max_errors, c.executions, c.rescues, \
            c.place = 1, statement_timestamp(), \
            CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
+        "least(",
         next_due!("unnest($1::text[])"),
+        // Somebody else has taken some of them, and there may be others.
+        ", CASE WHEN (SELECT count(*) FROM claimed) < (SELECT sum(share) FROM shares) \
+             THEN statement_timestamp() + interval '100 milliseconds' END)",
         " END, CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
         suspect_due!("unnest($1::text[])"),
         " ELSE false END, ",

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Result, StoreError},
-    sql::{shared::Shared, store::sql_store},
+    sql::{pool, shared::Shared, store::sql_store},
 };
 
 /// A store of events and handler requests on PostgreSQL 14 or later.
@@ -40,10 +40,14 @@ impl PostgresStore {
     /// not acceptable.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        let connect = parse(url)?;
+        let mut connect = parse(url)?;
+        if options.transaction_pooler {
+            // Which poolers refuse to pass on, and which servers from 12 on do not need.
+            connect = connect.extra_float_digits(None);
+        }
         let limits = options.common.limits();
-        let transactions =
-            pool(&options, options.common.max_connections, None).connect_lazy_with(connect.clone());
+        let transactions = set_up(&options, options.common.max_connections, None)
+            .connect_lazy_with(connect.clone());
         let sessions = if options.transaction_pooler {
             transactions.clone()
         } else {
@@ -52,7 +56,7 @@ impl PostgresStore {
                 "{PINS}; SET lock_timeout = {lock_timeout}; \
                  SET default_transaction_isolation = 'read committed'"
             );
-            pool(&options, options.session_connections, Some(settings)).connect_lazy_with(connect)
+            set_up(&options, options.session_connections, Some(settings)).connect_lazy_with(connect)
         };
         let store = Self::build(
             transactions,
@@ -108,6 +112,7 @@ impl PostgresStore {
             transactions,
             sessions,
             has_pinned_sessions,
+            has_transaction_pooler: options.transaction_pooler,
             statements,
             notifier,
             test_channel: TestChannel::default(),
@@ -119,7 +124,7 @@ impl PostgresStore {
 }
 
 /// A pool whose connections are set up so.
-fn pool(
+fn set_up(
     options: &PostgresOptions,
     max_connections: u32,
     settings: Option<String>,
@@ -129,10 +134,8 @@ fn pool(
     const NOTICE_LOSS: &str = "SET client_connection_check_interval = '1s'";
     let settings: Option<Arc<str>> = settings.map(Into::into);
     let has_sessions = !options.transaction_pooler;
-    PgPoolOptions::new()
-        .acquire_timeout(options.common.acquire_timeout)
-        .max_connections(max_connections)
-        .after_connect(move |connection, _| {
+    pool::pool::<sqlx::Postgres>(&options.common, max_connections).after_connect(
+        move |connection, _| {
             let settings = settings.clone();
             Box::pin(async move {
                 if has_sessions
@@ -147,7 +150,8 @@ fn pool(
                 }
                 Ok(())
             })
-        })
+        },
+    )
 }
 
 /// Reads a URL; the error does not repeat it, as it may hold a password.

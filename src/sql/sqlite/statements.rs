@@ -315,6 +315,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     next_due_request: concat!("SELECT ", now!(), ", ", next_due!()),
     suspect_due: concat!("SELECT ", suspect_due!()),
     next_expiry: concat!("SELECT ", now!(), ", ", next_expiry!()),
+    put_off_rescue: "UPDATE {p}handler_requests SET lease_until = ?1 WHERE id = ?2",
     look: concat!(
         "SELECT ",
         now!(),
