@@ -2,16 +2,20 @@
 //!
 //! An event is recorded in the transaction of the change that it describes. Every handler that
 //! wants it gets a durable row of its own, the handler request, with its own attempts, errors,
-//! backoff, priority and end. In this version the only store is in memory.
+//! backoff, priority and end. There are stores on PostgreSQL, SQLite, and MySQL or MariaDB, and one in
+//! memory for tests.
 //!
 //! - Raise: [`DomainEvent`], [`Event`], [`EventRaiser`], [`Raiser`].
 //! - Handle: [`Handler`], [`Context`], [`HandlerError`], [`ConfigMap`].
 //! - Run: [`ConcurrentScheduler`], [`CooperativeScheduler`], [`Scheduler`].
-//! - Look and act: [`store`], [`MemoryStore`].
+//! - Store: `PostgresStore`, `SqliteStore`, `MySqlStore` (features), [`MemoryStore`].
+//! - Look and act: [`store`].
 //! - Watch: [`Telemetry`], [`ErrorReporter`].
 //! - Test: `testkit`, `faulty` and `conformance` (feature `test-util`), `mocks` (feature `mocks`).
 //!
-//! The [`guide`] explains all of it; its [introduction](guide::introduction) is where to begin.
+//! The [`guide`] explains all of it; its [introduction](guide::introduction) is where to begin, and it has
+//! a page for [PostgreSQL](guide::postgresql), [SQLite](guide::sqlite), [MySQL](guide::mysql), and
+//! [production](guide::production).
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -45,8 +49,15 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `telemetry` | yes | metrics and spans through the OpenTelemetry API |
+//! | `postgres` | | `PostgresStore`: PostgreSQL 14 or later |
+//! | `mysql` | | `MySqlStore`: MySQL 8.0 or later, MariaDB 10.6 or later |
+//! | `sqlite` | | `SqliteStore`, with the library of SQLite compiled in |
+//! | `sqlite-unbundled` | | `SqliteStore`, with the library of the system, 3.38 or later |
+//! | `tls-rustls`, `tls-native-tls` | | TLS for connections to PostgreSQL and MySQL |
 //! | `mocks` | | mocks of the ports, of `ErrorReporter` and of `Scheduler` |
 //! | `test-util` | | test kit, conformance suite, a store that fails on demand, clocks for tests |
+//!
+//! Each is additive. The features of the stores bring `sqlx` 0.9 along, which is part of the public face.
 
 // On docs.rs, which builds with a nightly compiler, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -88,8 +88,8 @@ impl Raiser {
 
     /// Raises one event. Raising an id that exists changes nothing and says so.
     ///
-    /// Not cancellation safe: when the future is dropped, roll the transaction back. Cost on SQL:
-    /// one round trip.
+    /// Not cancellation safe: when the future is dropped, roll the transaction back. Cost: one round
+    /// trip on PostgreSQL, three on MySQL, one statement on SQLite.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a bad name or too much data, with nothing stored; else what the
@@ -123,7 +123,7 @@ impl Raiser {
     }
 
     /// Raises many events, all or none, in their order; answers for each whether it is new. Costs
-    /// and cancellation are those of [`raise`](Self::raise): one round trip for all of them.
+    /// and cancellation are those of [`raise`](Self::raise), for some MiB of data together.
     ///
     /// # Errors
     /// As [`raise`](Self::raise); also when there are more than the limit of a call.

@@ -82,7 +82,7 @@ impl Executor {
             Guarded::Answered(Ok(())) => match self.checked_raised(context) {
                 Ok(raised) => self.settle_in(transaction, context, raised).await,
                 Err(error) => {
-                    self.roll_back(transaction).await;
+                    let _ = self.roll_back(transaction).await;
                     TransactionRun::Ended(RunResult::Answered {
                         result: Err(error),
                         executed: true,
@@ -90,7 +90,7 @@ impl Executor {
                 }
             },
             Guarded::Answered(Err(error)) if self.store().is_conflict(error.source()) => {
-                self.roll_back(transaction).await;
+                let _ = self.roll_back(transaction).await;
                 TransactionRun::Conflict(error)
             }
             // A handler that was dropped may have left its connection in the middle of a reply, so
@@ -99,8 +99,18 @@ impl Executor {
                 drop(transaction);
                 TransactionRun::Ended(self.conclude(dropped, limit, context, true))
             }
+            Guarded::Answered(Err(error)) if error.counts() => {
+                match self.roll_back(transaction).await {
+                    // The connection was lost under the handler, which says nothing of the event.
+                    Err(lost @ StoreError::Unavailable { .. }) => TransactionRun::Failed(lost),
+                    _ => {
+                        let answered = Guarded::Answered(Err(error));
+                        TransactionRun::Ended(self.conclude(answered, limit, context, true))
+                    }
+                }
+            }
             answered => {
-                self.roll_back(transaction).await;
+                let _ = self.roll_back(transaction).await;
                 TransactionRun::Ended(self.conclude(answered, limit, context, true))
             }
         }
@@ -157,7 +167,7 @@ impl Executor {
                 Err(error) => Self::store_failed(error),
             },
             Ok(Settled::Fenced) => {
-                self.roll_back(transaction).await;
+                let _ = self.roll_back(transaction).await;
                 TransactionRun::Ended(RunResult::Lost)
             }
             Err(error) => {
@@ -230,13 +240,15 @@ impl Executor {
         }
     }
 
-    async fn roll_back(&self, transaction: Box<dyn Transaction>) {
-        if let Err(error) = self
+    /// Rolls back. If that fails, the database undoes the transaction by itself.
+    async fn roll_back(&self, transaction: Box<dyn Transaction>) -> Result<()> {
+        let rolled_back = self
             .call("roll back a handler's transaction", transaction.rollback())
-            .await
-        {
+            .await;
+        if let Err(error) = &rolled_back {
             tracing::debug!(%error, "rollback failed; the database undoes the transaction");
         }
+        rolled_back
     }
 }
 

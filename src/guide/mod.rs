@@ -7,6 +7,8 @@
 //! | [`raising`] | transactions, typed events, entities, ids, correlation, limits |
 //! | [`states`] | every transition of a handler request |
 //! | [`guarantees`] | what is promised, which test attacks it, and what is not promised |
+//! | [`postgresql`], [`sqlite`], [`mysql`] | what each SQL store promises, locks, opens and needs |
+//! | [`production`] | several processes, deployments, migrations, upgrading, a checklist |
 //! | [`operating`] | counts, dead requests, cancel, reexecute, replay, deployments, retention, shutdown |
 //! | [`testing`] | handlers in isolation, whole flows, mocks, time |
 //! | [`telemetry`] | metrics, spans and their attributes |
@@ -27,6 +29,18 @@ pub mod states {}
 
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
+
+#[doc = include_str!("postgresql.md")]
+pub mod postgresql {}
+
+#[doc = include_str!("sqlite.md")]
+pub mod sqlite {}
+
+#[doc = include_str!("mysql.md")]
+pub mod mysql {}
+
+#[doc = include_str!("production.md")]
+pub mod production {}
 
 #[doc = include_str!("operating.md")]
 pub mod operating {}

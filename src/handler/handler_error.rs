@@ -90,6 +90,11 @@ impl HandlerError {
         }
     }
 
+    /// Whether it counts as an error of the request that another execution may not have.
+    pub(crate) const fn counts(&self) -> bool {
+        matches!(self.verdict, Verdict::Retry | Verdict::RetryAfter(_))
+    }
+
     /// The error itself.
     #[must_use]
     pub fn source(&self) -> &(dyn StdError + Send + Sync + 'static) {

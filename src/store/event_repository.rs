@@ -59,7 +59,7 @@ impl StoredEvent {
 ///
 /// None of its methods is cancellation safe in a transaction: when a future is dropped, roll back.
 /// In a session, a call whose future is dropped takes effect or does not. Cost on SQL: one round trip
-/// a call.
+/// to about ten a call, with everything that is written in one transaction.
 ///
 /// # Errors
 /// Every method answers with a [`StoreError`](crate::StoreError): the database is away, slow, or

@@ -21,7 +21,8 @@ pub type HandlerRequestStream<'a> = BoxStream<'a, Result<HandlerRequest>>;
 ///
 /// None of its methods is cancellation safe in a transaction: when a future is dropped, roll back.
 /// In a session, a call whose future is dropped takes effect or does not; what was claimed so is
-/// rescued when its lease runs out. Cost on SQL: one round trip a call.
+/// rescued when its lease runs out. Cost on SQL: one round trip to
+/// about ten a call, with everything that is written in one transaction.
 ///
 /// # Errors
 /// Every method answers with a [`StoreError`](crate::StoreError): the database is away, slow, or

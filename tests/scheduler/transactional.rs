@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::json;
+use tidings::faulty::{Fault, FaultyStorer, Operation};
 use tidings::{
     Backoff, Context, Event, Handler, HandlerError, HandlerResult, MemoryConnection, MemoryStore,
     RequestState, StoreError,
@@ -322,5 +323,29 @@ async fn a_transaction_that_keeps_all_writers_waiting_is_ended_early() {
             assert_eq!(request.errors, 1);
             assert_eq!(written(&rig).await, 0);
         }
+    }
+}
+
+/// The connection goes while the handler runs: its statements fail, and so does the rollback.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_handler_whose_connection_was_lost_does_not_count() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let data = State::of(&rig);
+        let store = FaultyStorer::new(Arc::new(rig.store.clone()));
+        store.faults().inject(Operation::Rollback, Fault::Fail, 1);
+        let handler = Handler::transactional_with_state("writes", data.clone(), by_run)
+            .on("test.*")
+            .max_errors(1);
+        let scheduler = rig
+            .scheduler_on(Arc::new(store), config([handler]))
+            .kind(kind)
+            .start()
+            .await;
+        rig.raise("test.error").await;
+        let request = rig.until_only(RequestState::Completed).await;
+        scheduler.shutdown(Duration::from_secs(1)).await;
+        assert_eq!((data.runs.load(Ordering::SeqCst), request.errors), (2, 0));
+        assert_eq!(written(&rig).await, 1);
     }
 }
