@@ -183,7 +183,7 @@ async fn holds(
     let row = link.row(find, args![id.as_uuid()]).await?;
     match row {
         Some(row) => {
-            let (request, _) = super::records::request(&row)?;
+            let (request, _) = request(&row)?;
             Ok(request.check_fence(owner, attempt).is_ok())
         }
         None => Ok(false),
