@@ -194,8 +194,7 @@ async fn main() -> Result<(), Error> {
         .unwrap_or_else(|| "sqlite:orders.db".to_owned());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
     serve(&url, listener, async {
-        // Platforms send SIGTERM: wait for that as well there, with `tokio::signal::unix`. What
-        // cannot wait for a signal ends at once, which a service notices.
+        // Platforms send SIGTERM: wait for that as well there, with `tokio::signal::unix`.
         let _ = tokio::signal::ctrl_c().await;
     })
     .await
