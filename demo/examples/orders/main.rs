@@ -8,8 +8,8 @@
 //! ```
 //!
 //! It runs on SQLite, which needs no server. For PostgreSQL change the types `Sqlite…` to
-//! `Postgres…` and `Pg…`, begin with `pool.begin()`, and leave the rest as it is: its SQL is the
-//! same. For MySQL write `?` where parameters are.
+//! `Postgres…` and `Pg…`, begin with `pool.begin()`, leave out the `busy_timeout`, and give the URL:
+//! its SQL is the same. For MySQL write `?` where parameters are as well, and VARCHAR for the keys.
 
 use std::{env, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -194,7 +194,7 @@ async fn main() -> Result<(), Error> {
         .unwrap_or_else(|| "sqlite:orders.db".to_owned());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
     serve(&url, listener, async {
-        // Without a signal handler there is no other way to stop than to be killed.
+        // Platforms send SIGTERM: wait for that as well there, with `tokio::signal::unix`.
         let _ = tokio::signal::ctrl_c().await;
     })
     .await
