@@ -83,7 +83,7 @@ impl<'a> Demos<'a> {
         self.path.with_extension(format!("{number}.log"))
     }
 
-    /// Kills the one that has lived longest, and starts another. Every other time one stands still
+    /// Kills the one that has lived longest, and starts another. Every fourth time one stands still
     /// until the next time but one: so it loses its leases in the middle of what it is about, and
     /// goes on with it when others have taken that over.
     fn replace_oldest(&mut self, number: usize) {
@@ -91,9 +91,12 @@ impl<'a> Demos<'a> {
         oldest.kill().unwrap();
         oldest.wait().unwrap();
         self.start_one();
-        if number.is_multiple_of(2) {
-            self.go_on();
-            send(&self.children[2], Signal::SIGSTOP);
+        // The last one is a number at which all go on: a process that is stopped for good may have
+        // a lock that all others need.
+        match number % 4 {
+            0 => send(&self.children[2], Signal::SIGSTOP),
+            2 => self.go_on(),
+            _ => {}
         }
     }
 
