@@ -305,7 +305,7 @@ impl SqlConnection {
         let limits = self.shared.limits;
         let armed = self.handle.arm(&self.alarm).await;
         armed.map_err(|error| limits.error("begin", error))?;
-        let statement = self.shared.dialect.begin(Needs::Atomicity);
+        let statement = self.shared.dialect.begin_lasting();
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(statement).await?;
         self.shared.dialect.mark(&mut link).await?;

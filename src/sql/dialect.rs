@@ -75,6 +75,11 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The text that begins a transaction that its owner ends, who may lend its connection.
+    fn begin_lasting(&self) -> SqlStr {
+        self.begin(Needs::Atomicity)
+    }
+
     /// Marks a transaction that has just begun, and whose connection may be lent, for
     /// [`check_transaction`](Self::check_transaction).
     async fn mark(&self, _link: &mut Link<'_>) -> Result<()> {

@@ -56,7 +56,7 @@ macro_rules! each {
     };
 }
 
-#[allow(
+#[expect(
     unused_imports,
     reason = "each database uses some of what is imported for it"
 )]

@@ -3,12 +3,18 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr};
+use tokio::time::Instant;
 
-use super::{arg::args, connection::Needs, link::Link, prefix::TablePrefix, shared::Shared};
+use super::{
+    arg::args, connection::Needs, link::Link, prefix::TablePrefix, shared::Shared,
+    statement::Statement,
+};
 use crate::error::{Result, StoreError};
 
 /// How long one migration may take: a large table may have to be rewritten.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How often a process asks whether another one has migrated.
+const TURN_POLL: Duration = Duration::from_millis(100);
 
 /// A step of the schema. Its file says which tables it locks, and records itself.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +140,22 @@ pub(super) async fn applied(link: &mut Link<'_>) -> Result<Applied> {
             .push(columns.text("compatible_from")?);
     }
     Ok(applied)
+}
+
+/// Waits until no other process migrates: until a statement that tries to keep the others out says
+/// that it has.
+pub(super) async fn wait_for_turn(link: &mut Link<'_>, try_lock: &Statement) -> Result<()> {
+    let deadline = Instant::now() + MIGRATION_TIMEOUT;
+    while super::count(link, try_lock, args![]).await? == 0 {
+        if Instant::now() >= deadline {
+            return Err(StoreError::TimedOut {
+                operation: "wait for another migration",
+                limit: MIGRATION_TIMEOUT,
+            });
+        }
+        tokio::time::sleep(TURN_POLL).await;
+    }
+    Ok(())
 }
 
 /// Applies what is missing. The caller keeps other processes out.

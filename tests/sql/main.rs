@@ -3,6 +3,8 @@
 
 mod conformance;
 mod fresh;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod frozen;
 #[cfg(feature = "postgres")]
 mod listening;
 #[cfg(feature = "mysql")]
@@ -12,7 +14,7 @@ mod pooler;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod private_servers;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod proxy;
 mod server;
 mod several;

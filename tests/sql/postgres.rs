@@ -324,8 +324,8 @@ async fn nothing_is_kept_in_a_connection_behind_a_transaction_pooler() {
     store.migrate().await.unwrap();
     use_all_of(&store).await;
     // What the pooler would give to somebody else is as it was when it was opened.
-    let mut tx = store.begin().await.unwrap();
-    let connection = tx.connection().downcast::<PgConnection>().unwrap();
+    let mut session = store.session().await.unwrap();
+    let connection = session.connection().downcast::<PgConnection>().unwrap();
     let state: (String, String, i64) = sqlx::query_as(
         "SELECT current_setting('enable_hashjoin'), current_setting('lock_timeout'), \
            (SELECT count(*) FROM pg_prepared_statements WHERE statement NOT LIKE '%pg_prepared_statements%')",
@@ -640,4 +640,29 @@ async fn a_commit_whose_answer_is_lost_leaves_everything_or_nothing() {
         assert!(session.events().find(event.id).await.unwrap().is_some());
     }
     assert_eq!(session.events().count_unprocessed().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_transaction_waits_for_a_lock_as_long_as_the_option_says() {
+    let fresh = Postgres::new().await;
+    let id = pending(&fresh).await;
+    let mut holder = fresh.store.begin().await.unwrap();
+    let lock = LockMode::Wait;
+    let mut requests = holder.handler_requests();
+    requests.find_for_update(id, lock).await.unwrap();
+    drop(requests);
+    let limit = Duration::from_millis(200);
+    let options = PostgresOptions::new()
+        .table_prefix(&*fresh.prefix)
+        .lock_timeout(limit);
+    // On a pool of the application, of which nothing is set.
+    let waits = PostgresStore::with_pool(fresh.pool.clone(), options).unwrap();
+    let mut tx = waits.begin().await.unwrap();
+    let found = tx.handler_requests().find_for_update(id, lock).await;
+    match found.unwrap_err() {
+        StoreError::TimedOut { limit: told, .. } => assert_eq!(told, limit),
+        error => panic!("{error}"),
+    }
+    tx.rollback().await.unwrap();
+    holder.rollback().await.unwrap();
 }

@@ -20,6 +20,8 @@ pub(crate) enum Cut {
     Before,
     /// The server has answered the text; the answer does not come back.
     After,
+    /// Nothing comes through any more, in neither direction, as if the process stood still.
+    Freeze,
 }
 
 /// The text that is waited for, and what happens then.
@@ -73,7 +75,12 @@ impl Proxy {
         let proxy = Self::new(address).await;
         // What is encrypted could not be read here.
         let through = url.replacen(upstream, &proxy.address.to_string(), 1);
-        let through = format!("{through}?sslmode=disable");
+        let setting = if through.starts_with("mysql") {
+            "ssl-mode=DISABLED"
+        } else {
+            "sslmode=disable"
+        };
+        let through = format!("{through}?{setting}");
         (proxy, through)
     }
 
@@ -118,6 +125,9 @@ async fn pass(
                 let cut = sprung(&from_client[..len], trap);
                 if cut == Some(Cut::Before) {
                     return;
+                }
+                if cut == Some(Cut::Freeze) {
+                    std::future::pending::<()>().await;
                 }
                 if server.write_all(&from_client[..len]).await.is_err() {
                     return;

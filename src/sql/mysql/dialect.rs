@@ -24,7 +24,7 @@ use crate::{
         fan_out::set_aside,
         limit,
         link::Link,
-        migrate::{Migration, apply},
+        migrate::{Migration, apply, wait_for_turn},
         records::{
             DueEvent, EVENTS, HANDLER_REQUESTS, LockedRequests, WaitingEvent, last_errors, queue,
         },
@@ -39,11 +39,6 @@ const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
     sql: include_str!("../../../migrations/mysql/0001_create.sql"),
 }];
-
-/// How long a process waits while another one migrates: as long as one migration may take.
-const MIGRATION_WAIT: Duration = Duration::from_secs(3600);
-/// How often it asks whether the other one is done.
-const MIGRATION_POLL: Duration = Duration::from_millis(100);
 
 /// How long ending a connection on the server may take; it ends by itself some time.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -98,7 +93,7 @@ impl Dialect for MySqlDialect {
     async fn migrate(&self, link: &mut Link<'_>, shared: &Shared) -> Result<()> {
         // Changes of a schema end a transaction, so there is none. The lock belongs to the session
         // and is gone at the latest when this connection is.
-        self.lock_migrations(link).await?;
+        wait_for_turn(link, &self.statements.try_lock_migrations).await?;
         let applied = apply(link, shared).await;
         let unlocked = link.rows(&self.statements.unlock_migrations, args![]).await;
         applied.and(unlocked.map(drop))
@@ -395,21 +390,6 @@ impl Dialect for MySqlDialect {
 }
 
 impl MySqlDialect {
-    /// Waits until no other process migrates.
-    async fn lock_migrations(&self, link: &mut Link<'_>) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + MIGRATION_WAIT;
-        while super::super::count(link, &self.statements.try_lock_migrations, args![]).await? == 0 {
-            if tokio::time::Instant::now() >= deadline {
-                return Err(StoreError::TimedOut {
-                    operation: "wait for another migration",
-                    limit: MIGRATION_WAIT,
-                });
-            }
-            tokio::time::sleep(MIGRATION_POLL).await;
-        }
-        Ok(())
-    }
-
     /// The events of locked places on the queue, which are read by a statement of its own: the
     /// snapshot of the one that locked them may be older than they are.
     async fn due(&self, link: &mut Link<'_>, places: &[Row]) -> Result<Vec<DueEvent>> {

@@ -74,9 +74,14 @@ impl MySqlStore {
             )
         })?;
         let limits = options.common.limits();
-        let settings: Arc<str> = settings(&options.common).into();
-        let set_up = |connections| {
-            let settings = Arc::clone(&settings);
+        let lasting: Arc<str> = settings(&options.common).into();
+        // These are never lent. A process that stands still in the middle of a call, or whose
+        // machine is gone, keeps no lock that others need; MySQL has nothing like it.
+        let idle = options.common.statement_timeout.as_secs().max(1);
+        let own: Arc<str> =
+            format!("{lasting} /*M!100300 , SESSION idle_transaction_timeout = {idle} */").into();
+        let set_up = |connections, settings: &Arc<str>| {
+            let settings = Arc::clone(settings);
             pool::pool::<sqlx::MySql>(&options.common, connections)
                 .after_connect(move |connection, _| {
                     let settings = sqlx::AssertSqlSafe(Arc::clone(&settings));
@@ -88,9 +93,9 @@ impl MySqlStore {
                 .connect_lazy_with(connect.clone())
         };
         let dialect = MySqlDialect {
-            transactions: set_up(options.common.max_connections),
-            sessions: set_up(options.session_connections),
-            settings: Some(Arc::clone(&settings)),
+            transactions: set_up(options.common.max_connections, &lasting),
+            sessions: set_up(options.session_connections, &own),
+            settings: Some(own),
             statements: TEXTS.fill(&prefix),
         };
         let store = Self::build(dialect, prefix, &options);

@@ -3,11 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, SqlStr};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _, SqlStr,
+};
 use uuid::Uuid;
 
 use super::{
@@ -25,11 +28,12 @@ use crate::{
         claim::read_events,
         connection::{Effects, Handle, Held, Needs},
         dialect::Dialect,
+        error::Limits,
         fan_out::{self, readable},
         limit,
         link::Link,
         look,
-        migrate::{Migration, apply},
+        migrate::{Migration, apply, wait_for_turn},
         raise::{chunks, headers},
         records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, queue},
         row::Row,
@@ -66,8 +70,7 @@ macro_rules! pins {
 }
 
 pub(super) const PINS: &str = pins!("SET");
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-const BEGIN_PINNED: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED; ", pins!("SET LOCAL"));
+const LOCAL_PINS: &str = pins!("SET LOCAL");
 
 /// Changes nothing in a transaction, and is refused outside of one.
 const PROBE: &str = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
@@ -82,7 +85,37 @@ const MIGRATIONS: &[Migration] = &[Migration {
 /// more.
 const MAX_STATEMENT_LEN: usize = 16 * 1024 * 1024;
 
+/// The texts that begin transactions. What they set holds for the transaction alone, on any pool
+/// and behind any pooler, and costs no round trip.
+pub(super) struct Begins {
+    /// Of the store's own calls.
+    own: SqlStr,
+    /// The same, with the plans pinned.
+    pinned: SqlStr,
+    /// Whose owner ends it, in his own time.
+    lasting: SqlStr,
+}
+
+impl Begins {
+    pub(super) fn new(limits: Limits) -> Self {
+        let lock = limits.lock.as_millis().max(1);
+        let statement = limits.statement.as_millis().max(1);
+        let lasting =
+            format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {lock}");
+        // A process that stands still, or whose machine is gone, keeps no lock that others need.
+        let own = format!("{lasting}; SET LOCAL idle_in_transaction_session_timeout = {statement}");
+        let pinned = format!("{own}; {LOCAL_PINS}");
+        let text = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
+        Self {
+            own: text(own),
+            pinned: text(pinned),
+            lasting: text(lasting),
+        }
+    }
+}
+
 pub(super) struct PostgresDialect {
+    pub(super) begins: Begins,
     pub(super) transactions: PgPool,
     pub(super) sessions: PgPool,
     pub(super) has_pinned_sessions: bool,
@@ -134,16 +167,23 @@ impl Dialect for PostgresDialect {
     }
 
     async fn migrate(&self, link: &mut Link<'_>, shared: &Shared) -> Result<()> {
-        link.begin(SqlStr::from_static(BEGIN)).await?;
-        link.rows(&self.statements.lock_migrations, args![]).await?;
+        // Changes of a schema may have to wait for longer than a call.
+        let begin =
+            SqlStr::from_static("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = 0");
+        link.begin(begin).await?;
+        wait_for_turn(link, &self.statements.try_lock_migrations).await?;
         apply(link, shared).await
     }
 
     fn begin(&self, needs: Needs) -> SqlStr {
-        SqlStr::from_static(match needs {
-            Needs::Pins => BEGIN_PINNED,
-            Needs::Nothing | Needs::OneStatement | Needs::Atomicity => BEGIN,
-        })
+        match needs {
+            Needs::Pins => self.begins.pinned.clone(),
+            Needs::Nothing | Needs::OneStatement | Needs::Atomicity => self.begins.own.clone(),
+        }
+    }
+
+    fn begin_lasting(&self) -> SqlStr {
+        self.begins.lasting.clone()
     }
 
     async fn check_commit(&self, link: &mut Link<'_>) -> Result<()> {
@@ -162,7 +202,7 @@ impl Dialect for PostgresDialect {
         if self.is_in_transaction(link).await? {
             return Ok(false);
         }
-        link.begin(SqlStr::from_static(BEGIN)).await?;
+        link.begin(self.begins.own.clone()).await?;
         Ok(true)
     }
 

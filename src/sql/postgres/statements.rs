@@ -320,8 +320,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
 statements! {
     /// What only PostgreSQL says so.
     Texts => Statements {
-        /// Keeps other migrations out until the transaction ends.
-        lock_migrations,
+        /// 1 if this transaction has kept other migrations out from now on.
+        try_lock_migrations,
         /// (columns of events as arrays, whether to notify): the ids of the new ones, and NULL if it
         /// notifies.
         raise,
@@ -379,7 +379,7 @@ statements! {
 
 pub(super) const TEXTS: Texts = Texts {
     // Locks the prefix, as it is looked up in this schema, until the transaction ends.
-    lock_migrations: "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.{p}migrations', 0))::text",
+    try_lock_migrations: "SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || '.{p}migrations', 0))::int",
     // Locks the new events; waits for a transaction that is storing the same id.
     raise: "WITH raised AS ( \
            INSERT INTO {p}events (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version) \

@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::{
     PostgresOptions,
-    dialect::{PINS, PostgresDialect},
+    dialect::{Begins, PINS, PostgresDialect},
     listener::TestChannel,
     notifier::Notifier,
     statements::{COMMON, TEXTS},
@@ -109,6 +109,7 @@ impl PostgresStore {
             Notifier::new(sessions.clone(), notify, options.common.acquire_timeout)
         });
         let dialect = PostgresDialect {
+            begins: Begins::new(options.common.limits()),
             transactions,
             sessions,
             has_pinned_sessions,
