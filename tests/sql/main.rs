@@ -5,8 +5,11 @@ mod conformance;
 mod fresh;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod frozen;
+#[cfg(any(feature = "mysql", feature = "sqlite", feature = "sqlite-unbundled"))]
+mod idling;
 #[cfg(feature = "postgres")]
 mod listening;
+mod lost_commits;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]

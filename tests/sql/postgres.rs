@@ -15,7 +15,7 @@ use tidings::{
 
 use crate::{
     fresh::{postgres::Postgres, prefix},
-    proxy::{Cut, Proxy},
+    proxy::Proxy,
     server::postgres_url,
 };
 
@@ -605,41 +605,6 @@ async fn a_commit_after_a_statement_that_failed_is_an_error() {
         let mut session = fresh.store.session().await.unwrap();
         assert!(session.events().find(event.id).await.unwrap().is_none());
     }
-}
-
-#[tokio::test]
-async fn a_commit_whose_answer_is_lost_leaves_everything_or_nothing() {
-    let fresh = Postgres::new().await;
-    let (proxy, through) = Proxy::of(&postgres_url()).await;
-    let pool = PgPool::connect_lazy(&through).unwrap();
-    let options = PostgresOptions::new().table_prefix(&*fresh.prefix);
-    let store = PostgresStore::with_pool(pool, options).unwrap();
-    let mut session = fresh.store.session().await.unwrap();
-    for (cut, answer) in [
-        (Cut::Before, Raised::New),
-        (Cut::After, Raised::AlreadyRaised),
-    ] {
-        let event = event();
-        let mut tx = store.begin().await.unwrap();
-        tx.events()
-            .raise(std::slice::from_ref(&event))
-            .await
-            .unwrap();
-        proxy.cut(b"COMMIT", cut);
-        let error = tx.commit().await.unwrap_err();
-        assert!(proxy.has_cut());
-        assert!(error.is_uncertain() && error.is_transient(), "{error}");
-        // Raising it again tells what became of it, and a new connection is had for it.
-        let mut again = store.session().await.unwrap();
-        let raised = again
-            .events()
-            .raise(std::slice::from_ref(&event))
-            .await
-            .unwrap();
-        assert_eq!(raised, [answer], "{cut:?}");
-        assert!(session.events().find(event.id).await.unwrap().is_some());
-    }
-    assert_eq!(session.events().count_unprocessed().await.unwrap(), 2);
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn new(upstream: SocketAddr) -> Self {
+    async fn new(upstream: SocketAddr, is_statement: fn(&[u8]) -> bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let trap = Arc::new(Mutex::new(None));
@@ -50,7 +50,7 @@ impl Proxy {
                 let sent = Arc::clone(&sent);
                 tokio::spawn(async move {
                     let server = TcpStream::connect(upstream).await.unwrap();
-                    pass(client, server, &traps, &counted, &sent).await;
+                    pass(client, server, &traps, is_statement, &counted, &sent).await;
                 });
             }
         });
@@ -72,14 +72,14 @@ impl Proxy {
             .unwrap()
             .next()
             .unwrap();
-        let proxy = Self::new(address).await;
         // What is encrypted could not be read here.
-        let through = url.replacen(upstream, &proxy.address.to_string(), 1);
-        let setting = if through.starts_with("mysql") {
-            "ssl-mode=DISABLED"
+        let (is_statement, setting): (fn(&[u8]) -> bool, _) = if url.starts_with("mysql") {
+            (is_statement_of_mysql, "ssl-mode=DISABLED")
         } else {
-            "sslmode=disable"
+            (is_statement_of_postgres, "sslmode=disable")
         };
+        let proxy = Self::new(address, is_statement).await;
+        let through = url.replacen(upstream, &proxy.address.to_string(), 1);
         let through = format!("{through}?{setting}");
         (proxy, through)
     }
@@ -89,7 +89,7 @@ impl Proxy {
         *self.trap.lock().unwrap() = Some((text, cut));
     }
 
-    /// How many statements clients of PostgreSQL have sent: the first byte of a message tells.
+    /// How many statements clients have sent; what prepares one or tests a connection is none.
     pub(crate) fn statements(&self) -> u64 {
         self.statements.load(Ordering::Relaxed)
     }
@@ -109,6 +109,7 @@ async fn pass(
     mut client: TcpStream,
     mut server: TcpStream,
     trap: &Trap,
+    is_statement: fn(&[u8]) -> bool,
     statements: &AtomicU64,
     sendings: &AtomicU64,
 ) {
@@ -118,8 +119,7 @@ async fn pass(
             read = client.read(&mut from_client) => {
                 let Ok(len @ 1..) = read else { return };
                 sendings.fetch_add(1, Ordering::Relaxed);
-                // Bind, which begins the execution of what is prepared, or a simple query.
-                if matches!(from_client.first(), Some(b'B' | b'Q')) {
+                if is_statement(&from_client[..len]) {
                     statements.fetch_add(1, Ordering::Relaxed);
                 }
                 let cut = sprung(&from_client[..len], trap);
@@ -145,6 +145,16 @@ async fn pass(
             }
         }
     }
+}
+
+/// Bind, which begins the execution of what is prepared, or a simple query.
+fn is_statement_of_postgres(sent: &[u8]) -> bool {
+    matches!(sent.first(), Some(b'B' | b'Q'))
+}
+
+/// `COM_STMT_EXECUTE` or `COM_QUERY`, behind the length and the number of a packet.
+fn is_statement_of_mysql(sent: &[u8]) -> bool {
+    matches!(sent.get(3..5), Some([0, 0x17 | 0x03]))
 }
 
 fn sprung(sent: &[u8], trap: &Trap) -> Option<Cut> {
