@@ -1,11 +1,12 @@
 //! Claims in several statements, for databases that cannot do them in one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     fan_out::names,
     link::Link,
-    records::{HANDLER_REQUESTS, LockedRequests, priority},
+    records::{HANDLER_REQUESTS, priority},
+    settle::put_off_unreadable,
 };
 use crate::{
     clock::between,
@@ -19,7 +20,9 @@ use crate::{
 pub(super) async fn claim(link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
     let mut batch = claim_best(link, asked, asked.limit, false).await?;
     if batch.requests.len() + batch.unreadable.len() < asked.limit {
-        batch.next_due = next_due(link, asked).await?;
+        if batch.next_due.is_none() {
+            batch.next_due = next_due(link, asked).await?;
+        }
         batch.suspect_waits = suspect_waits(link, asked).await?;
     }
     Ok(batch)
@@ -37,12 +40,20 @@ async fn claim_best(
     suspects: bool,
 ) -> Result<ClaimedBatch> {
     let dialect = &link.shared.dialect;
-    let LockedRequests { mut requests, now } = dialect
+    let due = dialect
         .lock_due(link, &asked.handlers, limit, suspects)
         .await?;
-    let Some(now) = now else {
-        return Ok(ClaimedBatch::default());
+    let put_off = &link.shared.common.put_off_claim;
+    put_off_unreadable(link, put_off, &due.unreadable).await?;
+    let mut batch = ClaimedBatch::default();
+    if !due.unreadable.is_empty() {
+        // Others may have waited behind them.
+        batch.next_due = Some(Duration::ZERO);
+    }
+    let Some(now) = due.now else {
+        return Ok(batch);
     };
+    let mut requests = due.readable;
     // The claim of a suspect counts its execution, which the handler is not to see as one before
     // its own.
     let executions: Vec<_> = requests.iter().map(|request| request.executions).collect();
@@ -53,7 +64,7 @@ async fn claim_best(
             .map_err(|_| refused(request))?;
     }
     dialect.write_requests(link, &requests).await?;
-    let mut batch = with_events(link, &requests).await?;
+    with_events(link, &requests, &mut batch).await?;
     batch
         .requests
         .sort_unstable_by_key(|request| (request.priority, request.id));
@@ -78,10 +89,11 @@ fn refused(request: &HandlerRequest) -> StoreError {
 }
 
 /// Claimed requests with their events, each of which is read once.
-pub(super) async fn with_events(
+async fn with_events(
     link: &mut Link<'_>,
     requests: &[HandlerRequest],
-) -> Result<ClaimedBatch> {
+    batch: &mut ClaimedBatch,
+) -> Result<()> {
     let mut ids: Vec<_> = requests.iter().map(|request| request.event_id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -90,7 +102,6 @@ pub(super) async fn with_events(
         .into_iter()
         .map(|(id, event)| (id, event.map(Arc::new)))
         .collect();
-    let mut batch = ClaimedBatch::default();
     for request in requests {
         match events.get(&request.event_id.as_uuid()) {
             Some(Ok(event)) => batch
@@ -105,7 +116,7 @@ pub(super) async fn with_events(
             }
         }
     }
-    Ok(batch)
+    Ok(())
 }
 
 fn unreadable(request: &HandlerRequest, error: &str) -> UnreadableRequest {
@@ -135,7 +146,7 @@ pub(super) fn claimed_request(request: &HandlerRequest, event: Arc<Event>) -> Cl
 }
 
 /// When the next request of the asked handlers that backs off is due.
-async fn next_due(link: &mut Link<'_>, asked: &Claim) -> Result<Option<std::time::Duration>> {
+async fn next_due(link: &mut Link<'_>, asked: &Claim) -> Result<Option<Duration>> {
     let handlers = names(asked.handlers.iter().map(|handler| &handler.handler));
     let row = link
         .row(&link.shared.common.next_due_request, vec![handlers])

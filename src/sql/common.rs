@@ -76,6 +76,8 @@ statements! {
         next_expiry,
         /// (time, id): lets the lease of a request run out then.
         put_off_rescue,
+        /// (time, id): lets a request back off until then.
+        put_off_claim,
         /// (handlers, whether to tell of leases): now; whether an event is due; when the next one is
         /// that backs off; whether a request is due; whether one is that is under suspicion; when the
         /// next one is that backs off; when the earliest lease runs out.

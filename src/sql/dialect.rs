@@ -14,7 +14,7 @@ use super::{
     link::Link,
     look,
     migrate::Migration,
-    records::{DueEvent, LockedRequests, WaitingEvent},
+    records::{DueEvent, Requests, WaitingEvent},
     settle,
     shared::{Purpose, Shared},
 };
@@ -166,11 +166,7 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<EventId>>;
 
     /// All requests of these events.
-    async fn requests_of_events(
-        &self,
-        link: &mut Link<'_>,
-        ids: &[EventId],
-    ) -> Result<Vec<HandlerRequest>>;
+    async fn requests_of_events(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Requests>;
 
     /// Deletes processed events and their requests.
     async fn delete_events(
@@ -193,7 +189,7 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         link: &mut Link<'_>,
         ids: &[HandlerRequestId],
         mode: LockMode,
-    ) -> Result<LockedRequests>;
+    ) -> Result<Requests>;
 
     /// The best requests that are due, locked, within the rooms and the limit; those that are
     /// locked are skipped.
@@ -203,7 +199,7 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         handlers: &[HandlerRoom],
         limit: usize,
         suspects: bool,
-    ) -> Result<LockedRequests>;
+    ) -> Result<Requests>;
 
     /// Events by their ids, in any order; what cannot be read tells why.
     async fn events(

@@ -105,7 +105,7 @@ async fn requests_of_event(
     let rows = link
         .rows(&link.shared.common.requests_of_event, args)
         .await?;
-    Ok(records::LockedRequests::read(&rows)?.requests)
+    records::Requests::read_all(&rows)
 }
 
 /// A bound as the databases take it.

@@ -2,7 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{link::Link, query::RequestArgs, records::LockedRequests, settle::lock};
+use super::{
+    link::Link,
+    query::RequestArgs,
+    records::HANDLER_REQUESTS,
+    settle::{lock, lock_all},
+};
 use crate::{
     error::{Result, StoreError},
     id::HandlerRequestId,
@@ -27,7 +32,7 @@ pub(super) async fn operate(
             state,
         })
     };
-    let Some(mut locked) = lock(link, [id], LockMode::Wait).await? else {
+    let Some(mut locked) = lock_all(link, [id]).await? else {
         return refused("not there".to_owned());
     };
     let now = locked.now;
@@ -51,11 +56,11 @@ pub(super) async fn reexecute_dead(
     }
     let args = RequestArgs::new(filter).page(&Page::first(limit));
     let rows = link.rows(&link.shared.common.list_dead, args).await?;
-    let ids: Vec<_> = LockedRequests::read(&rows)?
-        .requests
+    let ids = rows
         .iter()
-        .map(|request| request.id)
-        .collect();
+        .map(|row| row.reader(HANDLER_REQUESTS).uuid("id"))
+        .map(|id| id.map(HandlerRequestId::from_uuid));
+    let ids: Vec<_> = ids.collect::<Result<_>>()?;
     let Some(mut locked) = lock(link, ids.iter().copied(), LockMode::Wait).await? else {
         return Ok(0);
     };

@@ -23,8 +23,10 @@ pub(super) async fn prune(link: &mut Link<'_>, prune: &Prune) -> Result<Pruned> 
     }
     let ids: Vec<_> = looked_at.iter().map(|(id, _)| *id).collect();
     let requests = requests_of(link, &ids).await?;
-    let goes = |(event, unwanted_at): &Processed, requests: &Requests| {
-        let requests = requests.get(event).map_or(&[][..], Vec::as_slice);
+    let goes = |(event, unwanted_at): &Processed, requests: &OfEvents| {
+        let Some(requests) = requests.of(event) else {
+            return false;
+        };
         let first = requests.iter().map(|request| request.created_at).min();
         let processed_at = (*unwanted_at).or(first);
         processed_at.is_some_and(|processed_at| prune.lets_go(now, processed_at, requests))
@@ -39,12 +41,12 @@ pub(super) async fn prune(link: &mut Link<'_>, prune: &Prune) -> Result<Pruned> 
     let ids: Vec<_> = candidates.iter().map(|(id, _)| *id).collect();
     let requests = requests_of(link, &ids).await?;
     let is_held = |event: &EventId| {
-        let mut of_event = requests.get(event).into_iter().flatten();
+        let mut of_event = requests.of(event).into_iter().flatten();
         of_event.all(|request| held.contains(&request.id))
     };
     candidates.retain(|event| is_held(&event.0) && goes(event, &requests));
     let events: Vec<_> = candidates.iter().map(|(id, _)| *id).collect();
-    let of_events = events.iter().filter_map(|event| requests.get(event));
+    let of_events = events.iter().filter_map(|event| requests.of(event));
     let requests: Vec<_> = of_events.flatten().map(|request| request.id).collect();
     if !events.is_empty() {
         let dialect = &link.shared.dialect;
@@ -59,7 +61,21 @@ pub(super) async fn prune(link: &mut Link<'_>, prune: &Prune) -> Result<Pruned> 
 type Processed = (EventId, Option<DateTime<Utc>>);
 
 /// Requests by their events.
-type Requests = HashMap<EventId, Vec<HandlerRequest>>;
+#[derive(Default)]
+pub(super) struct OfEvents {
+    readable: HashMap<EventId, Vec<HandlerRequest>>,
+    unreadable: HashSet<EventId>,
+}
+
+impl OfEvents {
+    /// The requests of an event; nothing if one of them cannot be read.
+    pub(super) fn of(&self, event: &EventId) -> Option<&[HandlerRequest]> {
+        if self.unreadable.contains(event) {
+            return None;
+        }
+        Some(self.readable.get(event).map_or(&[], Vec::as_slice))
+    }
+}
 
 async fn processed_events(link: &mut Link<'_>, prune: &Prune) -> Result<Vec<Processed>> {
     let after = prune.after.map(|id| id.as_uuid());
@@ -77,15 +93,19 @@ async fn processed_events(link: &mut Link<'_>, prune: &Prune) -> Result<Vec<Proc
 }
 
 /// The requests of these events.
-pub(super) async fn requests_of(link: &mut Link<'_>, events: &[EventId]) -> Result<Requests> {
-    let mut by_event = Requests::new();
+pub(super) async fn requests_of(link: &mut Link<'_>, events: &[EventId]) -> Result<OfEvents> {
+    let mut of_events = OfEvents::default();
     if events.is_empty() {
-        return Ok(by_event);
+        return Ok(of_events);
     }
-    for request in link.shared.dialect.requests_of_events(link, events).await? {
-        by_event.entry(request.event_id).or_default().push(request);
+    let requests = link.shared.dialect.requests_of_events(link, events).await?;
+    for request in requests.readable {
+        let of_event = of_events.readable.entry(request.event_id).or_default();
+        of_event.push(request);
     }
-    Ok(by_event)
+    let unreadable = requests.unreadable.into_iter();
+    of_events.unreadable = unreadable.map(|row| row.event_id).collect();
+    Ok(of_events)
 }
 
 /// Locks events and their requests, as far as nobody else has; lets go of other candidates, and
@@ -93,7 +113,7 @@ pub(super) async fn requests_of(link: &mut Link<'_>, events: &[EventId]) -> Resu
 async fn lock_all(
     link: &mut Link<'_>,
     candidates: &mut Vec<Processed>,
-    requests: &Requests,
+    requests: &OfEvents,
 ) -> Result<HashSet<HandlerRequestId>> {
     let dialect = &link.shared.dialect;
     let skip = LockMode::SkipLocked;
@@ -104,9 +124,9 @@ async fn lock_all(
         .into_iter()
         .collect();
     candidates.retain(|(id, _)| held.contains(id));
-    let of_events = candidates.iter().filter_map(|(id, _)| requests.get(id));
+    let of_events = candidates.iter().filter_map(|(id, _)| requests.of(id));
     let mut ids: Vec<_> = of_events.flatten().map(|request| request.id).collect();
     ids.sort_unstable();
     let locked = dialect.lock_requests(link, &ids, skip).await?;
-    Ok(locked.requests.iter().map(|request| request.id).collect())
+    Ok(locked.readable.iter().map(|request| request.id).collect())
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::row::{Reader, Row};
 use crate::{
-    error::Result,
+    error::{Chain, Result, StoreError},
     id::{CorrelationId, EventId, HandlerRequestId, LeaseOwner},
     model::{
         Entity, Event, EventData, EventPattern, ExecutionError, HandlerRequest, Headers, Lease,
@@ -46,24 +46,52 @@ pub(super) struct WaitingEvent {
     pub(super) due_at: DateTime<Utc>,
 }
 
-/// Requests that were locked, and the time of the statement.
+/// Requests that were read, often locked, and the time of the statement.
 #[derive(Default)]
-pub(super) struct LockedRequests {
-    pub(super) requests: Vec<HandlerRequest>,
-    /// None if there are no requests.
+pub(super) struct Requests {
+    pub(super) readable: Vec<HandlerRequest>,
+    pub(super) unreadable: Vec<UnreadableRow>,
+    /// None if there are no requests that can be read.
     pub(super) now: Option<DateTime<Utc>>,
 }
 
-impl LockedRequests {
-    /// Reads rows of requests.
+/// A row of a request that cannot be read.
+pub(super) struct UnreadableRow {
+    pub(super) id: HandlerRequestId,
+    pub(super) event_id: EventId,
+    pub(super) error: StoreError,
+}
+
+impl Requests {
+    /// Reads rows of requests. One that cannot be read stands in nobody's way.
     pub(super) fn read(rows: &[Row]) -> Result<Self> {
-        let mut locked = Self::default();
+        let mut read = Self::default();
         for row in rows {
-            let (request, now) = request(row)?;
-            locked.requests.push(request);
-            locked.now = Some(now);
+            match request(row) {
+                Ok((request, now)) => {
+                    read.readable.push(request);
+                    read.now = Some(now);
+                }
+                Err(error) => {
+                    let mut columns = row.reader(HANDLER_REQUESTS);
+                    let id = HandlerRequestId::from_uuid(columns.uuid("id")?);
+                    let event_id = EventId::from_uuid(columns.uuid("event_id")?);
+                    tracing::error!(request = %id, error = %Chain(&error), "a request cannot be read");
+                    read.unreadable.push(UnreadableRow {
+                        id,
+                        event_id,
+                        error,
+                    });
+                }
+            }
         }
-        Ok(locked)
+        Ok(read)
+    }
+
+    /// Reads rows of requests, every one of which is needed.
+    pub(super) fn read_all(rows: &[Row]) -> Result<Vec<HandlerRequest>> {
+        let one = |row| request(row).map(|(request, _)| request);
+        rows.iter().map(one).collect()
     }
 }
 

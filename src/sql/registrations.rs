@@ -8,14 +8,14 @@ use super::{
     arg::{Arg, args},
     link::Link,
     records::{registration, registration_state},
-    settle::lock,
+    settle::lock_all,
 };
 use crate::{
     clock::between,
     error::{Result, StoreError},
     id::{HandlerHash, HandlerRequestId},
     model::{EventPattern, Registration, RegistrationState},
-    store::{AbsentHandler, LockMode, Registered, Renamed},
+    store::{AbsentHandler, Registered, Renamed},
     text::Name,
 };
 
@@ -165,7 +165,7 @@ async fn rename_requests(
     to: &Name,
 ) -> Result<Renamed> {
     let mut renamed = Renamed::default();
-    let Some(mut locked) = lock(link, ids, LockMode::Wait).await? else {
+    let Some(mut locked) = lock_all(link, ids).await? else {
         return Ok(renamed);
     };
     let now = locked.now;

@@ -49,7 +49,10 @@ pub(super) async fn replay(link: &mut Link<'_>, replay: &Replay) -> Result<Repla
         let wanted = matches
             .entry(name.clone())
             .or_insert_with(|| wanted(&all, name, replay));
-        let existing = existing.get(&event).map_or(&[][..], Vec::as_slice);
+        // Of what cannot be read it is not known whether it has ended, nor whose it is.
+        let Some(existing) = existing.of(&event) else {
+            continue;
+        };
         for one in wanted.iter() {
             match existing
                 .iter()

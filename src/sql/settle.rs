@@ -6,18 +6,18 @@ use std::collections::{HashMap, HashSet};
 use super::{
     arg::args,
     link::Link,
-    records::{HANDLER_REQUESTS, LockedRequests, request},
-    row::Row,
+    records::{HANDLER_REQUESTS, Requests, UnreadableRow},
+    statement::Statement,
 };
 use crate::{
     clock::{between, later},
-    error::{Chain, Result},
+    error::Result,
     id::{HandlerRequestId, LeaseOwner},
     model::HandlerRequest,
     store::{LockMode, Renewal, RescueLost, Rescued, RescuedRequest, Settled, Settlement},
 };
 
-/// After how long it is tried again to rescue a request that cannot be read.
+/// After how long a request that cannot be read is tried again.
 const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Requests that are locked, and the time.
@@ -57,7 +57,8 @@ impl Locked {
     }
 }
 
-/// Locks requests in the order of their ids.
+/// Locks requests in the order of their ids. One that cannot be read is as if it were not there: it
+/// does not take the others along, and its lease runs out.
 pub(super) async fn lock(
     link: &mut Link<'_>,
     ids: impl IntoIterator<Item = HandlerRequestId>,
@@ -69,16 +70,32 @@ pub(super) async fn lock(
     if ids.is_empty() {
         return Ok(None);
     }
-    let LockedRequests { requests, now } =
-        link.shared.dialect.lock_requests(link, &ids, mode).await?;
-    Ok(now.map(|now| Locked {
-        by_id: requests
-            .into_iter()
-            .map(|request| (request.id, request))
-            .collect(),
-        now,
+    let requests = link.shared.dialect.lock_requests(link, &ids, mode).await?;
+    Ok(locked(requests))
+}
+
+/// As [`lock`], where every request is needed: it is an error that one cannot be read.
+pub(super) async fn lock_all(
+    link: &mut Link<'_>,
+    ids: impl IntoIterator<Item = HandlerRequestId>,
+) -> Result<Option<Locked>> {
+    let mut ids: Vec<_> = ids.into_iter().collect();
+    ids.sort_unstable();
+    let dialect = &link.shared.dialect;
+    let mut requests = dialect.lock_requests(link, &ids, LockMode::Wait).await?;
+    match requests.unreadable.pop() {
+        Some(row) => Err(row.error),
+        None => Ok(locked(requests)),
+    }
+}
+
+fn locked(requests: Requests) -> Option<Locked> {
+    let by_id = |request: HandlerRequest| (request.id, request);
+    Some(Locked {
+        now: requests.now?,
+        by_id: requests.readable.into_iter().map(by_id).collect(),
         changed: HashSet::new(),
-    }))
+    })
 }
 
 /// See [`HandlerRequestRepository::settle`](crate::store::HandlerRequestRepository::settle).
@@ -180,14 +197,10 @@ async fn holds(
     attempt: u64,
 ) -> Result<bool> {
     let find = &link.shared.common.find_request;
-    let row = link.row(find, args![id.as_uuid()]).await?;
-    match row {
-        Some(row) => {
-            let (request, _) = request(&row)?;
-            Ok(request.check_fence(owner, attempt).is_ok())
-        }
-        None => Ok(false),
-    }
+    let rows = link.rows(find, args![id.as_uuid()]).await?;
+    let found = Requests::read(&rows)?.readable;
+    let holds = |request: &HandlerRequest| request.check_fence(owner, attempt).is_ok();
+    Ok(found.first().is_some_and(holds))
 }
 
 /// See [`HandlerRequestRepository::rescue`](crate::store::HandlerRequestRepository::rescue).
@@ -196,13 +209,15 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
     let rows = link
         .rows(&link.shared.common.lock_expired, args![limit])
         .await?;
-    let LockedRequests { requests, now } = readable(link, &rows).await?;
-    let Some(now) = now else {
+    let requests = Requests::read(&rows)?;
+    let put_off = &link.shared.common.put_off_rescue;
+    put_off_unreadable(link, put_off, &requests.unreadable).await?;
+    let Some(now) = requests.now else {
         return complete(link, asked, Rescued::default()).await;
     };
-    let mut rescued = Vec::with_capacity(requests.len());
-    let mut changed = Vec::with_capacity(requests.len());
-    for mut request in requests {
+    let mut rescued = Vec::with_capacity(requests.readable.len());
+    let mut changed = Vec::with_capacity(requests.readable.len());
+    for mut request in requests.readable {
         let owner = request.lease.map(|lease| lease.owner);
         let backoff = asked.backoff.after(request.errors.saturating_add(1));
         if let (Some(owner), Ok(rescue)) = (owner, request.rescue(now, backoff)) {
@@ -232,26 +247,19 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
     complete(link, asked, answer).await
 }
 
-/// Reads requests whose lease ran out. One that cannot be read is put off, and stands in nobody's
-/// way.
-async fn readable(link: &mut Link<'_>, rows: &[Row]) -> Result<LockedRequests> {
-    let mut locked = LockedRequests::default();
-    for row in rows {
-        match request(row) {
-            Ok((request, now)) => {
-                locked.requests.push(request);
-                locked.now = Some(now);
-            }
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "a request cannot be read, nor rescued");
-                let id = row.reader(HANDLER_REQUESTS).uuid("id")?;
-                let again_at = later(super::now(link).await?, UNREADABLE_PAUSE);
-                let put_off = &link.shared.common.put_off_rescue;
-                link.execute(put_off, args![again_at, id]).await?;
-            }
-        }
+/// Puts off requests that cannot be read, so that they stand in nobody's way; they are tried again,
+/// and told of again, until somebody has mended them.
+pub(super) async fn put_off_unreadable(
+    link: &mut Link<'_>,
+    statement: &Statement,
+    unreadable: &[UnreadableRow],
+) -> Result<()> {
+    for row in unreadable {
+        let again_at = later(super::now(link).await?, UNREADABLE_PAUSE);
+        let args = args![again_at, row.id.as_uuid()];
+        link.execute(statement, args).await?;
     }
-    Ok(locked)
+    Ok(())
 }
 
 /// Tells when the next lease runs out, if there was nothing more to take back.

@@ -25,3 +25,4 @@ mod several;
 mod sqlite;
 mod stress;
 mod transactional;
+mod unreadable;

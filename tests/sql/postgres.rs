@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tidings::{
-    Backoff, Entity, Event, EventBuffer, EventPattern, EventRaiser, HandlerRequestId, LeaseOwner,
-    Outcome, PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
+    Entity, Event, EventBuffer, EventPattern, EventRaiser, HandlerRequestId, LeaseOwner, Outcome,
+    PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
     sqlx::{self, Connection as _, Executor as _, PgConnection, PgPool},
     store::{
-        Claim, EventFilter, FanOut, HandlerRoom, LockMode, Look, Raised, Renewal, RequestFilter,
-        RescueLost, Settled, Settlement, Storer,
+        Claim, FanOut, HandlerRoom, LockMode, Look, Raised, Renewal, RequestFilter, Settled,
+        Settlement, Storer,
     },
 };
 
@@ -492,49 +491,6 @@ async fn the_longest_prefix_works_listening_included() {
         .unwrap();
     // Seven tables, their keys and six indexes.
     assert_eq!(named, 20);
-}
-
-#[tokio::test]
-async fn a_request_that_cannot_be_read_keeps_no_other_from_its_rescue() {
-    let fresh = Postgres::new().await;
-    for _ in 0..2 {
-        pending(&fresh).await;
-    }
-    let mut session = fresh.store.session().await.unwrap();
-    let rooms = vec![HandlerRoom::new("h", 2)];
-    let claim = Claim::new(LeaseOwner::new(), Duration::ZERO, 2, rooms);
-    let claimed = session.handler_requests().claim(&claim).await.unwrap();
-    let [bad, good] = &claimed.requests[..] else {
-        panic!("{claimed:?}")
-    };
-    let spoil = "UPDATE {p}handler_requests SET last_errors = '{\"not\": \"a list\"}', \
-         lease_until = lease_until - interval '1 s' WHERE id = ";
-    fresh.run(&format!("{spoil} '{}'", bad.id)).await;
-    let rescue = RescueLost::new(1, Backoff::default());
-    let mut rescued = Vec::new();
-    for _ in 0..2 {
-        let answer = session.handler_requests().rescue(&rescue).await.unwrap();
-        rescued.extend(answer.requests.into_iter().map(|one| one.id));
-    }
-    assert_eq!(rescued, [good.id]);
-}
-
-#[tokio::test]
-async fn a_stream_goes_on_behind_an_event_that_cannot_be_read() {
-    // More than two pages.
-    const EVENTS: usize = 1100;
-    let fresh = Postgres::new().await;
-    let mut session = fresh.store.session().await.unwrap();
-    let events: Vec<_> = (0..EVENTS).map(|_| event()).collect();
-    session.events().raise(&events).await.unwrap();
-    fresh
-        .run("UPDATE {p}events SET headers = '[]' WHERE id IN (SELECT id FROM {p}events ORDER BY id OFFSET 499 LIMIT 1)")
-        .await;
-    let filter = EventFilter::default();
-    let mut repository = session.events();
-    let read: Vec<_> = repository.stream(&filter).collect().await;
-    assert_eq!(read.len(), EVENTS);
-    assert_eq!(read.iter().filter(|event| event.is_err()).count(), 1);
 }
 
 #[tokio::test]

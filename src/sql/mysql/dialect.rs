@@ -1,6 +1,11 @@
 //! What MySQL and MariaDB do in their own way.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -25,9 +30,7 @@ use crate::{
         limit,
         link::Link,
         migrate::{Migration, apply, wait_for_turn},
-        records::{
-            DueEvent, EVENTS, HANDLER_REQUESTS, LockedRequests, WaitingEvent, last_errors, queue,
-        },
+        records::{DueEvent, EVENTS, HANDLER_REQUESTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
         shared::{Purpose, Shared},
     },
@@ -266,19 +269,21 @@ impl Dialect for MySqlDialect {
         Ok(locked)
     }
 
-    async fn requests_of_events(
-        &self,
-        link: &mut Link<'_>,
-        ids: &[EventId],
-    ) -> Result<Vec<HandlerRequest>> {
-        let mut requests = Vec::with_capacity(ids.len());
+    async fn requests_of_events(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Requests> {
+        let mut rows = Vec::with_capacity(ids.len());
         for ids in ids.chunks(SLOTS) {
             let statement = &self.statements.requests_of_events;
-            let rows = link.rows(statement, ranges_of(ids)).await?;
-            let read = LockedRequests::read(&rows)?.requests;
-            let is_asked = |request: &HandlerRequest| ids.contains(&request.event_id);
-            requests.extend(read.into_iter().filter(is_asked));
+            rows.extend(link.rows(statement, ranges_of(ids)).await?);
         }
+        let mut requests = Requests::read(&rows)?;
+        let asked: HashSet<_> = ids.iter().collect();
+        let is_asked = |event: &EventId| asked.contains(event);
+        requests
+            .readable
+            .retain(|request| is_asked(&request.event_id));
+        requests
+            .unreadable
+            .retain(|request| is_asked(&request.event_id));
         Ok(requests)
     }
 
@@ -350,7 +355,7 @@ impl Dialect for MySqlDialect {
         link: &mut Link<'_>,
         ids: &[HandlerRequestId],
         mode: LockMode,
-    ) -> Result<LockedRequests> {
+    ) -> Result<Requests> {
         let statement = match mode {
             LockMode::Wait => &self.statements.lock_requests,
             LockMode::SkipLocked => &self.statements.lock_requests_skip,
@@ -359,7 +364,7 @@ impl Dialect for MySqlDialect {
         for ids in rows::ids(ids.iter().map(|id| id.as_uuid()))? {
             rows.extend(link.rows(statement, args![&ids]).await?);
         }
-        LockedRequests::read(&rows)
+        Requests::read(&rows)
     }
 
     async fn lock_due(
@@ -368,7 +373,7 @@ impl Dialect for MySqlDialect {
         handlers: &[HandlerRoom],
         count: usize,
         suspects: bool,
-    ) -> Result<LockedRequests> {
+    ) -> Result<Requests> {
         if suspects {
             due::lock_suspect(link, &self.statements, handlers, count).await
         } else {

@@ -8,7 +8,7 @@ use crate::{
         arg::Arg,
         limit,
         link::Link,
-        records::{HANDLER_REQUESTS, LockedRequests},
+        records::{HANDLER_REQUESTS, Requests},
         row::Row,
         statement::Statement,
     },
@@ -68,7 +68,7 @@ pub(super) async fn lock_due(
     statements: &Statements,
     handlers: &[HandlerRoom],
     count: usize,
-) -> Result<LockedRequests> {
+) -> Result<Requests> {
     let rooms: Vec<_> = handlers
         .iter()
         .map(|handler| (&handler.handler, handler.room.min(count)))
@@ -97,7 +97,7 @@ pub(super) async fn lock_due(
     for shares in shares(&rooms, candidates, count).chunks(SLOTS) {
         rows.extend(lock.rows(link, shares).await?);
     }
-    LockedRequests::read(&rows)
+    Requests::read(&rows)
 }
 
 /// The best suspect that is due, locked. The best one of a handler may be locked by others, so all
@@ -107,7 +107,7 @@ pub(super) async fn lock_suspect(
     statements: &Statements,
     handlers: &[HandlerRoom],
     count: usize,
-) -> Result<LockedRequests> {
+) -> Result<Requests> {
     let asked: Vec<_> = handlers
         .iter()
         .filter(|handler| handler.room > 0 && count > 0)
@@ -129,10 +129,10 @@ pub(super) async fn lock_suspect(
         let args = vec![Arg::from(share.handler.as_str()), Arg::from(limit(1))];
         let rows = link.rows(&statements.lock_suspect, args).await?;
         if !rows.is_empty() {
-            return LockedRequests::read(&rows);
+            return Requests::read(&rows);
         }
     }
-    Ok(LockedRequests::default())
+    Ok(Requests::default())
 }
 
 /// Candidates of what is asked, the best one first.

@@ -326,6 +326,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     ),
     next_expiry: concat!("SELECT ", now!(), ", ", next_expiry!()),
     put_off_rescue: "UPDATE {p}handler_requests SET lease_until = ? WHERE id = ?",
+    put_off_claim: "UPDATE {p}handler_requests SET backoff_until = ?, \
+         queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = ?",
     look: concat!(
         "WITH d AS (SELECT EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (ready) \
              WHERE r.queue = 0 AND r.handler = j.name) \

@@ -35,7 +35,7 @@ use crate::{
         look,
         migrate::{Migration, apply, wait_for_turn},
         raise::{chunks, headers},
-        records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, queue},
+        records::{DueEvent, EVENTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
         settle,
         shared::{Purpose, Shared},
@@ -332,14 +332,10 @@ impl Dialect for PostgresDialect {
         rows.iter().map(id).collect()
     }
 
-    async fn requests_of_events(
-        &self,
-        link: &mut Link<'_>,
-        ids: &[EventId],
-    ) -> Result<Vec<HandlerRequest>> {
+    async fn requests_of_events(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Requests> {
         let statement = &self.statements.requests_of_events;
         let rows = link.rows(statement, ranges_of(ids)).await?;
-        Ok(LockedRequests::read(&rows)?.requests)
+        Requests::read(&rows)
     }
 
     async fn delete_events(
@@ -413,13 +409,13 @@ impl Dialect for PostgresDialect {
         link: &mut Link<'_>,
         ids: &[HandlerRequestId],
         mode: LockMode,
-    ) -> Result<LockedRequests> {
+    ) -> Result<Requests> {
         let statement = match mode {
             LockMode::Wait => &self.statements.lock_requests,
             LockMode::SkipLocked => &self.statements.lock_requests_skip,
         };
         let args = vec![request_ids(ids.iter().copied())];
-        LockedRequests::read(&link.rows(statement, args).await?)
+        Requests::read(&link.rows(statement, args).await?)
     }
 
     async fn lock_due(
@@ -428,7 +424,7 @@ impl Dialect for PostgresDialect {
         handlers: &[HandlerRoom],
         count: usize,
         suspects: bool,
-    ) -> Result<LockedRequests> {
+    ) -> Result<Requests> {
         let statement = if suspects {
             &self.statements.lock_due_suspects
         } else {
@@ -440,7 +436,7 @@ impl Dialect for PostgresDialect {
             Arg::ints(with_room().map(|handler| limit(handler.room))),
             Arg::from(limit(count)),
         ];
-        LockedRequests::read(&link.rows(statement, args).await?)
+        Requests::read(&link.rows(statement, args).await?)
     }
 
     async fn events(

@@ -54,7 +54,13 @@ pub(super) async fn fan_out(
     for row in &rows {
         let mut columns = row.reader(EVENTS);
         match columns.int("kind")? {
-            PROCESSED => read_processed(&mut columns, row, &mut answer, &mut events)?,
+            PROCESSED => {
+                let read = read_processed(&mut columns, row, &mut answer, &mut events);
+                read.unwrap_or_else(|error| {
+                    // Its requests are there; those that were born leased are left to the rescue.
+                    tracing::error!(error = %Chain(&error), "a processed event cannot be read");
+                });
+            }
             BORN_LEASED => leased.push(columns),
             _ => {
                 columns.skip(15);
@@ -66,9 +72,13 @@ pub(super) async fn fan_out(
     }
     answer.processed.sort_unstable_by_key(|event| event.id);
     for mut columns in leased {
-        answer
-            .born_leased
-            .extend(read_born_leased(&mut columns, &events)?);
+        match read_born_leased(&mut columns, &events) {
+            Ok(request) => answer.born_leased.extend(request),
+            // It is left to the rescue, which puts it off.
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "a request cannot be read");
+            }
+        }
     }
     answer
         .born_leased
@@ -119,11 +129,11 @@ fn read_born_leased(
     let event = columns.uuid("event_id")?;
     columns.skip(10);
     let id = HandlerRequestId::from_uuid(columns.uuid("id")?);
-    let handler = columns.text("handler")?;
-    let priority = records::priority(columns)?;
-    let max_errors = columns.int("max_errors")?;
     match events.get(&event) {
         Some(Ok(event)) => {
+            let handler = columns.text("handler")?;
+            let priority = records::priority(columns)?;
+            let max_errors = columns.int("max_errors")?;
             let mut claimed = ClaimedRequest::new(id, Arc::clone(event), handler, 1, max_errors);
             claimed.priority = priority;
             Ok(Some(claimed))
@@ -152,8 +162,17 @@ pub(super) async fn claim(
     for row in &rows {
         read_event(row, &mut events)?;
     }
+    let mut any_unreadable = false;
     for row in &rows {
-        read_claimed(row, &events, &mut batch)?;
+        if let Err(error) = read_claimed(row, &events, &mut batch) {
+            // It has been claimed, and is left to the rescue, which puts it off.
+            tracing::error!(error = %Chain(&error), "a request cannot be read");
+            any_unreadable = true;
+        }
+    }
+    if any_unreadable {
+        // Others may have waited behind it.
+        batch.next_due = Some(Duration::ZERO);
     }
     batch
         .requests

@@ -283,6 +283,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     suspect_due: concat!("SELECT ", suspect_due!("unnest($1::text[])"), "::int"),
     next_expiry: "SELECT statement_timestamp(), (SELECT min(lease_until) FROM {p}handler_requests)",
     put_off_rescue: "UPDATE {p}handler_requests SET lease_until = $1 WHERE id = $2",
+    put_off_claim: "UPDATE {p}handler_requests SET backoff_until = $1, \
+         queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = $2",
     look: look!(),
     best_due: "SELECT min(d.priority) \
          FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \

@@ -30,7 +30,7 @@ use crate::{
         link::Link,
         migrate::{Migration, apply},
         raise::{chunks, headers},
-        records::{DueEvent, EVENTS, LockedRequests, WaitingEvent, last_errors, priority, queue},
+        records::{DueEvent, EVENTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
         shared::{Purpose, Shared},
         statement::Statement,
@@ -262,15 +262,11 @@ impl Dialect for SqliteDialect {
         rows.iter().map(id).collect()
     }
 
-    async fn requests_of_events(
-        &self,
-        link: &mut Link<'_>,
-        ids: &[EventId],
-    ) -> Result<Vec<HandlerRequest>> {
+    async fn requests_of_events(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Requests> {
         let places = places(ids)?;
         let statement = &self.statements.requests_of_events;
         let rows = link.rows(statement, ranges_of(&places, ids)).await?;
-        Ok(LockedRequests::read(&rows)?.requests)
+        Requests::read(&rows)
     }
 
     async fn delete_events(
@@ -310,9 +306,9 @@ impl Dialect for SqliteDialect {
         link: &mut Link<'_>,
         ids: &[HandlerRequestId],
         _mode: LockMode,
-    ) -> Result<LockedRequests> {
+    ) -> Result<Requests> {
         let args = vec![request_ids(ids.iter().copied())];
-        LockedRequests::read(&link.rows(&self.statements.lock_requests, args).await?)
+        Requests::read(&link.rows(&self.statements.lock_requests, args).await?)
     }
 
     async fn lock_due(
@@ -321,27 +317,27 @@ impl Dialect for SqliteDialect {
         handlers: &[HandlerRoom],
         count: usize,
         suspects: bool,
-    ) -> Result<LockedRequests> {
+    ) -> Result<Requests> {
         let with_room: Vec<_> = handlers.iter().filter(|one| one.room > 0).collect();
         if suspects {
             let handlers = names(with_room.iter().map(|one| &one.handler));
             let args = vec![handlers, Arg::from(limit(count))];
             let suspects = &self.statements.lock_due_suspects;
-            return LockedRequests::read(&link.rows(suspects, args).await?);
+            return Requests::read(&link.rows(suspects, args).await?);
         }
         let mut best = self.best(link, &with_room, count).await?;
         best.sort_unstable();
         best.truncate(count);
         let ids: Vec<_> = best.into_iter().map(|(_, id)| id).collect();
         if ids.is_empty() {
-            return Ok(LockedRequests::default());
+            return Ok(Requests::default());
         }
         let mut locked = self.lock_requests(link, &ids, LockMode::Wait).await?;
         // Should the machine's clock have been set back meanwhile, what was due is due later.
         if let Some(now) = locked.now {
             let is_due =
                 |request: &HandlerRequest| request.backoff_until.is_none_or(|at| at <= now);
-            locked.requests.retain(is_due);
+            locked.readable.retain(is_due);
         }
         Ok(locked)
     }
@@ -394,7 +390,7 @@ impl SqliteDialect {
         rows.iter()
             .map(|row| {
                 let mut columns = row.reader("handler_requests");
-                let priority = i64::from(priority(&mut columns)?.get());
+                let priority = columns.int("priority")?;
                 Ok((priority, HandlerRequestId::from_uuid(columns.uuid("id")?)))
             })
             .collect()

@@ -316,6 +316,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     suspect_due: concat!("SELECT ", suspect_due!()),
     next_expiry: concat!("SELECT ", now!(), ", ", next_expiry!()),
     put_off_rescue: "UPDATE {p}handler_requests SET lease_until = ?1 WHERE id = ?2",
+    put_off_claim: "UPDATE {p}handler_requests SET backoff_until = ?1, \
+         queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = ?2",
     look: concat!(
         "SELECT ",
         now!(),
