@@ -89,6 +89,12 @@ identifier! {
 }
 
 impl EventId {
+    /// The id before this one in the order of ids; none before the lowest.
+    pub(crate) fn predecessor(self) -> Option<Self> {
+        let before = self.0.as_u128().checked_sub(1)?;
+        Some(Self(Uuid::from_u128(before)))
+    }
+
     /// A new id, later than every id that this process has made before.
     #[must_use]
     #[expect(

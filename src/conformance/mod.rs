@@ -242,6 +242,7 @@ macro_rules! conformance_cases {
                 only_wanted_handlers_get_past_events
                 unprocessed_events_are_left_alone
                 a_range_bounds_what_is_replayed
+                one_event_is_replayed_alone
                 batches_go_on_where_the_last_one_ended
                 a_replay_without_a_limit_is_refused
                 a_replay_to_nobody_is_refused

@@ -1,6 +1,7 @@
 //! Past events that run again: which ones, for which handlers, and what that leaves alone.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{
     Target,
@@ -84,6 +85,33 @@ pub async fn only_wanted_handlers_get_past_events(target: &dyn Target) {
     let handlers = handlers_of(&kit, events[0].id).await;
     assert_eq!(handlers, ["h", "named", "other"]);
     assert_eq!(handlers_of(&kit, events[1].id).await, ["h"]);
+}
+
+/// Its neighbours get nothing, whether they come before or after it, and nor does any when it is not
+/// there.
+pub async fn one_event_is_replayed_alone(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let events = processed(&kit, &["a"; 3]).await;
+    let mut ids: Vec<_> = events.iter().map(|event| event.id).collect();
+    ids.sort_unstable();
+    kit.register(&[("a", "new", 50, 5)]).await;
+    let one = Replay::of(ids[1]);
+    let replayed = replay(&kit, &one.clone().to_handlers(["new"])).await;
+    assert_eq!((counts(&replayed), replayed.next), ((1, 0, 0), None));
+    let replayed = replay(&kit, &one).await;
+    assert_eq!((counts(&replayed), replayed.next), ((0, 0, 2), None));
+    assert_eq!(handlers_of(&kit, ids[1]).await, ["h", "new"]);
+    for id in [ids[0], ids[2]] {
+        assert_eq!(handlers_of(&kit, id).await, ["h"]);
+    }
+    let waiting = kit.raise(&["a"]).await;
+    // Behind which there are others.
+    let gone = EventId::from_uuid(Uuid::from_u128(ids[1].as_uuid().as_u128() - 1));
+    for none in [waiting[0].id, gone] {
+        assert_eq!(replay(&kit, &Replay::of(none)).await, Replayed::default());
+    }
+    let behind = one.after(ids[1]);
+    assert_eq!(replay(&kit, &behind).await, Replayed::default());
 }
 
 /// An event that waits for its fan-out gets its requests from that, and takes up no room.

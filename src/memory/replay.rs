@@ -40,20 +40,18 @@ impl Scope<'_> {
             self.lock_request(*id, LockMode::Wait)?;
         }
         let mut replayed = self.carry_out(plan);
-        if events.len() >= replay.limit {
-            replayed.next = events.last().copied();
-        }
+        replayed.next = replay.next(&events);
         Ok(replayed)
     }
 
     fn events_to_replay(&self, replay: &Replay) -> Vec<EventId> {
-        let mut filter = replay.events.clone();
-        if filter.processed.replace(true) == Some(false) {
+        let Some((filter, after, limit)) = replay.events_to_look_at() else {
             return Vec::new();
-        }
-        self.matching_events(&filter, replay.after)
-            .take(replay.limit)
+        };
+        self.matching_events(&filter, after)
+            .take(limit)
             .map(|record| record.event.id)
+            .filter(|id| replay.takes(*id))
             .collect()
     }
 

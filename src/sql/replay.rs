@@ -35,9 +35,7 @@ pub(super) async fn replay(link: &mut Link<'_>, replay: &Replay) -> Result<Repla
         .await?;
     let existing = requests_of(link, &held).await?;
     let mut replayed = Replayed::default();
-    if looked_at.len() >= replay.limit {
-        replayed.next = looked_at.last().copied();
-    }
+    replayed.next = replay.next(&looked_at);
     let now = super::now(link).await?;
     let mut missing = Vec::new();
     let mut ended = Vec::new();
@@ -81,13 +79,13 @@ async fn events_to_replay(
     link: &mut Link<'_>,
     replay: &Replay,
 ) -> Result<(Vec<EventId>, HashMap<EventId, Name>)> {
-    let mut filter = replay.events.clone();
-    if filter.processed.replace(true) == Some(false) {
+    let Some((filter, after, limit)) = replay.events_to_look_at() else {
         return Ok(Default::default());
-    }
-    let mut page = Page::first(replay.limit);
-    page.after = replay.after;
-    let events = list_ids(link, &filter, &page).await?;
+    };
+    let mut page = Page::first(limit);
+    page.after = after;
+    let mut events = list_ids(link, &filter, &page).await?;
+    events.retain(|(id, _)| replay.takes(*id));
     let ids = events.iter().map(|(id, _)| *id).collect();
     Ok((ids, events.into_iter().collect()))
 }

@@ -33,6 +33,8 @@ pub struct Replay {
     /// Which events. Unprocessed ones are left alone whatever this says: they are fanned out in any
     /// case.
     pub events: EventFilter,
+    /// Only this event, if it is one of those.
+    pub event: Option<EventId>,
     /// To which handlers; to all that have an active registration for the event if there are none
     /// here.
     pub handlers: Vec<Name>,
@@ -48,9 +50,28 @@ impl Replay {
     pub const fn new(events: EventFilter, limit: usize) -> Self {
         Self {
             events,
+            event: None,
             handlers: Vec::new(),
             after: None,
             limit,
+        }
+    }
+
+    /// Runs one event again for all handlers that want it. Of an event that is not there, or not
+    /// processed yet, the answer is that nothing was done.
+    ///
+    /// ```
+    /// use tidings::{EventId, store::Replay};
+    ///
+    /// let id = EventId::new();
+    /// let replay = Replay::of(id).to_handlers(["statistics"]);
+    /// assert_eq!(replay.event, Some(id));
+    /// ```
+    #[must_use]
+    pub fn of(event: EventId) -> Self {
+        Self {
+            event: Some(event),
+            ..Self::new(EventFilter::default(), 1)
         }
     }
 
@@ -66,6 +87,34 @@ impl Replay {
     pub const fn after(mut self, id: EventId) -> Self {
         self.after = Some(id);
         self
+    }
+
+    /// Which events to look at, if any can match: all that are processed, match this filter, come
+    /// behind this id, and are no more than these. Of one event, whichever comes first from its id
+    /// on is looked at, and [taken](Self::takes) if it is that one.
+    pub(crate) fn events_to_look_at(&self) -> Option<(EventFilter, Option<EventId>, usize)> {
+        let mut filter = self.events.clone();
+        if filter.processed.replace(true) == Some(false) {
+            return None;
+        }
+        let Some(event) = self.event else {
+            return Some((filter, self.after, self.limit));
+        };
+        if self.after.is_some_and(|after| after >= event) {
+            return None;
+        }
+        Some((filter, event.predecessor(), 1))
+    }
+
+    /// Whether an event that was looked at is among those that are replayed.
+    pub(crate) fn takes(&self, id: EventId) -> bool {
+        self.event.is_none_or(|event| event == id)
+    }
+
+    /// Behind which event to go on, when these were looked at.
+    pub(crate) fn next(&self, looked_at: &[EventId]) -> Option<EventId> {
+        let is_full = self.event.is_none() && looked_at.len() >= self.limit;
+        looked_at.last().copied().filter(|_| is_full)
     }
 
     /// Checks the limit, and that every named handler has an active one among all `registrations`:
