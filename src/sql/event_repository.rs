@@ -33,7 +33,12 @@ pub(super) struct SqlEvents<'c>(pub(super) &'c mut SqlConnection);
 #[async_trait]
 impl EventRepository for SqlEvents<'_> {
     async fn raise(&mut self, events: &[Event]) -> Result<Vec<Raised>> {
-        let needs = self.0.shared().dialect.raise_needs(events);
+        let dialect = &self.0.shared().dialect;
+        let needs = match dialect.raise_needs(events) {
+            // On a pool of the application's it would run at the isolation level that this has.
+            Needs::OneStatement if !dialect.has_pinned_sessions() => Needs::Atomicity,
+            needs => needs,
+        };
         let mut link = self.0.open("raise", needs).await?;
         let answer = raise::raise(&mut link, events).await;
         link.close(answer).await

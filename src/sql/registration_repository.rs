@@ -26,7 +26,7 @@ impl RegistrationRepository for SqlRegistrations<'_> {
     }
 
     async fn touch(&mut self, handlers: &[Name]) -> Result<()> {
-        let mut link = self.0.open("touch handlers", Needs::OneStatement).await?;
+        let mut link = self.0.open("touch handlers", Needs::Atomicity).await?;
         let answer = registrations::touch(&mut link, handlers).await;
         link.close(answer).await
     }

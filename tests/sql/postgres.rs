@@ -7,8 +7,8 @@ use tidings::{
     PostgresOptions, PostgresStore, Priority, Registration, RequestState, StoreError,
     sqlx::{self, Connection as _, Executor as _, PgConnection, PgPool},
     store::{
-        Claim, FanOut, HandlerRoom, LockMode, Look, Raised, Renewal, RequestFilter, Settled,
-        Settlement, Storer,
+        Claim, EventFilter, FanOut, HandlerRoom, LockMode, Look, Prune, Raised, Renewal, Replay,
+        RequestFilter, Settled, Settlement, Storer,
     },
 };
 
@@ -300,14 +300,65 @@ async fn use_all_of(store: &PostgresStore) {
         .rename(&"i".into(), &"j".into())
         .await;
     assert!(renamed.unwrap().requests > 0);
+    session.registrations().touch(&["h".into()]).await.unwrap();
+    let prune = Prune::new(10).completed_for(Some(Duration::ZERO));
+    session.events().prune(&prune).await.unwrap();
+    let replay = Replay::new(EventFilter::default(), 10);
+    session.handler_requests().replay(&replay).await.unwrap();
+    drop(session);
+    let mut tx = store.begin().await.unwrap();
+    tx.events().raise(&[event()]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Lets the server refuse what is written at another level than the one the store is made for.
+async fn refuse_other_levels(prefix: &str) {
+    const TABLES: [&str; 6] = [
+        "events",
+        "unprocessed_events",
+        "waiting_events",
+        "unwanted_events",
+        "handler_requests",
+        "registrations",
+    ];
+    let mut connection = PgConnection::connect(&postgres_url()).await.unwrap();
+    let function = format!(
+        "CREATE FUNCTION {prefix}level() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF current_setting('transaction_isolation') <> 'read committed' THEN \
+             RAISE EXCEPTION 'written at another level'; \
+           END IF; RETURN NULL; END $$"
+    );
+    let triggers = TABLES.map(|table| {
+        format!(
+            "CREATE TRIGGER level BEFORE INSERT OR UPDATE OR DELETE ON {prefix}{table} \
+             FOR EACH STATEMENT EXECUTE FUNCTION {prefix}level()"
+        )
+    });
+    for statement in std::iter::once(function).chain(triggers) {
+        let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement));
+        connection.execute(statement).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_pool_with_settings_of_its_own_does_not_matter() {
     let prefix = prefix();
-    let options = PostgresOptions::new().table_prefix(prefix);
+    let options = PostgresOptions::new().table_prefix(&*prefix);
     let store = PostgresStore::with_pool(odd_pool().await, options).unwrap();
     store.migrate().await.unwrap();
+    refuse_other_levels(&prefix).await;
+    use_all_of(&store).await;
+}
+
+#[tokio::test]
+async fn a_role_with_an_isolation_level_of_its_own_does_not_matter() {
+    let prefix = prefix();
+    let options = PostgresOptions::new().table_prefix(&*prefix);
+    let level = "options=-c%20default_transaction_isolation%3Drepeatable%5C%20read";
+    let url = format!("{}?{level}", postgres_url());
+    let store = PostgresStore::connect(&url, options).await.unwrap();
+    store.migrate().await.unwrap();
+    refuse_other_levels(&prefix).await;
     use_all_of(&store).await;
 }
 

@@ -8,9 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _, SqlStr,
-};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqlSafeStr as _, SqlStr};
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +16,7 @@ use super::{
     listener::{PostgresListener, TestChannel},
     notifier::Notifier,
     statements::Statements,
+    store::set_up_connection,
 };
 use crate::{
     error::{Result, StoreError},
@@ -118,7 +117,9 @@ pub(super) struct PostgresDialect {
     pub(super) begins: Begins,
     pub(super) transactions: PgPool,
     pub(super) sessions: PgPool,
-    pub(super) has_pinned_sessions: bool,
+    /// How the connections of the store's own calls are set, with pinned plans; none on a pool of
+    /// the application's and behind a pooler.
+    pub(super) session_settings: Option<Arc<str>>,
     /// Whether each transaction may be on another connection of the server.
     pub(super) has_transaction_pooler: bool,
     pub(super) statements: Statements,
@@ -151,8 +152,8 @@ impl Dialect for PostgresDialect {
     async fn connect(&self) -> sqlx::Result<Handle> {
         let options = self.transactions.connect_options();
         let mut connection = PgConnection::connect_with(&options).await?;
-        if self.has_pinned_sessions {
-            connection.execute(sqlx::raw_sql(PINS)).await?;
+        if let Some(settings) = &self.session_settings {
+            set_up_connection(&mut connection, Some(Arc::clone(settings))).await?;
         }
         Ok(Handle::Postgres(Held::Single(Box::new(connection))))
     }
@@ -207,7 +208,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn has_pinned_sessions(&self) -> bool {
-        self.has_pinned_sessions
+        self.session_settings.is_some()
     }
 
     fn raise_needs(&self, events: &[Event]) -> Needs {

@@ -48,23 +48,15 @@ impl PostgresStore {
         let limits = options.common.limits();
         let transactions = set_up(&options, options.common.max_connections, None)
             .connect_lazy_with(connect.clone());
-        let sessions = if options.transaction_pooler {
-            transactions.clone()
-        } else {
-            let lock_timeout = options.common.lock_timeout.as_millis();
-            let settings = format!(
-                "{PINS}; SET lock_timeout = {lock_timeout}; \
-                 SET default_transaction_isolation = 'read committed'"
-            );
-            set_up(&options, options.session_connections, Some(settings)).connect_lazy_with(connect)
+        let settings = (!options.transaction_pooler).then(|| session_settings(&options));
+        let sessions = match &settings {
+            Some(settings) => {
+                let settings = Some(Arc::clone(settings));
+                set_up(&options, options.session_connections, settings).connect_lazy_with(connect)
+            }
+            None => transactions.clone(),
         };
-        let store = Self::build(
-            transactions,
-            sessions,
-            !options.transaction_pooler,
-            prefix,
-            &options,
-        );
+        let store = Self::build(transactions, sessions, settings, prefix, &options);
         let handle = store.shared.acquire_unchecked("connect").await;
         drop(handle.map_err(|error| match error {
             StoreError::TimedOut { limit, .. } if limit == limits.acquire => {
@@ -84,7 +76,7 @@ impl PostgresStore {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         let options = PostgresOptions::default();
-        Self::build(pool.clone(), pool, false, Default::default(), &options)
+        Self::build(pool.clone(), pool, None, Default::default(), &options)
     }
 
     /// As [`new`](Self::new), with options; those about connections do not matter.
@@ -93,13 +85,13 @@ impl PostgresStore {
     /// The table prefix is not acceptable.
     pub fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        Ok(Self::build(pool.clone(), pool, false, prefix, &options))
+        Ok(Self::build(pool.clone(), pool, None, prefix, &options))
     }
 
     fn build(
         transactions: PgPool,
         sessions: PgPool,
-        has_pinned_sessions: bool,
+        session_settings: Option<Arc<str>>,
         prefix: crate::sql::prefix::TablePrefix,
         options: &PostgresOptions,
     ) -> Self {
@@ -112,7 +104,7 @@ impl PostgresStore {
             begins: Begins::new(options.common.limits()),
             transactions,
             sessions,
-            has_pinned_sessions,
+            session_settings,
             has_transaction_pooler: options.transaction_pooler,
             statements,
             notifier,
@@ -124,35 +116,52 @@ impl PostgresStore {
     }
 }
 
+/// How the connections of the store's own calls are set.
+fn session_settings(options: &PostgresOptions) -> Arc<str> {
+    let lock_timeout = options.common.lock_timeout.as_millis();
+    let settings = format!(
+        "{PINS}; SET lock_timeout = {lock_timeout}; \
+         SET default_transaction_isolation = 'read committed'"
+    );
+    settings.into()
+}
+
 /// A pool whose connections are set up so.
 fn set_up(
     options: &PostgresOptions,
     max_connections: u32,
-    settings: Option<String>,
+    settings: Option<Arc<str>>,
 ) -> PgPoolOptions {
-    // A statement whose client has gone is ended within a second, with the locks that it has. Not
-    // every platform can do that, and it is not needed for correctness.
-    const NOTICE_LOSS: &str = "SET client_connection_check_interval = '1s'";
-    let settings: Option<Arc<str>> = settings.map(Into::into);
     let has_sessions = !options.transaction_pooler;
     pool::pool::<sqlx::Postgres>(&options.common, max_connections).after_connect(
         move |connection, _| {
             let settings = settings.clone();
             Box::pin(async move {
-                if has_sessions
-                    && let Err(error) = connection.execute(sqlx::raw_sql(NOTICE_LOSS)).await
-                {
-                    tracing::debug!(%error, "the server cannot notice that a client has gone");
-                }
-                if let Some(settings) = settings {
-                    connection
-                        .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings)))
-                        .await?;
+                if has_sessions {
+                    set_up_connection(connection, settings).await?;
                 }
                 Ok(())
             })
         },
     )
+}
+
+/// Sets up a connection that keeps its session.
+pub(super) async fn set_up_connection(
+    connection: &mut sqlx::PgConnection,
+    settings: Option<Arc<str>>,
+) -> sqlx::Result<()> {
+    // A statement whose client has gone is ended within a second, with the locks that it has. Not
+    // every platform can do that, and it is not needed for correctness.
+    const NOTICE_LOSS: &str = "SET client_connection_check_interval = '1s'";
+    if let Err(error) = connection.execute(sqlx::raw_sql(NOTICE_LOSS)).await {
+        tracing::debug!(%error, "the server cannot notice that a client has gone");
+    }
+    if let Some(settings) = settings {
+        let settings = sqlx::AssertSqlSafe(settings);
+        connection.execute(sqlx::raw_sql(settings)).await?;
+    }
+    Ok(())
 }
 
 /// Reads a URL; the error does not repeat it, as it may hold a password.
