@@ -28,6 +28,9 @@ impl Executor {
     ) -> RunResult {
         let by_hooks = context.raised_len();
         let mut conflicts = 0;
+        let limit = self.transaction_timeout(handler);
+        // All runs share the handler's time, so that it holds its slot no longer than that.
+        let mut left = limit;
         loop {
             // What a run that was rolled back has raised is void.
             context.keep_raised(by_hooks);
@@ -39,9 +42,12 @@ impl Executor {
                 Err(error) => return self.not_begun(&error),
             };
             match self
-                .run_in(transaction, transactional, handler, context, span)
+                .run_in(transaction, transactional, context, span, &mut left)
                 .await
             {
+                TransactionRun::Ended(RunResult::TimedOut { executed, .. }) => {
+                    return RunResult::TimedOut { limit, executed };
+                }
                 TransactionRun::Failed(error) => return self.not_begun(&error),
                 TransactionRun::Ended(result) => {
                     self.0.transactions.succeeded();
@@ -68,16 +74,18 @@ impl Executor {
         &self,
         mut transaction: Box<dyn Transaction>,
         transactional: &dyn ErasedTransactionalHandler,
-        handler: &Handler,
         context: &Context,
         span: &ExecutionSpan,
+        left: &mut Duration,
     ) -> TransactionRun {
         // The wait for a connection is not the handler's.
-        let limit = self.transaction_timeout(handler);
-        let deadline = instant_after(Instant::now(), limit);
+        let limit = *left;
+        let begun_at = Instant::now();
         let connection = transaction.connection();
         let running = transactional.call(context.clone(), connection);
+        let deadline = instant_after(begun_at, limit);
         let guarded = self.guard(running, context, deadline, span).await;
+        *left = limit.saturating_sub(begun_at.elapsed());
         match guarded {
             Guarded::Answered(Ok(())) => match self.checked_raised(context) {
                 Ok(raised) => self.settle_in(transaction, context, raised).await,

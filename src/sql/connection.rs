@@ -153,6 +153,9 @@ pub(super) struct Progress {
     pub(super) busy: bool,
     /// A handler got the connection; what it does with it is not seen.
     pub(super) lent: bool,
+    /// How often anybody in this process had raised events through a connection of his own, when
+    /// the connection was lent.
+    pub(super) uncommitted_seen: u64,
     /// The database may have ended the transaction: a handler had the connection since it was
     /// checked, or a statement failed.
     pub(super) in_doubt: bool,
@@ -193,6 +196,7 @@ impl SqlConnection {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
+                uncommitted_seen: 0,
                 in_doubt: false,
                 effects: Effects {
                     raised: false,
@@ -333,7 +337,10 @@ impl SqlConnection {
             self.check_commit(operation).await?;
         }
         let mut effects = std::mem::take(&mut self.progress.effects);
-        effects.raised |= self.progress.lent;
+        effects.raised |= self.progress.lent && {
+            let uncommitted = &self.shared.signals.uncommitted;
+            uncommitted.seen() != self.progress.uncommitted_seen
+        };
         let mut link = self.open(operation, Needs::OneStatement).await?;
         let ended = link.end(commits).await;
         drop(link);
@@ -349,6 +356,9 @@ impl SqlConnection {
 
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
+        if !self.progress.lent {
+            self.progress.uncommitted_seen = self.shared.signals.uncommitted.seen();
+        }
         self.progress.lent = true;
         self.progress.in_doubt = true;
         self.handle.raw().lend()

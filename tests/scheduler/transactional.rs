@@ -82,6 +82,14 @@ async fn by_run(
             source: None,
         }
         .into()),
+        ("test.late", 0..2) => {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            Err(StoreError::Conflict {
+                operation: "test",
+                source: None,
+            }
+            .into())
+        }
         ("test.deadlock", _) => Err(StoreError::Conflict {
             operation: "test",
             source: None,
@@ -102,6 +110,8 @@ async fn only_ok_commits_and_exactly_once() {
             ("test.timeout", 2, 1, RequestState::Completed, 1),
             ("test.snooze", 2, 0, RequestState::Completed, 1),
             ("test.conflict", 4, 0, RequestState::Completed, 1),
+            // The time that is left after a conflict is not enough for another run.
+            ("test.late", 3, 1, RequestState::Completed, 1),
             ("test.deadlock", 4, 1, RequestState::Dead, 0),
             ("test.discard", 1, 1, RequestState::Dead, 0),
         ] {

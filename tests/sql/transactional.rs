@@ -160,6 +160,27 @@ macro_rules! transactional_tests {
             assert_completes("test.slow", 2, 1).await;
         }
 
+        /// Every look for events that are not there would cost this process and others statements.
+        #[tokio::test]
+        async fn only_a_handler_that_raised_wakes_others() {
+            let fresh = $fresh;
+            let raised = fresh.store.signals().raised;
+            for raises in [false, true, false] {
+                let seen = raised.seen();
+                let mut tx = fresh.store.begin().await.unwrap();
+                let connection = tx.connection().downcast::<Connection>().unwrap();
+                run(connection, "SELECT 1".to_owned()).await.unwrap();
+                if raises {
+                    let event = Event::new("row.written", &()).unwrap();
+                    let raiser = fresh.store.raiser();
+                    raiser.raise(connection, event).await.unwrap();
+                    assert_eq!(raised.seen(), seen, "it can still roll back");
+                }
+                tx.commit().await.unwrap();
+                assert_eq!(raised.seen() > seen, raises);
+            }
+        }
+
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn a_discard_writes_nothing() {
             let (request, ran, rows, raised) = handled("test.discard").await;
