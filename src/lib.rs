@@ -63,6 +63,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod agenda;
+mod batch_size;
 mod clock;
 mod config_map;
 #[cfg(feature = "test-util")]

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use super::{capacity::Capacity, held::Held};
 use crate::{
-    id::HandlerRequestId, model::Priority, signal::Signal, store::HandlerRoom, text::Name,
+    batch_size::BatchSize, id::HandlerRequestId, model::Priority, signal::Signal,
+    store::HandlerRoom, text::Name,
 };
 
 /// What a worker is to run: a request, and the number of its handler in this process.
@@ -31,7 +32,6 @@ pub(super) struct LocalBuffer {
     /// are made.
     pub(super) idle: Signal,
     max_workers: usize,
-    max_queued: usize,
 }
 
 struct Inner {
@@ -39,6 +39,8 @@ struct Inner {
     /// The first request of each handler that has one and is not at its limit.
     heads: BTreeSet<(Priority, HandlerRequestId, usize)>,
     queued: usize,
+    /// How many may wait at most, by the size of their events.
+    size: BatchSize,
     reserved: usize,
     active_workers: usize,
     executing: usize,
@@ -107,7 +109,7 @@ impl Drop for Reservation<'_> {
         }
         let mut wake = inner.claims_wait;
         for &(handler, _) in &self.handlers {
-            wake |= inner.room_returned(handler, self.buffer.max_queued);
+            wake |= inner.room_returned(handler);
         }
         drop(inner);
         if wake {
@@ -140,6 +142,7 @@ impl LocalBuffer {
                 handlers,
                 heads: BTreeSet::new(),
                 queued: 0,
+                size: BatchSize::new(max_queued),
                 reserved: 0,
                 active_workers: 0,
                 executing: 0,
@@ -150,7 +153,6 @@ impl LocalBuffer {
             room: Signal::new(),
             idle: Signal::new(),
             max_workers,
-            max_queued,
         }
     }
 
@@ -179,19 +181,17 @@ impl LocalBuffer {
     }
 
     fn reserve(&self, inner: &mut Inner, for_claim: bool) -> Option<Reservation<'_>> {
-        let total = share(
-            self.max_queued
-                .saturating_sub(inner.queued + inner.reserved),
-            for_claim,
-        );
+        let max_queued = inner.size.limit();
+        let room = max_queued.saturating_sub(inner.queued + inner.reserved);
+        let total = share(room, for_claim);
         // A nearly full buffer is left to empty first: a claim should be worth its round trip.
-        if total == 0 || inner.queued > self.max_queued / 2 {
+        if total == 0 || inner.queued > max_queued / 2 {
             return None;
         }
         let mut handlers = Vec::with_capacity(inner.handlers.len());
         for (number, queue) in inner.handlers.iter_mut().enumerate() {
             let held = queue.queue.len() + queue.running + queue.reserved;
-            let room = share(queue.capacity.room(held, self.max_queued), for_claim).min(total);
+            let room = share(queue.capacity.room(held, max_queued), for_claim).min(total);
             if for_claim {
                 queue.exhausted = room == 0;
             }
@@ -219,6 +219,8 @@ impl LocalBuffer {
         }
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
+        let lens = runnables.iter().map(Runnable::len);
+        let grows = inner.brought(runnables.len(), lens.sum());
         for runnable in runnables {
             let Some(queue) = inner.handlers.get_mut(runnable.handler) else {
                 continue;
@@ -239,7 +241,15 @@ impl LocalBuffer {
         let idle = self.max_workers.saturating_sub(inner.active_workers);
         let wanted = inner.queued.min(idle);
         inner.active_workers += wanted;
+        if grows {
+            self.room.raise();
+        }
         wanted
+    }
+
+    /// A claim or a fan-out for this buffer took too long.
+    pub(super) fn timed_out(&self) {
+        self.inner.lock().size.timed_out();
     }
 
     /// The next request for a worker, in the order (priority, id) over the handlers that are not
@@ -257,7 +267,7 @@ impl LocalBuffer {
             return None;
         };
         inner.executing += 1;
-        let room = inner.room_returned(runnable.handler, self.max_queued);
+        let room = inner.room_returned(runnable.handler);
         drop(inner);
         if room {
             self.room.raise();
@@ -296,7 +306,7 @@ impl LocalBuffer {
             };
             inner.heads.extend(head);
         }
-        let room = inner.room_returned(handler, self.max_queued);
+        let room = inner.room_returned(handler);
         drop(inner);
         if room {
             self.room.raise();
@@ -334,12 +344,13 @@ impl LocalBuffer {
     /// The handlers that a claim would get room for.
     pub(super) fn handlers_with_room(&self) -> Vec<Name> {
         let inner = self.inner.lock();
-        if inner.queued > self.max_queued / 2 {
+        let max_queued = inner.size.limit();
+        if inner.queued > max_queued / 2 {
             return Vec::new();
         }
         let roomy = inner.handlers.iter().filter(|queue| {
             let held = queue.queue.len() + queue.running + queue.reserved;
-            queue.capacity.room(held, self.max_queued) > 0
+            queue.capacity.room(held, max_queued) > 0
         });
         roomy.map(|queue| queue.name.clone()).collect()
     }
@@ -348,7 +359,8 @@ impl LocalBuffer {
     pub(super) fn has_room_for_offers(&self) -> bool {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        if inner.queued > self.max_queued / 2 {
+        let max_queued = inner.size.limit();
+        if inner.queued > max_queued / 2 {
             inner.offers_wait = true;
             return false;
         }
@@ -357,7 +369,7 @@ impl LocalBuffer {
         }
         inner.handlers.iter().any(|queue| {
             let held = queue.queue.len() + queue.running + queue.reserved;
-            queue.capacity.room(held, self.max_queued) > 0
+            queue.capacity.room(held, max_queued) > 0
         })
     }
 }
@@ -369,6 +381,14 @@ const fn share(room: usize, for_claim: bool) -> usize {
 }
 
 impl Inner {
+    /// Requests came in, with so many bytes of data. Answers whether there is more room than before
+    /// for somebody who waits for it.
+    fn brought(&mut self, count: usize, len: usize) -> bool {
+        let before = self.size.limit();
+        self.size.brought(count, len);
+        self.size.limit() > before && (self.claims_wait || std::mem::take(&mut self.offers_wait))
+    }
+
     fn take_first(&mut self) -> Option<Runnable> {
         let (_, _, number) = self.heads.pop_first()?;
         let queue = self.handlers.get_mut(number)?;
@@ -384,7 +404,8 @@ impl Inner {
 
     /// Whether claims should hear that there is room: the handler was exhausted when room was last
     /// reserved and is worth a claim again, or the buffer as a whole was.
-    fn room_returned(&mut self, handler: usize, max_queued: usize) -> bool {
+    fn room_returned(&mut self, handler: usize) -> bool {
+        let max_queued = self.size.limit();
         let half = max_queued / 2;
         if self.queued > half {
             return false;
@@ -432,6 +453,11 @@ impl HandlerQueue {
 }
 
 impl Runnable {
+    /// The data of its event, in bytes.
+    fn len(&self) -> usize {
+        self.held.context.request().event.data.as_str().len()
+    }
+
     fn key(&self) -> (Priority, HandlerRequestId) {
         let request = self.held.context.request();
         (request.priority, request.id)

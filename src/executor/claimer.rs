@@ -58,7 +58,8 @@ impl Claimer {
         let sent = Instant::now();
         let batch = executor
             .call("claim handler requests", executor.claim(&claim))
-            .await?;
+            .await
+            .inspect_err(|error| executor.note_failure(error))?;
         let claimed = batch.requests.len() + batch.unreadable.len();
         let more = claimed > 0 && (claimed >= claim.limit || fills_a_room(&batch.requests, &claim));
         let next_due = batch.next_due;

@@ -43,7 +43,7 @@ use self::{
 use crate::{
     agenda::Agenda,
     config_map::ConfigMap,
-    error::Result,
+    error::{Result, StoreError},
     handler::{Context, Handler},
     id::LeaseOwner,
     outage::OutageWatch,
@@ -207,6 +207,14 @@ impl Executor {
         };
         // Without room in time they are born ready.
         drop(tokio::time::timeout(limit, roomy).await);
+    }
+
+    /// A claim or a fan-out for this executor failed: after one that took too long, the next ones
+    /// bring less.
+    pub(crate) fn note_failure(&self, error: &StoreError) {
+        if matches!(error, StoreError::TimedOut { .. }) {
+            self.0.buffer.timed_out();
+        }
     }
 
     fn note_backlog(&self, backlog: bool) {

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    error::{Chain, Result},
+    batch_size::BatchSize,
+    error::{Chain, Result, StoreError},
     handler::{HandlerError, ProcessContext},
     id::{EventId, LeaseOwner},
     model::{Backoff, Event},
@@ -34,6 +35,8 @@ pub(crate) struct Processor {
     owner: LeaseOwner,
     /// Names of events that no registration wants and that were warned of.
     warned: Arc<Mutex<HashSet<Name>>>,
+    /// How many events a fan-out takes.
+    size: Arc<Mutex<BatchSize>>,
 }
 
 /// What is to be fanned out.
@@ -97,9 +100,10 @@ impl Processor {
     pub(crate) fn new(calls: StoreCalls, settings: Settings, owner: LeaseOwner) -> Self {
         Self {
             calls,
-            settings,
             owner,
             warned: Arc::default(),
+            size: Arc::new(Mutex::new(BatchSize::new(settings.batch_size))),
+            settings,
         }
     }
 
@@ -114,7 +118,7 @@ impl Processor {
     /// The store failed; nothing is lost.
     pub(crate) async fn prepare(&self) -> Result<Prepared> {
         let round = self.telemetry().process_round();
-        let most = self.settings.batch_size;
+        let most = self.size.lock().limit();
         if self.settings.before_process.is_empty() {
             return Ok(Prepared {
                 passed: None,
@@ -123,7 +127,8 @@ impl Processor {
             });
         }
         let most = most.min(MAX_HOOKED_BATCH);
-        let claimed = self.claim(most).await?;
+        let claimed = self.claim(most).await;
+        let claimed = claimed.inspect_err(|error| self.note_failure(error))?;
         let more = claimed.len() >= most;
         let (passed, vetoed) = self.run_hooks(claimed).await;
         // Should this fail, their claims run out; those that passed are fanned out all the same.
@@ -144,7 +149,7 @@ impl Processor {
         prepared: Prepared,
         offer: Option<Offer>,
     ) -> Result<Processed> {
-        let batch = self.settings.batch_size;
+        let batch = self.size.lock().limit();
         let most = offer
             .as_ref()
             .map_or(batch, |offer| offer.most_events.clamp(1, batch));
@@ -163,9 +168,12 @@ impl Processor {
             Err(error) if !error.is_transient() => {
                 return self.fan_out_apart(prepared, most, error).await;
             }
-            answer => answer?,
+            answer => answer.inspect_err(|error| self.note_failure(error))?,
         };
         let count = fanned_out.processed.len();
+        let lens = fanned_out.born_leased.iter();
+        let len = lens.map(|request| request.event.data.as_str().len()).sum();
+        self.size.lock().brought(count, len);
         if count > 0 {
             self.note(&fanned_out, &prepared.round);
         }
@@ -176,6 +184,13 @@ impl Processor {
             born_leased: fanned_out.born_leased,
             sent,
         })
+    }
+
+    /// After a call that took too long, the next ones are for fewer events.
+    fn note_failure(&self, error: &StoreError) {
+        if matches!(error, StoreError::TimedOut { .. }) {
+            self.size.lock().timed_out();
+        }
     }
 
     async fn send(&self, fan_out: &FanOut) -> Result<FannedOut> {

@@ -311,7 +311,10 @@ async fn process_once(inner: &Inner, processor: &Processor, woken: Woken) -> Res
         lease_offer: room.lease_offer.clone(),
         most_events: room.largest_room,
     });
-    let processed = processor.fan_out(prepared, offer).await?;
+    let processed = processor
+        .fan_out(prepared, offer)
+        .await
+        .inspect_err(|error| executor.note_failure(error))?;
     if !processed.born_leased.is_empty() {
         let round = executor.telemetry().execute_round();
         round.claimed(processed.born_leased.len());

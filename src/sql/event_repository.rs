@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
+use uuid::Uuid;
 
 use super::{
     arg::args,
@@ -15,6 +16,7 @@ use super::{
     row::Row,
 };
 use crate::{
+    batch_size::BatchSize,
     error::Result,
     id::EventId,
     model::Event,
@@ -25,7 +27,7 @@ use crate::{
     text::Name,
 };
 
-/// How many rows of a stream are held at once.
+/// How many rows of a stream are held at once, or fewer if they are large.
 pub(super) const STREAM_PAGE: usize = 500;
 
 pub(super) struct SqlEvents<'c>(pub(super) &'c mut SqlConnection);
@@ -120,13 +122,20 @@ impl EventRepository for SqlEvents<'_> {
     fn stream(&mut self, filter: &EventFilter) -> EventStream<'_> {
         let filter = filter.clone();
         let pages = stream::unfold(
-            (&mut *self.0, Some(Page::first(STREAM_PAGE))),
-            move |(connection, page)| {
+            (
+                &mut *self.0,
+                BatchSize::new(STREAM_PAGE),
+                Some(EventId::from_uuid(Uuid::nil())),
+            ),
+            move |(connection, mut size, after)| {
                 let filter = filter.clone();
                 async move {
-                    let page = page?;
+                    let page = Page::after(after?, size.limit());
                     let (events, next) = next_page(connection, &filter, &page).await;
-                    Some((stream::iter(events), (connection, next)))
+                    let lens = events.iter().flatten();
+                    let len = lens.map(|event| event.event.data.as_str().len()).sum();
+                    size.brought(events.len(), len);
+                    Some((stream::iter(events), (connection, size, next)))
                 }
             },
         );
@@ -134,18 +143,18 @@ impl EventRepository for SqlEvents<'_> {
     }
 }
 
-/// A page of a stream, and the page after it.
+/// A page of a stream, and the event after which the next one begins.
 async fn next_page(
     connection: &mut SqlConnection,
     filter: &EventFilter,
     page: &Page<EventId>,
-) -> (Vec<Result<StoredEvent>>, Option<Page<EventId>>) {
+) -> (Vec<Result<StoredEvent>>, Option<EventId>) {
     let events = async {
         let mut link = connection.open("list events", Needs::OneStatement).await?;
         let answer = match rows(&mut link, filter, page).await {
             Ok(rows) => {
                 // Also of a row that cannot be read otherwise.
-                let last = rows.last().filter(|_| rows.len() == STREAM_PAGE);
+                let last = rows.last().filter(|_| rows.len() == page.limit);
                 let last = last.and_then(|row| row.reader(EVENTS).uuid("id").ok());
                 let events = stored_events(&mut link, &rows).await;
                 events.map(|events| (events, last.map(EventId::from_uuid)))
@@ -155,7 +164,7 @@ async fn next_page(
         link.close(answer).await
     };
     match events.await {
-        Ok((events, last)) => (events, last.map(|last| Page::after(last, STREAM_PAGE))),
+        Ok(page) => page,
         Err(error) => (vec![Err(error)], None),
     }
 }

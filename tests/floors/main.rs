@@ -22,6 +22,7 @@ const FLOORS: &[&[(&str, &[&str])]] = &[
         ("error", &["id"]),
         ("id", &[]),
         ("clock", &[]),
+        ("batch_size", &[]),
         ("signal", &[]),
         ("text", &[]),
     ],
