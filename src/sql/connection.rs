@@ -267,26 +267,32 @@ impl SqlConnection {
         if self.progress.mode != Mode::Transaction || !self.progress.in_doubt {
             return Ok(());
         }
-        let mut link = Link::own(
-            self.handle.raw(),
-            &self.shared,
-            operation,
-            &mut self.progress,
-        );
-        let checked = self.shared.dialect.check_transaction(&mut link).await;
-        drop(link);
-        if let Err(error) = checked {
-            self.progress.mode = Mode::Ended;
-            return Err(match error {
-                ended @ StoreError::Ended { .. } => StoreError::Conflict {
-                    operation,
-                    source: Some(Box::new(ended)),
-                },
-                error => error,
-            });
+        // A savepoint that failed may have taken the transaction along, and one that was left open
+        // would be what is committed; sqlx knows of both.
+        let checked = if self.handle.raw().depth() == 1 {
+            let mut link = Link::own(
+                self.handle.raw(),
+                &self.shared,
+                operation,
+                &mut self.progress,
+            );
+            self.shared.dialect.check_transaction(&mut link).await
+        } else {
+            Err(StoreError::Ended {
+                operation,
+                thing: "the transaction",
+            })
+        };
+        match checked {
+            Ok(was_asked) => {
+                self.progress.in_doubt = !was_asked;
+                Ok(())
+            }
+            Err(error) => {
+                self.progress.mode = Mode::Ended;
+                Err(lost_transaction(operation, error))
+            }
         }
-        self.progress.in_doubt = false;
-        Ok(())
     }
 
     /// Makes sure that a commit of this connection's transaction is not a rollback in truth.
@@ -365,6 +371,17 @@ impl SqlConnection {
     }
 }
 
+/// A transaction that has ended unseen is worth running again, as one that lost against another is.
+fn lost_transaction(operation: &'static str, error: StoreError) -> StoreError {
+    match error {
+        ended @ StoreError::Ended { .. } => StoreError::Conflict {
+            operation,
+            source: Some(Box::new(ended)),
+        },
+        error => error,
+    }
+}
+
 /// What a call needs beyond its statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
@@ -409,6 +426,11 @@ pub(super) async fn end<DB: Database>(
     } else {
         DB::TransactionManager::rollback(connection).await
     }
+}
+
+/// How many transactions of a connection of the database are open, one in the other.
+pub(super) fn depth<DB: Database>(connection: &mut DB::Connection) -> usize {
+    DB::TransactionManager::get_transaction_depth(connection)
 }
 
 /// Lets the transaction of a connection of the database be rolled back before it is used again.

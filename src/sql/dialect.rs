@@ -91,15 +91,23 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
 
     /// Fails with [`Ended`](crate::StoreError::Ended) if the database has ended the transaction that
     /// was [marked](Self::mark). Where an error ends a transaction behind the back of its owner, what
-    /// follows would be committed although what came before is gone. A database that refuses
-    /// everything after an error needs no check.
-    async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<()> {
+    /// follows would be committed although what came before is gone. Answers whether it was asked; a
+    /// database that refuses everything after an error need not be, before a settlement or a commit.
+    async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Fails with [`Conflict`](crate::StoreError::Conflict) if the database has ended the
+    /// transaction, and otherwise if a statement has failed in it and the database would answer a
+    /// commit as if nothing had, but roll back.
+    async fn check_commit(&self, _link: &mut Link<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// Fails if a statement has failed in this transaction and the database would answer a commit as
-    /// if nothing had, but roll back.
-    async fn check_commit(&self, _link: &mut Link<'_>) -> Result<()> {
+    /// Lets the server end this transaction, whose owner ends it in his own time, if it hears nothing
+    /// from this process for as long as a statement may take. For one that has locks which others
+    /// need from now on.
+    async fn bound_standstill(&self, _link: &mut Link<'_>) -> Result<()> {
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     arg::Arg,
-    connection::{Effects, Mode, Progress, begin, end, start_rollback},
+    connection::{Effects, Mode, Progress, begin, depth, end, start_rollback},
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -100,6 +100,11 @@ impl<'c> Raw<'c> {
 
     async fn end(&mut self, commits: bool) -> sqlx::Result<()> {
         each!(self, connection: DB, of, bind => end::<DB>(connection, commits).await)
+    }
+
+    /// How many transactions are open, one in the other, as far as sqlx knows.
+    pub(super) fn depth(&mut self) -> usize {
+        each!(self, connection: DB, of, bind => depth::<DB>(connection))
     }
 
     /// Lets the transaction be rolled back before anything else runs on the connection.
@@ -204,6 +209,19 @@ impl<'c> Link<'c> {
         }
     }
 
+    /// Whether the database may have ended the transaction unseen.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        let progress = self.progress.as_deref();
+        progress.is_some_and(|progress| progress.mode == Mode::Transaction && progress.in_doubt)
+    }
+
+    /// The transaction is the one that was begun.
+    pub(super) fn is_certain(&mut self) {
+        if let Some(progress) = self.progress.as_deref_mut() {
+            progress.in_doubt = false;
+        }
+    }
+
     /// The first row that a statement answers.
     pub(super) async fn row(
         &mut self,
@@ -250,6 +268,8 @@ impl<'c> Link<'c> {
             self.began = true;
         } else {
             self.end_turn();
+            // Part of the text may have been run.
+            self.broken |= !matches!(self.shared.dialect.retry_begin_after(), Some(_));
         }
         answer
     }
@@ -310,8 +330,8 @@ impl<'c> Link<'c> {
                 Ok(value)
             }
             Err(error) => {
-                if self.began && self.end(false).await.is_err() {
-                    // The connection stays marked as busy, and is closed.
+                // The connection stays marked as busy, and is closed.
+                if self.began && (self.broken || self.end(false).await.is_err()) {
                     return Err(error);
                 }
                 Err(error)

@@ -46,6 +46,7 @@ pub(super) async fn share_names(link: &mut Link<'_>) -> Result<()> {
 
 /// Keeps renames and fan-outs out until the transaction ends.
 async fn lock_names(link: &mut Link<'_>) -> Result<()> {
+    link.shared.dialect.bound_standstill(link).await?;
     link.rows(&link.shared.common.lock_names, args![]).await?;
     Ok(())
 }
@@ -98,6 +99,9 @@ pub(super) async fn register(link: &mut Link<'_>, new: &[Registration]) -> Resul
         ));
     }
     let mut registered = Registered::default();
+    let mut new: Vec<_> = new.iter().collect();
+    // In the order in which others lock them.
+    new.sort_unstable_by_key(|one| (&one.handler, &one.pattern));
     for registration in new {
         let handler = &registration.handler;
         if let Some(renamed) = Registration::name_today(table.values(), handler) {
@@ -118,6 +122,8 @@ pub(super) async fn register(link: &mut Link<'_>, new: &[Registration]) -> Resul
 
 /// See [`RegistrationRepository::touch`](crate::store::RegistrationRepository::touch).
 pub(super) async fn touch(link: &mut Link<'_>, handlers: &[Name]) -> Result<()> {
+    // Those who register lock the rows in another order.
+    share_names(link).await?;
     let handlers = super::fan_out::names(handlers);
     link.execute(&link.shared.common.touch_handlers, vec![handlers])
         .await?;

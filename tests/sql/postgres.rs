@@ -614,6 +614,24 @@ async fn a_commit_after_a_statement_that_failed_is_an_error() {
     }
 }
 
+/// A call that asks the database nothing learns nothing of it.
+#[tokio::test]
+async fn a_commit_after_an_error_and_an_empty_call_is_an_error() {
+    let fresh = Postgres::new().await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    let event = event();
+    tx.events()
+        .raise(std::slice::from_ref(&event))
+        .await
+        .unwrap();
+    let connection = tx.connection().downcast::<PgConnection>().unwrap();
+    connection.execute("SELECT 1 / 0").await.unwrap_err();
+    tx.events().raise(&[]).await.unwrap();
+    tx.commit().await.unwrap_err();
+    let mut session = fresh.store.session().await.unwrap();
+    assert!(session.events().find(event.id).await.unwrap().is_none());
+}
+
 #[tokio::test]
 async fn a_transaction_waits_for_a_lock_as_long_as_the_option_says() {
     let fresh = Postgres::new().await;

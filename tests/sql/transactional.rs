@@ -13,7 +13,7 @@ macro_rules! transactional_tests {
             time::Duration,
         };
 
-        use sqlx::Executor as _;
+        use sqlx::{Connection as _, Executor as _};
         use tidings::{
             Backoff, ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerError,
             HandlerRequest, HandlerRequestId, HandlerResult, Raiser, RequestState, Scheduler, sqlx,
@@ -57,6 +57,29 @@ macro_rules! transactional_tests {
                     let again =
                         format!("INSERT INTO {}ledger VALUES ('{}')", state.prefix, event.id);
                     Ok(run(connection, again).await?)
+                }
+                // As a time-out does that strikes in the round trip.
+                ("test.savepoint", 0) => {
+                    let mut savepoint = Box::pin(connection.begin());
+                    let _ = futures_util::poll!(savepoint.as_mut());
+                    Ok(())
+                }
+                // What may fail fails, and then what was to protect the rest from it.
+                ("test.swallow", 0) => {
+                    let _ = run(connection, "SELECT nothing FROM nowhere".to_owned()).await;
+                    if let Ok(savepoint) = connection.begin().await {
+                        savepoint.rollback().await?;
+                    }
+                    Ok(())
+                }
+                ("test.rollback", 0) => Ok(run(connection, "ROLLBACK".to_owned()).await?),
+                ("test.anew", 0) => {
+                    run(connection, "ROLLBACK".to_owned()).await?;
+                    Ok(run(connection, "BEGIN".to_owned()).await?)
+                }
+                ("test.leak", 0) => {
+                    std::mem::forget(connection.begin().await?);
+                    Ok(())
                 }
                 ("test.cancel", _) => {
                     let mut session = state.store.session().await?;
@@ -158,6 +181,23 @@ macro_rules! transactional_tests {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn a_time_out_in_the_middle_of_a_statement_rolls_back() {
             assert_completes("test.slow", 2, 1).await;
+        }
+
+        /// Whether or not it had to run again, no write of the run that counts is missing.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_transaction_that_ends_under_the_handler_is_not_settled() {
+            for name in [
+                "test.savepoint",
+                "test.swallow",
+                "test.rollback",
+                "test.anew",
+                "test.leak",
+            ] {
+                let (request, _, rows, raised) = handled(name).await;
+                assert!(request.completed_at.is_some(), "{name}: {request:?}");
+                assert_eq!(request.errors, 0, "{name}: {request:?}");
+                assert_eq!((rows, raised), (1, 1), "{name}");
+            }
         }
 
         /// Every look for events that are not there would cost this process and others statements.

@@ -135,8 +135,9 @@ impl Dialect for MySqlDialect {
         });
     }
 
-    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<()> {
-        run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await
+    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<bool> {
+        run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await?;
+        Ok(true)
     }
 
     async fn begin_foreign(&self, link: &mut Link<'_>, _: Needs) -> Result<bool> {

@@ -93,14 +93,20 @@ pub(super) struct Begins {
     pinned: SqlStr,
     /// Whose owner ends it, in his own time.
     lasting: SqlStr,
+    /// How long the server waits in a transaction for a process that stands still, or whose machine
+    /// is gone, in milliseconds.
+    standstill: String,
 }
 
 impl Begins {
     pub(super) fn new(limits: Limits) -> Self {
         let lock = limits.lock.as_millis().max(1);
         let statement = limits.statement.as_millis().max(1);
-        let lasting =
-            format!("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {lock}");
+        // The setting goes with the transaction, so it tells whether this one goes on.
+        let lasting = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {lock}; \
+             SET LOCAL tidings.transaction = 'on'"
+        );
         // A process that stands still, or whose machine is gone, keeps no lock that others need.
         let own = format!("{lasting}; SET LOCAL idle_in_transaction_session_timeout = {statement}");
         let pinned = format!("{own}; {LOCAL_PINS}");
@@ -109,6 +115,7 @@ impl Begins {
             own: text(own),
             pinned: text(pinned),
             lasting: text(lasting),
+            standstill: statement.to_string(),
         }
     }
 }
@@ -189,7 +196,31 @@ impl Dialect for PostgresDialect {
 
     async fn check_commit(&self, link: &mut Link<'_>) -> Result<()> {
         // Refused after an error, as every statement is but the one that ends the transaction.
-        crate::sql::now(link).await.map(drop)
+        let args = args![&self.begins.standstill];
+        let row = link.row(&self.statements.bound_standstill, args).await?;
+        let row = row.ok_or_else(crate::sql::missing_row)?;
+        let mut columns = row.reader("no table");
+        columns.skip(1);
+        if columns.bool("is_ours")? {
+            link.is_certain();
+            return Ok(());
+        }
+        let operation = "go on in a transaction";
+        let ended = StoreError::Ended {
+            operation,
+            thing: "the transaction",
+        };
+        // It is worth running again.
+        Err(StoreError::Conflict {
+            operation,
+            source: Some(Box::new(ended)),
+        })
+    }
+
+    async fn bound_standstill(&self, link: &mut Link<'_>) -> Result<()> {
+        let args = args![&self.begins.standstill];
+        link.rows(&self.statements.bound_standstill, args).await?;
+        Ok(())
     }
 
     fn keeps_connection(&self) -> bool {
@@ -486,11 +517,23 @@ impl Dialect for PostgresDialect {
         link: &mut Link<'_>,
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>> {
+        // Of a transaction that its owner commits, and in which a handler had the connection.
+        let is_lasting = link.is_in_transaction();
         if !are_plain(settlements) {
+            if is_lasting {
+                self.check_commit(link).await?;
+            }
             return settle::settle(link, settlements).await;
         }
         let all: Vec<_> = settlements.iter().collect();
-        let settled = hot::settle(link, &self.statements, &all).await?;
+        let standstill = is_lasting.then_some(&*self.begins.standstill);
+        let settled = hot::settle(link, &self.statements, &all, standstill).await?;
+        if !settled.is_empty() {
+            link.is_certain();
+        } else if link.is_in_doubt() {
+            // Either the fence does not hold, or there is no transaction any more.
+            self.check_commit(link).await?;
+        }
         Ok(hot::answers(settlements, &settled))
     }
 

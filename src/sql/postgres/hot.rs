@@ -258,11 +258,13 @@ pub(super) const fn is_plain(settlement: &Settlement) -> bool {
         )
 }
 
-/// Completes and snoozes; answers which of them held their fence. All ids differ.
+/// Completes and snoozes; answers which of them held their fence. All ids differ. In a transaction
+/// that its owner commits, `standstill` says how long the server waits for that.
 pub(super) async fn settle(
     link: &mut Link<'_>,
     statements: &Statements,
     settlements: &[&Settlement],
+    standstill: Option<&str>,
 ) -> Result<HashSet<Uuid>> {
     let mut ordered = settlements.to_vec();
     ordered.sort_unstable_by_key(|settlement| settlement.id);
@@ -270,7 +272,7 @@ pub(super) async fn settle(
         Outcome::Snoozed { duration } => Some(micros(duration)),
         _ => None,
     });
-    let args = vec![
+    let mut args = vec![
         Arg::uuids(ordered.iter().map(|settlement| settlement.id.as_uuid())),
         Arg::ints(
             ordered
@@ -281,10 +283,12 @@ pub(super) async fn settle(
         Arg::bools(ordered.iter().map(|settlement| settlement.executed)),
         Arg::optional_ints(snoozes),
     ];
-    let rows = if link.is_in_transaction() {
-        link.rows_planned_anew(&statements.settle, args).await?
-    } else {
-        link.rows(&statements.settle, args).await?
+    let rows = match standstill {
+        Some(standstill) => {
+            args.push(Arg::from(standstill));
+            link.rows_planned_anew(&statements.settle_in, args).await?
+        }
+        None => link.rows(&statements.settle, args).await?,
     };
     let settled: HashSet<_> = rows
         .iter()

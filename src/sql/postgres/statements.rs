@@ -161,6 +161,29 @@ macro_rules! look {
     };
 }
 
+/// Completes and snoozes requests; locks them in the order of the arrays.
+macro_rules! settle {
+    () => {
+        "UPDATE {p}handler_requests r SET \
+               completed_at = CASE WHEN s.snooze IS NULL THEN statement_timestamp() END, \
+               queue = CASE WHEN s.snooze IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END, \
+               backoff_until = statement_timestamp() + s.snooze * interval '1 microsecond', \
+               executions = CASE WHEN s.executed AND r.rescues < 3 THEN r.executions + 1 ELSE r.executions END, \
+               last_execution_at = CASE WHEN s.executed AND r.rescues < 3 THEN statement_timestamp() ELSE r.last_execution_at END, \
+               owner = NULL, lease_until = NULL \
+             FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::boolean[], $5::bigint[]) \
+               AS s (id, attempt, owner, executed, snooze) \
+             WHERE r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner"
+    };
+}
+
+/// Whether the transaction is the one that the store has begun, rather than none or another one.
+macro_rules! is_ours {
+    () => {
+        "coalesce(current_setting('tidings.transaction', true), '') = 'on'"
+    };
+}
+
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: "SELECT statement_timestamp()",
     has_migrations: "SELECT (to_regclass('{p}migrations') IS NOT NULL)::int",
@@ -372,6 +395,12 @@ statements! {
         /// (ids, attempts, owners, executed, snoozes): completes or snoozes; the ids of those whose
         /// fence held.
         settle,
+        /// As settle, then how long the server waits for the commit, in milliseconds as a text. In
+        /// the store's transaction alone.
+        settle_in,
+        /// (milliseconds as a text): how long the server waits for the next statement; whether the
+        /// transaction is the store's.
+        bound_standstill,
         /// As the common one, and (test channel): notifies it unless it is NULL.
         look,
         /// (ids, attempts, owner, lease): renews; the ids and attempts that are lost.
@@ -596,18 +625,19 @@ pub(super) const TEXTS: Texts = Texts {
         " FROM (SELECT) header LEFT JOIN placed c ON true \
          LEFT JOIN {p}events e ON e.id = c.event_id AND c.place = 1"
     ),
-    // Locks the requests, in the order of the arrays.
-    settle: "UPDATE {p}handler_requests r SET \
-           completed_at = CASE WHEN s.snooze IS NULL THEN statement_timestamp() END, \
-           queue = CASE WHEN s.snooze IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END, \
-           backoff_until = statement_timestamp() + s.snooze * interval '1 microsecond', \
-           executions = CASE WHEN s.executed AND r.rescues < 3 THEN r.executions + 1 ELSE r.executions END, \
-           last_execution_at = CASE WHEN s.executed AND r.rescues < 3 THEN statement_timestamp() ELSE r.last_execution_at END, \
-           owner = NULL, lease_until = NULL \
-         FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::boolean[], $5::bigint[]) \
-           AS s (id, attempt, owner, executed, snooze) \
-         WHERE r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner \
-         RETURNING r.id",
+    settle: concat!(settle!(), " RETURNING r.id"),
+    bound_standstill: concat!(
+        "SELECT set_config('idle_in_transaction_session_timeout', $1, true), ",
+        is_ours!()
+    ),
+    // As settle. The time-out is set before a row is locked.
+    settle_in: concat!(
+        settle!(),
+        " AND ",
+        is_ours!(),
+        " AND (SELECT set_config('idle_in_transaction_session_timeout', $6, true)) IS NOT NULL \
+         RETURNING r.id"
+    ),
     look: concat!(
         look!(),
         ", CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"

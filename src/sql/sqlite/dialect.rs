@@ -127,10 +127,10 @@ impl Dialect for SqliteDialect {
         Ok(())
     }
 
-    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<()> {
+    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<bool> {
         // Without the mark there is no transaction, and it cannot be taken off.
         match link.execute(&self.statements.unmark, args![]).await {
-            Ok(_) => self.mark(link).await,
+            Ok(_) => self.mark(link).await.map(|()| true),
             Err(StoreError::Backend { operation, .. }) => Err(StoreError::Ended {
                 operation,
                 thing: "the transaction",
