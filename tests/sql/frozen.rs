@@ -101,6 +101,8 @@ mod postgres {
         proxy.cut(b"INSERT INTO", Cut::Freeze);
         let starting = tokio::spawn(async move { scheduler(store).start().await });
         let mut session = fresh.store.session().await.unwrap();
+        let event = Event::new("a", &()).unwrap();
+        session.events().raise(&[event]).await.unwrap();
         while !proxy.has_cut() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -125,7 +127,7 @@ mod postgres {
         let store = PostgresStore::connect(&through, options).await.unwrap();
         let freezes = scheduler(store);
         freezes.start().await.unwrap();
-        proxy.cut(b"COMMIT", Cut::Freeze);
+        proxy.cut_after(b"SELECT 1", b"COMMIT", Cut::Freeze);
         let mut session = fresh.store.session().await.unwrap();
         let event = Event::new("a", &()).unwrap();
         session.events().raise(&[event]).await.unwrap();

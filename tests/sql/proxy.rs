@@ -24,8 +24,16 @@ pub(crate) enum Cut {
     Freeze,
 }
 
-/// The text that is waited for, and what happens then.
-type Trap = Mutex<Option<(&'static [u8], Cut)>>;
+/// What is waited for, and what happens then.
+#[derive(Clone, Copy)]
+struct Set {
+    /// What the connection has sent before; nothing in particular if it is empty.
+    first: &'static [u8],
+    text: &'static [u8],
+    cut: Cut,
+}
+
+type Trap = Mutex<Option<Set>>;
 
 /// Passes bytes on in both directions.
 pub(crate) struct Proxy {
@@ -86,7 +94,12 @@ impl Proxy {
 
     /// Cuts the next connection whose client sends this text.
     pub(crate) fn cut(&self, text: &'static [u8], cut: Cut) {
-        *self.trap.lock().unwrap() = Some((text, cut));
+        self.cut_after(b"", text, cut);
+    }
+
+    /// Cuts the next connection whose client sends this text after the first one.
+    pub(crate) fn cut_after(&self, first: &'static [u8], text: &'static [u8], cut: Cut) {
+        *self.trap.lock().unwrap() = Some(Set { first, text, cut });
     }
 
     /// How many statements clients have sent; what prepares one or tests a connection is none.
@@ -114,6 +127,7 @@ async fn pass(
     sendings: &AtomicU64,
 ) {
     let (mut from_client, mut from_server) = (vec![0; 65536], vec![0; 65536]);
+    let mut is_marked = false;
     loop {
         tokio::select! {
             read = client.read(&mut from_client) => {
@@ -122,7 +136,7 @@ async fn pass(
                 if is_statement(&from_client[..len]) {
                     statements.fetch_add(1, Ordering::Relaxed);
                 }
-                let cut = sprung(&from_client[..len], trap);
+                let cut = sprung(&from_client[..len], trap, &mut is_marked);
                 if cut == Some(Cut::Before) {
                     return;
                 }
@@ -157,11 +171,12 @@ fn is_statement_of_mysql(sent: &[u8]) -> bool {
     matches!(sent.get(3..5), Some([0, 0x17 | 0x03]))
 }
 
-fn sprung(sent: &[u8], trap: &Trap) -> Option<Cut> {
+fn sprung(sent: &[u8], trap: &Trap, is_marked: &mut bool) -> Option<Cut> {
     let mut trap = trap.lock().unwrap();
-    let (text, cut) = (*trap)?;
-    let has_text = sent.windows(text.len()).any(|window| window == text);
-    has_text.then(|| {
+    let Set { first, text, cut } = (*trap)?;
+    let has = |text: &[u8]| text.is_empty() || sent.windows(text.len()).any(|part| part == text);
+    *is_marked |= has(first);
+    (*is_marked && has(text)).then(|| {
         *trap = None;
         cut
     })
