@@ -209,6 +209,11 @@ impl<'c> Link<'c> {
         }
     }
 
+    /// How many transactions are open, one in the other, as far as sqlx knows.
+    pub(super) fn depth(&mut self) -> usize {
+        self.raw.depth()
+    }
+
     /// Whether the database may have ended the transaction unseen.
     pub(super) fn is_in_doubt(&self) -> bool {
         let progress = self.progress.as_deref();

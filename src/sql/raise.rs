@@ -1,6 +1,6 @@
 //! Raising events, through the store's connections and through those that the application holds.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -55,11 +55,12 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
 }
 
 /// Events in parts whose data fits into one statement.
-pub(super) fn chunks(events: &[Event], max_len: usize) -> impl Iterator<Item = &[Event]> {
+pub(super) fn chunks<E: Borrow<Event>>(events: &[E], max_len: usize) -> impl Iterator<Item = &[E]> {
     let mut rest = events;
     std::iter::from_fn(move || {
         let mut len = 0;
-        let fits = |event: &&Event| {
+        let fits = |event: &&E| {
+            let event: &Event = (*event).borrow();
             len += event.data.as_str().len();
             len <= max_len
         };

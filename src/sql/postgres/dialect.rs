@@ -231,11 +231,16 @@ impl Dialect for PostgresDialect {
         if needs == Needs::OneStatement && self.keeps_connection() {
             return Ok(false);
         }
-        if self.is_in_transaction(link).await? {
+        if link.depth() > 0 || self.is_in_transaction(link).await? {
             return Ok(false);
         }
-        link.begin(self.begins.own.clone()).await?;
-        Ok(true)
+        // One that is begun here would stay open on the application's connection if the raise were
+        // dropped meanwhile.
+        Err(StoreError::invalid(
+            "a raise outside of a transaction",
+            "is refused where it takes several statements or goes through a transaction pooler",
+            "begin a transaction, raise in it, and commit it",
+        ))
     }
 
     fn has_pinned_sessions(&self) -> bool {
@@ -251,8 +256,12 @@ impl Dialect for PostgresDialect {
 
     async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
         let mut new = HashSet::with_capacity(events.len());
-        for chunk in chunks(events, MAX_STATEMENT_LEN) {
-            let headers: Vec<_> = chunk.iter().map(headers).collect();
+        // In one order, so that two raises of the same events do not wait for each other. Of those
+        // with the same id the first one stays the first.
+        let mut ordered: Vec<_> = events.iter().collect();
+        ordered.sort_by_key(|event| event.id);
+        for chunk in chunks(&ordered, MAX_STATEMENT_LEN) {
+            let headers: Vec<_> = chunk.iter().map(|event| headers(event)).collect();
             let entities = || chunk.iter().map(|event| event.entity.as_ref());
             let args = vec![
                 Arg::uuids(chunk.iter().map(|event| event.id.as_uuid())),

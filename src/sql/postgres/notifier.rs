@@ -34,6 +34,8 @@ pub(super) struct Notifier {
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     until: Instant,
+    /// How often it was told of what others can see.
+    told: u64,
 }
 
 impl Notifier {
@@ -54,28 +56,31 @@ impl Notifier {
         if take_turn(&self.last).is_ok() {
             return true;
         }
-        self.want(Instant::now() + UNCOMMITTED_FOR);
+        self.want(Instant::now() + UNCOMMITTED_FOR, 0);
         false
     }
 
     /// There is new work that others can see.
     pub(super) fn tell(&self) {
-        self.want(Instant::now());
+        self.want(Instant::now(), 1);
     }
 
-    fn want(&self, until: Instant) {
+    fn want(&self, until: Instant, told: u64) {
         let mut wanted = self.wanted.lock();
         // The task has ended if the runtime has on which it was started.
         if wanted.as_ref().is_some_and(watch::Sender::is_closed) {
             *wanted = None;
         }
         let sender = wanted.get_or_insert_with(|| self.start(until));
-        sender.send_modify(|wanted| wanted.until = wanted.until.max(until));
+        sender.send_modify(|wanted| {
+            wanted.until = wanted.until.max(until);
+            wanted.told += told;
+        });
     }
 
     /// Starts the task, which ends when the notifier is dropped.
     fn start(&self, until: Instant) -> watch::Sender<Wanted> {
-        let (sender, receiver) = watch::channel(Wanted { until });
+        let (sender, receiver) = watch::channel(Wanted { until, told: 0 });
         let task = Task {
             last: Arc::clone(&self.last),
             pool: self.pool.clone(),
@@ -111,7 +116,7 @@ impl Task {
     async fn run(self, mut wanted: watch::Receiver<Wanted>) {
         while wanted.changed().await.is_ok() {
             loop {
-                let until = wanted.borrow_and_update().until;
+                let Wanted { until, told } = *wanted.borrow_and_update();
                 while let Err(wait) = take_turn(&self.last) {
                     tokio::time::sleep(wait).await;
                 }
@@ -119,7 +124,11 @@ impl Task {
                 if Instant::now() >= until {
                     break;
                 }
-                tokio::time::sleep(REPEAT).await;
+                // What others can see by now is told sooner.
+                let newly_told = wanted.wait_for(|wanted| wanted.told != told);
+                if let Ok(Err(_)) = tokio::time::timeout(REPEAT, newly_told).await {
+                    return;
+                }
             }
         }
     }
