@@ -75,6 +75,11 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// The text that takes back what the one that begins has changed in the connection, if it failed.
+    fn undo_begin(&self) -> Option<SqlStr> {
+        None
+    }
+
     /// The text that begins a transaction that its owner ends, who may lend its connection.
     fn begin_lasting(&self) -> SqlStr {
         self.begin(Needs::Atomicity)

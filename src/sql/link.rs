@@ -290,8 +290,23 @@ impl<'c> Link<'c> {
                 Some(pause) if is_locked && Instant::now() < give_up_at => {
                     tokio::time::sleep(pause).await;
                 }
-                _ => return answer,
+                _ => {
+                    if answer.is_err() && !self.broken {
+                        self.undo_begin().await?;
+                    }
+                    return answer;
+                }
             }
+        }
+    }
+
+    /// Takes back what the text that begins has changed before it failed.
+    async fn undo_begin(&mut self) -> Result<()> {
+        match self.shared.dialect.undo_begin() {
+            Some(undo) if !self.is_foreign() => {
+                self.script(undo, self.shared.limits.statement).await
+            }
+            _ => Ok(()),
         }
     }
 

@@ -170,7 +170,7 @@ async fn connections_are_durable_and_patient() {
     .fetch_one(lent(&mut tx))
     .await
     .unwrap();
-    assert_eq!(settings, ("wal".to_owned(), 2, 5000));
+    assert_eq!(settings, ("wal".to_owned(), 2, 8000));
 }
 
 #[tokio::test]
@@ -672,4 +672,43 @@ async fn a_process_of_several() {
             assert_eq!(settled.unwrap(), [Settled::Applied]);
         }
     }
+}
+
+/// How long SQLite itself waits for a lock on the connections of sessions and of transactions.
+async fn busy_timeouts(store: &SqliteStore) -> [i64; 2] {
+    let mut session = store.session().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let mut found = [0; 2];
+    for (found, connection) in found
+        .iter_mut()
+        .zip([session.connection(), tx.connection()])
+    {
+        let connection = connection.downcast::<SqliteConnection>().unwrap();
+        let asked = sqlx::query_scalar("PRAGMA busy_timeout");
+        *found = asked.fetch_one(connection).await.unwrap();
+    }
+    tx.rollback().await.unwrap();
+    found
+}
+
+#[tokio::test]
+async fn connections_wait_for_locks_as_the_option_says_whatever_became_of_a_transaction() {
+    let target = Sqlite::with(
+        short_of_patience()
+            .max_connections(1)
+            .session_connections(1),
+    )
+    .await;
+    assert_eq!(busy_timeouts(&target.store).await, [100, 100]);
+    raise(&target.store, &[event()]).await;
+    assert_eq!(busy_timeouts(&target.store).await, [100, 100]);
+    // Somebody else writes for longer than a call waits.
+    let mut other = target.pool.acquire().await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let mut session = target.store.session().await.unwrap();
+    session.events().raise(&[event()]).await.unwrap_err();
+    drop(session);
+    target.store.begin().await.map(drop).unwrap_err();
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(busy_timeouts(&target.store).await, [100, 100]);
 }

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection as _, SqlStr, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _, SqlStr, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +25,7 @@ use crate::{
         claim::read_events,
         connection::{Handle, Held, Needs},
         dialect::{Dialect, Turn},
+        error::Limits,
         fan_out::{names, readable},
         limit,
         link::Link,
@@ -43,9 +44,27 @@ use crate::{
 /// else has written in between, and could only be run again.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// As above, without SQLite's own waiting, which looks every 100 ms only and so finds the lock free
-/// when nobody else wants it.
-const BEGIN_AT_ONCE: &str = "PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; PRAGMA busy_timeout = 5000";
+/// What the store's own connections are told around the beginning of a transaction.
+pub(super) struct Begins {
+    /// As [`BEGIN`], without SQLite's own waiting, which looks every 100 ms only and so finds the lock
+    /// free when nobody else wants it.
+    at_once: SqlStr,
+    /// Lets SQLite wait again, which the text above does itself unless it fails.
+    wait_again: SqlStr,
+}
+
+impl Begins {
+    pub(super) fn new(limits: Limits) -> Self {
+        let wait = i32::try_from(limits.lock.as_millis()).unwrap_or(i32::MAX);
+        let wait_again = format!("PRAGMA busy_timeout = {wait}");
+        let at_once = format!("PRAGMA busy_timeout = 0; {BEGIN}; {wait_again}");
+        let text = |text: String| AssertSqlSafe(text).into_sql_str();
+        Self {
+            at_once: text(at_once),
+            wait_again: text(wait_again),
+        }
+    }
+}
 
 /// The steps of the schema.
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -61,8 +80,8 @@ pub(super) struct SqliteDialect {
     pub(super) transactions: SqlitePool,
     pub(super) sessions: SqlitePool,
     pub(super) turns: Turns,
-    /// Whether the connections are the store's, so that it may change their settings.
-    pub(super) owns_connections: bool,
+    /// None if the connections are the application's, whose settings are left as they are.
+    pub(super) begins: Option<Begins>,
     pub(super) statements: Statements,
 }
 
@@ -107,11 +126,15 @@ impl Dialect for SqliteDialect {
     }
 
     fn begin(&self, _needs: Needs) -> SqlStr {
-        SqlStr::from_static(if self.owns_connections {
-            BEGIN_AT_ONCE
-        } else {
-            BEGIN
-        })
+        match &self.begins {
+            Some(begins) => begins.at_once.clone(),
+            None => SqlStr::from_static(BEGIN),
+        }
+    }
+
+    fn undo_begin(&self) -> Option<SqlStr> {
+        let begins = self.begins.as_ref()?;
+        Some(begins.wait_again.clone())
     }
 
     fn retry_begin_after(&self) -> Option<Duration> {

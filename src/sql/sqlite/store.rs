@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     SqliteOptions,
-    dialect::SqliteDialect,
+    dialect::{Begins, SqliteDialect},
     statements::{COMMON, TEXTS},
     turns::Turns,
 };
@@ -167,7 +167,7 @@ impl SqliteStore {
             transactions,
             sessions,
             turns: Turns::default(),
-            owns_connections,
+            begins: owns_connections.then(|| Begins::new(options.common.limits())),
             statements: TEXTS.fill(&prefix),
         };
         Self {
