@@ -89,7 +89,9 @@ impl Raiser {
     /// Raises one event. Raising an id that exists changes nothing and says so.
     ///
     /// Not cancellation safe: when the future is dropped, roll the transaction back. Cost: one round
-    /// trip on PostgreSQL, three on MySQL, one statement on SQLite.
+    /// trip on PostgreSQL, three on MySQL (whether there is a transaction, the event, its place on the
+    /// queue), one statement on SQLite. The first time on a connection, statements are prepared, which
+    /// takes one more for each.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a bad name or too much data, with nothing stored; else what the
@@ -123,7 +125,10 @@ impl Raiser {
     }
 
     /// Raises many events, all or none, in their order; answers for each whether it is new. Costs
-    /// and cancellation are those of [`raise`](Self::raise), for some MiB of data together.
+    /// and cancellation are those of [`raise`](Self::raise), for thousands as for one, as long as they
+    /// fit into one statement: 16 MiB of data on PostgreSQL, 4 MiB of JSON with all that belongs to an
+    /// event on MySQL (10,000 small ones), 8 MiB of data on SQLite. Beyond that, each further statement
+    /// is a round trip more.
     ///
     /// # Errors
     /// As [`raise`](Self::raise); also when there are more than the limit of a call.

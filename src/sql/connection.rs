@@ -7,7 +7,7 @@ use sqlx::{Database, pool::PoolConnection};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
-    dialect::Turn,
+    dialect::{Kill, Turn},
     link::{Link, Raw},
     shared::Shared,
 };
@@ -160,8 +160,10 @@ pub(super) struct Progress {
     /// checked, or a statement failed.
     pub(super) in_doubt: bool,
     pub(super) effects: Effects,
-    /// Its number on the server, where that must be told to end it.
-    pub(super) server_connection: Option<u64>,
+    /// What ends it on the server, where that must be told.
+    pub(super) kill: Option<Kill>,
+    /// Nothing comes through it any more.
+    pub(super) is_lost: bool,
     /// Whether it goes past those that wait to write.
     pub(super) is_first: bool,
     /// Held while it writes, where only one connection can.
@@ -203,7 +205,8 @@ impl SqlConnection {
                     ready: false,
                     settled: false,
                 },
-                server_connection: None,
+                kill: None,
+                is_lost: false,
                 is_first: false,
                 turn: None,
             },
@@ -315,9 +318,10 @@ impl SqlConnection {
         let limits = self.shared.limits;
         let armed = self.handle.arm(&self.alarm).await;
         armed.map_err(|error| limits.error("begin", error))?;
-        let statement = self.shared.dialect.begin_lasting();
+        let beginning = self.shared.dialect.begin_lasting();
+        self.progress.kill = beginning.kill;
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
-        link.begin(statement).await?;
+        link.begin(beginning.text).await?;
         self.shared.dialect.mark(&mut link).await?;
         link.keep_open();
         drop(link);
@@ -347,6 +351,8 @@ impl SqlConnection {
             let uncommitted = &self.shared.signals.uncommitted;
             uncommitted.seen() != self.progress.uncommitted_seen
         };
+        // Whether the transaction has ended is not known until the answer is there.
+        self.progress.kill.take_if(|kill| kill.is_of_transaction);
         let mut link = self.open(operation, Needs::OneStatement).await?;
         let ended = link.end(commits).await;
         drop(link);
@@ -401,8 +407,10 @@ impl Drop for SqlConnection {
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
             self.alarm.ring();
-            if let Some(connection) = self.progress.server_connection {
-                self.shared.dialect.abandon(connection);
+            // A connection that was lost ends on the server as well, and if the server went down
+            // with it, all that come back would ask a server that has just started.
+            if let Some(kill) = self.progress.kill.take_if(|_| !self.progress.is_lost) {
+                self.shared.dialect.abandon(kill);
             }
         }
     }

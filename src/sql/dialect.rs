@@ -31,6 +31,22 @@ use crate::{
 /// Held for as long as a connection writes, where only one can.
 pub(super) type Turn = Box<dyn fmt::Debug + Send + Sync>;
 
+/// How a transaction begins.
+pub(super) struct Beginning {
+    pub(super) text: SqlStr,
+    /// What ends its connection on the server, if that is known before it begins.
+    pub(super) kill: Option<Kill>,
+}
+
+/// What ends a connection on the server, and no other one, whichever server gets it, and whatever
+/// has become of the connection or the server meanwhile.
+#[derive(Clone, Debug)]
+pub(super) struct Kill {
+    pub(super) statement: SqlStr,
+    /// Whether the connection may belong to somebody else once its transaction has ended.
+    pub(super) is_of_transaction: bool,
+}
+
 /// A kind of database. The operations with a default are made of the others, in several statements;
 /// a database that can do one in a single statement overrides it.
 ///
@@ -80,19 +96,22 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// The text that begins a transaction that its owner ends, who may lend its connection.
-    fn begin_lasting(&self) -> SqlStr {
-        self.begin(Needs::Atomicity)
+    /// How a transaction begins that its owner ends, who may lend its connection.
+    fn begin_lasting(&self) -> Beginning {
+        Beginning {
+            text: self.begin(Needs::Atomicity),
+            kill: None,
+        }
     }
 
     /// Marks a transaction that has just begun, and whose connection may be lent, for
-    /// [`check_transaction`](Self::check_transaction).
+    /// [`check_transaction`](Self::check_transaction), as far as its beginning has not.
     async fn mark(&self, _link: &mut Link<'_>) -> Result<()> {
         Ok(())
     }
 
     /// Ends a connection on the server that may still work for a client that has gone.
-    fn abandon(&self, _connection: u64) {}
+    fn abandon(&self, _kill: Kill) {}
 
     /// Fails with [`Ended`](crate::StoreError::Ended) if the database has ended the transaction that
     /// was [marked](Self::mark). Where an error ends a transaction behind the back of its owner, what

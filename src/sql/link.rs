@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     arg::Arg,
     connection::{Effects, Mode, Progress, begin, depth, end, start_rollback},
+    dialect::Kill,
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -317,10 +318,10 @@ impl<'c> Link<'c> {
         }
     }
 
-    /// Notes the number of the connection on the server.
-    pub(super) fn is_server_connection(&mut self, number: u64) {
+    /// Notes what ends the connection on the server.
+    pub(super) fn ends_by(&mut self, kill: Kill) {
         if let Some(progress) = self.progress.as_deref_mut() {
-            progress.server_connection = Some(number);
+            progress.kill = Some(kill);
         }
     }
 
@@ -385,7 +386,12 @@ impl<'c> Link<'c> {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let error = self.shared.limits.error(self.operation, error);
-                self.broken |= matches!(error, StoreError::Unavailable { .. });
+                if matches!(error, StoreError::Unavailable { .. }) {
+                    self.broken = true;
+                    if let Some(progress) = self.progress.as_deref_mut() {
+                        progress.is_lost = true;
+                    }
+                }
                 Err(error)
             }
             Err(_) => {

@@ -19,6 +19,8 @@ mod postgres;
 mod private_servers;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod proxy;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod round_trips;
 mod server;
 mod several;
 #[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]

@@ -16,7 +16,7 @@ use tidings::{
 
 use crate::{
     fresh::{mysql::MySql, prefix},
-    server::mysql_url,
+    server::{Kind, Private, mysql_url},
 };
 
 const LEASE: Duration = Duration::from_secs(600);
@@ -534,5 +534,103 @@ async fn a_space_at_the_end_counts() {
             assert_eq!(found.len(), 1, "{filter:?}");
             assert_eq!(*found[0].event, *event);
         }
+    }
+}
+
+/// Whether a connection still answers.
+async fn lives(connection: &mut MySqlConnection) -> bool {
+    connection.execute("SELECT 1").await.is_ok()
+}
+
+async fn number(connection: &mut MySqlConnection) -> u64 {
+    let number = sqlx::query_scalar("SELECT CONNECTION_ID()");
+    number.fetch_one(connection).await.unwrap()
+}
+
+/// A store on connections of its own, and one on an application's pool.
+async fn on_both_kinds_of_pools(url: &str) -> [MySqlStore; 2] {
+    let own = MySqlStore::connect(url, MySqlOptions::new()).await.unwrap();
+    own.migrate().await.unwrap();
+    let pool = sqlx::MySqlPool::connect_lazy(url).unwrap();
+    [own, MySqlStore::new(pool)]
+}
+
+/// Numbers of connections begin anew then, and are given to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_was_lost_in_a_restart_ends_nobody_elses_connection() {
+    let server = Arc::new(Private::start(Kind::MariaDb));
+    for is_known in [false, true] {
+        for store in on_both_kinds_of_pools(server.url()).await {
+            let mut tx = store.begin().await.unwrap();
+            let connection = tx.connection().downcast::<MySqlConnection>().unwrap();
+            let ours = number(connection).await;
+            let private = Arc::clone(&server);
+            let restart = tokio::task::spawn_blocking(move || private.restart());
+            restart.await.unwrap();
+            if is_known {
+                tx.events().count_unprocessed().await.unwrap_err();
+            }
+            // The store has a connection again before any of these, so none of its own is needed.
+            drop(store.session().await);
+            let mut others = Vec::new();
+            loop {
+                let mut other = MySqlConnection::connect(server.url()).await.unwrap();
+                let given = number(&mut other).await;
+                others.push(other);
+                if given >= ours {
+                    break;
+                }
+            }
+            drop(tx);
+            // Behind what was to end the connection, if anything: both go by the sessions' pool.
+            wait_for_ends(&store).await;
+            for other in &mut others {
+                assert!(lives(other).await, "an innocent connection was ended");
+            }
+        }
+    }
+}
+
+/// What ends connections has had its turn.
+async fn wait_for_ends(store: &MySqlStore) {
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(store.session().await);
+    }
+}
+
+/// The statement would hold the transaction's locks to its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_is_dropped_in_a_statement_leaves_no_locks() {
+    let target = MySql::new().await;
+    target
+        .run("CREATE TABLE {p}stock (id INT PRIMARY KEY) ENGINE = InnoDB; INSERT INTO {p}stock VALUES (1)")
+        .await;
+    let lock = format!("SELECT id FROM {}stock FOR UPDATE", target.prefix);
+    let stores = [
+        target.store.clone(),
+        MySqlStore::with_pool(
+            target.pool.clone(),
+            MySqlOptions::new().table_prefix(&*target.prefix),
+        )
+        .unwrap(),
+    ];
+    for store in stores {
+        // Also when it is not the connection's first transaction.
+        store.begin().await.unwrap().rollback().await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        let connection = tx.connection().downcast::<MySqlConnection>().unwrap();
+        connection
+            .execute(sqlx::AssertSqlSafe(lock.clone()))
+            .await
+            .unwrap();
+        let sleeps = connection.execute("SELECT SLEEP(60)");
+        let broken_off = tokio::time::timeout(Duration::from_millis(100), sleeps).await;
+        assert!(broken_off.is_err());
+        drop(tx);
+        let mut other = target.pool.begin().await.unwrap();
+        let locked = other.execute(sqlx::AssertSqlSafe(lock.clone()));
+        let locked = tokio::time::timeout(Duration::from_secs(10), locked).await;
+        locked.expect("the lock is free").unwrap();
     }
 }

@@ -128,11 +128,15 @@ async fn pass(
 ) {
     let (mut from_client, mut from_server) = (vec![0; 65536], vec![0; 65536]);
     let mut is_marked = false;
+    let mut has_answered = true;
     loop {
         tokio::select! {
             read = client.read(&mut from_client) => {
                 let Ok(len @ 1..) = read else { return };
-                sendings.fetch_add(1, Ordering::Relaxed);
+                // What is long comes in pieces.
+                if std::mem::replace(&mut has_answered, false) {
+                    sendings.fetch_add(1, Ordering::Relaxed);
+                }
                 if is_statement(&from_client[..len]) {
                     statements.fetch_add(1, Ordering::Relaxed);
                 }
@@ -153,6 +157,7 @@ async fn pass(
             }
             read = server.read(&mut from_server) => {
                 let Ok(len @ 1..) = read else { return };
+                has_answered = true;
                 if client.write_all(&from_server[..len]).await.is_err() {
                     return;
                 }

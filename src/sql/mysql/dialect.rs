@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool, SqlStr}
 use uuid::Uuid;
 
 use super::{
-    due, raise,
+    due, kill, raise,
     rows::{self, hex},
     statements::{SLOTS, Statements},
 };
@@ -25,7 +25,7 @@ use crate::{
         arg::{Arg, args},
         claim::read_events,
         connection::{Handle, Held, Needs},
-        dialect::Dialect,
+        dialect::{Beginning, Dialect, Kill},
         fan_out::set_aside,
         limit,
         link::Link,
@@ -109,28 +109,41 @@ impl Dialect for MySqlDialect {
         })
     }
 
+    fn begin_lasting(&self) -> Beginning {
+        match self.settings {
+            Some(_) => kill::by_lock(),
+            None => Beginning {
+                text: SqlStr::from_static(
+                    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION; \
+                     SAVEPOINT tidings",
+                ),
+                kill: None,
+            },
+        }
+    }
+
     async fn mark(&self, link: &mut Link<'_>) -> Result<()> {
-        run(link, "SAVEPOINT tidings").await?;
-        let id = super::super::count(link, &self.statements.connection_id, args![]).await?;
-        link.is_server_connection(id);
+        if self.settings.is_none() {
+            let kill = kill::by_number(link, &self.statements.server_connection).await?;
+            link.ends_by(kill);
+        }
         Ok(())
     }
 
     /// Ends the connection on the server, which notices only after the statement that its client has
     /// gone: until then it would hold the transaction's locks.
-    fn abandon(&self, connection: u64) {
+    fn abandon(&self, kill: Kill) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
         let pool = self.sessions.clone();
         runtime.spawn(async move {
-            let kill = AssertSqlSafe(format!("KILL {connection}"));
-            let kill = pool.execute(sqlx::raw_sql(kill));
+            let kill = pool.execute(sqlx::raw_sql(kill.statement));
             match tokio::time::timeout(KILL_TIMEOUT, kill).await {
                 Ok(Ok(_)) => {}
                 // It has ended by itself.
-                Ok(Err(error)) => tracing::debug!(%error, connection, "nothing to end"),
-                Err(_) => tracing::debug!(connection, "could not end a connection in time"),
+                Ok(Err(error)) => tracing::debug!(%error, "no connection to end"),
+                Err(_) => tracing::debug!("could not end a connection in time"),
             }
         });
     }

@@ -2,6 +2,7 @@
 
 mod dialect;
 mod due;
+mod kill;
 mod options;
 mod raise;
 mod rows;

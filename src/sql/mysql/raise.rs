@@ -38,8 +38,10 @@ pub(super) async fn raise(
     }
     let distinct: Vec<&Event> = first.into_values().collect();
     let mut new = HashSet::with_capacity(distinct.len());
-    for part in parts(&distinct) {
-        insert(link, statements, part, &mut new).await?;
+    let mut rest = &distinct[..];
+    while !rest.is_empty() {
+        let count = insert(link, statements, rest, &mut new).await?;
+        rest = rest.get(count..).unwrap_or_default();
     }
     let queued = distinct.iter().map(|event| event.id.as_uuid());
     for ids in rows::ids(queued.filter(|id| new.contains(id)))? {
@@ -55,18 +57,21 @@ pub(super) async fn raise(
     Ok(events.iter().map(raised).collect())
 }
 
-/// Inserts those events that are not there.
+/// Inserts those of the first events that are not there: of as many as one statement takes, which it
+/// answers.
 async fn insert(
     link: &mut Link<'_>,
     statements: &Statements,
     events: &[&Event],
     new: &mut HashSet<Uuid>,
-) -> Result<()> {
-    let mut rest = events.to_vec();
+) -> Result<usize> {
+    let (text, count) = rows::first_text(events, row)?;
+    let mut text = Some(text);
+    let mut rest: Vec<_> = events.iter().take(count).copied().collect();
     for _ in 0..ROUNDS {
-        if rest.is_empty() || insert_all(link, statements, &rest).await? {
+        if rest.is_empty() || insert_all(link, statements, &rest, text.take()).await? {
             new.extend(rest.iter().map(|event| event.id.as_uuid()));
-            return Ok(());
+            return Ok(count);
         }
         let known = known(link, statements, &rest).await?;
         rest.retain(|event| !known.contains(&event.id.as_uuid()));
@@ -77,18 +82,19 @@ async fn insert(
     // The snapshot of an application's REPEATABLE READ transaction does not show them, or they
     // come faster than they can be left out.
     for event in rest {
-        if insert_all(link, statements, &[event]).await? {
+        if insert_all(link, statements, &[event], None).await? {
             new.insert(event.id.as_uuid());
         }
     }
-    Ok(())
+    Ok(count)
 }
 
-/// Inserts all, or none if one of them is there.
+/// Inserts all, or none if one of them is there. They fit into one text, which may be made already.
 async fn insert_all(
     link: &mut Link<'_>,
     statements: &Statements,
     events: &[&Event],
+    text: Option<String>,
 ) -> Result<bool> {
     let inserted = match events {
         [event] => {
@@ -97,15 +103,11 @@ async fn insert_all(
             link.execute(&statements.raise_one, args).await
         }
         events => {
-            // They are one part, so they are one text.
-            let mut inserted = Ok(0);
-            for text in rows::texts(events, |event| row(event))? {
-                inserted = link.execute(&statements.raise_many, args![&text]).await;
-                if inserted.is_err() {
-                    break;
-                }
-            }
-            inserted
+            let text = match text {
+                Some(text) => text,
+                None => rows::first_text(events, row)?.0,
+            };
+            link.execute(&statements.raise_many, args![&text]).await
         }
     };
     match inserted {
@@ -127,29 +129,6 @@ async fn known(
         }
     }
     Ok(known)
-}
-
-/// The most bytes of data in a part. As JSON in JSON it may become twice as long, beside what comes
-/// with it; a single event that is longer is not made JSON.
-const MAX_PART_LEN: usize = 1024 * 1024;
-/// The most events in a part: each has some hundred bytes beside its data, and names and headers.
-const MAX_PART_COUNT: usize = 1000;
-
-/// Events in parts that are one statement each.
-fn parts<'a, 'e>(events: &'a [&'e Event]) -> impl Iterator<Item = &'a [&'e Event]> {
-    let mut rest = events;
-    std::iter::from_fn(move || {
-        let mut len = 0;
-        let fits = |event: &&&Event| {
-            len += event.data.as_str().len();
-            len <= MAX_PART_LEN
-        };
-        // At least one, however large it is.
-        let count = rest.iter().take(MAX_PART_COUNT).take_while(fits).count();
-        let (part, others) = rest.split_at_checked(count.max(1).min(rest.len()))?;
-        rest = others;
-        (!part.is_empty()).then_some(part)
-    })
 }
 
 fn headers(event: &Event) -> Option<String> {
@@ -189,28 +168,4 @@ fn row(event: &Event) -> impl serde::Serialize + use<'_> {
         headers(event),
         event.version,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn event(len: usize) -> Event {
-        Event::new("a", &"x".repeat(len)).unwrap()
-    }
-
-    #[test]
-    fn parts_are_bounded_and_lose_nothing() {
-        let mut events: Vec<_> = (0..2500).map(|_| event(1)).collect();
-        events.push(event(3 * MAX_PART_LEN));
-        events.extend((0..5).map(|_| event(MAX_PART_LEN / 3)));
-        let all: Vec<_> = events.iter().collect();
-        let parts: Vec<_> = parts(&all).collect();
-        for part in &parts {
-            let len: usize = part.iter().map(|event| event.data.as_str().len()).sum();
-            assert!(!part.is_empty() && part.len() <= MAX_PART_COUNT);
-            assert!(len <= MAX_PART_LEN || part.len() == 1);
-        }
-        assert_eq!(parts.concat(), all);
-    }
 }

@@ -41,6 +41,27 @@ pub(super) fn texts<T, R: Serialize>(
     Ok(texts)
 }
 
+/// An array with an element for as many of these things as one text takes, and how many they are.
+/// There is at least one thing, and at least one is taken.
+pub(super) fn first_text<T: Copy, R: Serialize>(
+    things: &[T],
+    row: impl Fn(T) -> R,
+) -> Result<(String, usize)> {
+    let mut text = Vec::new();
+    let mut count = 0;
+    for thing in things {
+        let start = text.len();
+        text.push(if start == 0 { b'[' } else { b',' });
+        serde_json::to_writer(&mut text, &row(*thing)).map_err(unwritable)?;
+        if text.len() > MAX_TEXT_LEN && start > 0 {
+            text.truncate(start);
+            break;
+        }
+        count += 1;
+    }
+    Ok((closed(text)?, count))
+}
+
 /// Ids as an array, in as many texts as it takes.
 pub(super) fn ids(ids: impl IntoIterator<Item = Uuid>) -> Result<Vec<String>> {
     texts(ids, hex)
@@ -61,6 +82,22 @@ fn unwritable(source: impl std::error::Error + Send + Sync + 'static) -> StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_first_text_takes_what_fits_and_at_least_one() {
+        for (len, expected) in [(10, 1000), (900_000, 3), (5_000_000, 1)] {
+            let value = "x\"".repeat(len / 2);
+            let (text, count) = first_text(&vec![&value; 1000], |value| (value, 1)).unwrap();
+            let rows: Vec<(String, u32)> = serde_json::from_str(&text).unwrap();
+            assert_eq!((count, rows.len()), (expected, expected), "{len}");
+            assert!(text.len() <= MAX_TEXT_LEN + 1 || count == 1);
+            assert!(rows.iter().all(|(data, _)| *data == value));
+        }
+        assert_eq!(
+            first_text(&[], |value: u8| value).unwrap(),
+            ("]".to_owned(), 0)
+        );
+    }
 
     #[test]
     fn texts_are_arrays_of_bounded_length_that_lose_nothing() {

@@ -16,6 +16,16 @@ macro_rules! now {
     };
 }
 
+/// What no other server has, nor this one after a restart. `UUID_SHORT()` counts from a number that
+/// is made of the server's id and the second in which it started; after every 16 million of its
+/// values it looks like another start, by which nothing is ended that should not be.
+macro_rules! server_life {
+    () => {
+        "MD5(CONCAT_WS(',', UUID_SHORT() DIV 16777216, @@hostname, @@port /*!80000 , @@server_uuid */))"
+    };
+}
+pub(super) use server_life;
+
 /// A JSON text with an array of ids, as a table `j`.
 macro_rules! ids {
     () => {
@@ -402,8 +412,8 @@ statements! {
         /// 1 if this session has kept other migrations out from now on.
         try_lock_migrations,
         unlock_migrations,
-        /// The number of the connection on the server.
-        connection_id,
+        /// The number of the connection, and the [life](server_life) of the server that has it.
+        server_connection,
         /// (columns of one event)
         raise_one,
         /// (rows of events)
@@ -601,7 +611,7 @@ pub(super) const TEXTS: Texts = Texts {
     // Locks the prefix in this database, until the session lets it go or ends.
     try_lock_migrations: concat!("SELECT GET_LOCK(", migrations_lock!(), ", 0)"),
     unlock_migrations: concat!("SELECT RELEASE_LOCK(", migrations_lock!(), ")"),
-    connection_id: "SELECT CONNECTION_ID()",
+    server_connection: concat!("SELECT CONNECTION_ID(), ", server_life!()),
     // Locks the new events; waits for a transaction that is storing the same id. An id that is
     // there is an error, and nothing of the statement is stored.
     raise_one: "INSERT INTO {p}events \

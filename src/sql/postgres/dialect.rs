@@ -26,7 +26,7 @@ use crate::{
         arg::{Arg, args},
         claim::read_events,
         connection::{Effects, Handle, Held, Needs},
-        dialect::Dialect,
+        dialect::{Beginning, Dialect},
         error::Limits,
         fan_out::{self, readable},
         limit,
@@ -190,8 +190,11 @@ impl Dialect for PostgresDialect {
         }
     }
 
-    fn begin_lasting(&self) -> SqlStr {
-        self.begins.lasting.clone()
+    fn begin_lasting(&self) -> Beginning {
+        Beginning {
+            text: self.begins.lasting.clone(),
+            kill: None,
+        }
     }
 
     async fn check_commit(&self, link: &mut Link<'_>) -> Result<()> {

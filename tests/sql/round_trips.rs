@@ -1,0 +1,156 @@
+//! How often a store waits for its server, counted on the wire.
+
+/// The tests, for a fresh store, the URL of its server, its types, and the round trips of: a handler's
+/// transaction, the same on an application's pool, raising in a transaction of the application's,
+/// and in a session.
+macro_rules! round_trip_tests {
+    (
+        $fresh:expr, $url:expr, $store:ty, $options:expr, $pool_options:ty, $connection:ty,
+        $handled:literal, $handled_on_pool:literal, $raised:literal, $raised_in_session:literal
+    ) => {
+        use std::time::Duration;
+
+        use sqlx::{Connection as _, Executor as _};
+        use tidings::{
+            Event, EventPattern, LeaseOwner, Outcome, Priority, Registration, sqlx,
+            store::{Claim, FanOut, HandlerRoom, Raised, Settled, Settlement, Storer},
+        };
+
+        use crate::proxy::Proxy;
+
+        /// The round trips of a handler's transaction, from its beginning to its commit.
+        async fn handle(store: &$store, proxy: &Proxy) -> u64 {
+            const ROUNDS: u64 = 20;
+            let owner = LeaseOwner::new();
+            let mut tx = store.begin().await.unwrap();
+            let registration = Registration::new(
+                EventPattern::parse("a").unwrap(),
+                "h".into(),
+                Priority::default(),
+                5,
+            );
+            tx.registrations().register(&[registration]).await.unwrap();
+            tx.commit().await.unwrap();
+            let mut trips = 0;
+            for round in 0..=ROUNDS {
+                let mut session = store.session().await.unwrap();
+                let event = Event::new("a", &()).unwrap();
+                session.events().raise(&[event]).await.unwrap();
+                let due = FanOut::due(10);
+                session.events().fan_out(&due).await.unwrap();
+                let room = HandlerRoom::new("h", 1);
+                let lease = Duration::from_secs(60);
+                let claim = Claim::new(owner, lease, 1, vec![room]);
+                let claimed = session.handler_requests().claim(&claim).await.unwrap();
+                let claimed = &claimed.requests[0];
+                drop(session);
+                let settlement =
+                    Settlement::new(claimed.id, claimed.attempt, owner, Outcome::Completed);
+                // Connections that come back are tested, for which nobody waits.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let before = proxy.sendings();
+                let mut tx = store.begin().await.unwrap();
+                let _ = tx.connection();
+                let settled = tx.handler_requests().settle(&[settlement]).await.unwrap();
+                assert_eq!(settled, [Settled::Applied]);
+                tx.commit().await.unwrap();
+                // The first one prepares its statements.
+                if round > 0 {
+                    trips += proxy.sendings() - before;
+                }
+            }
+            assert_eq!(trips % ROUNDS, 0, "{trips} in {ROUNDS} rounds");
+            trips / ROUNDS
+        }
+
+        #[tokio::test]
+        async fn a_transactional_handler_costs_few_round_trips() {
+            let fresh = $fresh;
+            let (proxy, through) = Proxy::of(&$url).await;
+            let options = $options.table_prefix(&*fresh.prefix);
+            let own = <$store>::connect(&through, options.clone()).await.unwrap();
+            assert_eq!(handle(&own, &proxy).await, $handled);
+            own.close().await;
+            let pool = <$pool_options>::new()
+                .test_before_acquire(false)
+                .connect_lazy(&through)
+                .unwrap();
+            let on_pool = <$store>::with_pool(pool, options).unwrap();
+            assert_eq!(handle(&on_pool, &proxy).await, $handled_on_pool);
+        }
+
+        #[tokio::test]
+        async fn raising_thousands_costs_as_many_round_trips_as_raising_one() {
+            let fresh = $fresh;
+            let (proxy, through) = Proxy::of(&$url).await;
+            let raiser = fresh.store.raiser();
+            let options = $options.table_prefix(&*fresh.prefix);
+            let store = <$store>::connect(&through, options).await.unwrap();
+            let mut session = store.session().await.unwrap();
+            let mut connection = <$connection>::connect(&through).await.unwrap();
+            connection.execute("BEGIN").await.unwrap();
+            for count in [1, 5000] {
+                let events = || -> Vec<_> {
+                    let data = serde_json::json!({ "order": 4711, "total_cents": 1290 });
+                    (0..count)
+                        .map(|_| Event::new("order.placed", &data).unwrap())
+                        .collect()
+                };
+                // Prepares the statements.
+                raiser.raise_all(&mut connection, events()).await.unwrap();
+                let before = proxy.sendings();
+                let raised = raiser.raise_all(&mut connection, events()).await.unwrap();
+                assert_eq!(proxy.sendings() - before, $raised, "{count} events");
+                assert_eq!(raised, vec![Raised::New; count]);
+
+                session.events().raise(&events()).await.unwrap();
+                let before = proxy.sendings();
+                session.events().raise(&events()).await.unwrap();
+                assert_eq!(proxy.sendings() - before, $raised_in_session, "{count} events");
+            }
+            connection.execute("COMMIT").await.unwrap();
+        }
+    };
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use crate::{fresh::postgres::Postgres, server::postgres_url};
+
+    round_trip_tests!(
+        Postgres::new().await,
+        postgres_url(),
+        tidings::PostgresStore,
+        // Other processes are told by a task that nobody waits for.
+        tidings::PostgresOptions::new().listen(false),
+        sqlx::postgres::PgPoolOptions,
+        sqlx::PgConnection,
+        // BEGIN, the settlement, which is planned anew for each transaction and so prepared, COMMIT.
+        4,
+        4,
+        1,
+        1
+    );
+}
+
+#[cfg(feature = "mysql")]
+mod mysql {
+    use crate::{fresh::mysql::MySql, server::mysql_url};
+
+    round_trip_tests!(
+        MySql::new().await,
+        mysql_url(),
+        tidings::MySqlStore,
+        tidings::MySqlOptions::new(),
+        sqlx::mysql::MySqlPoolOptions,
+        sqlx::MySqlConnection,
+        // START TRANSACTION, whether it goes on, locking the request, writing it, COMMIT.
+        5,
+        // And the number of the connection.
+        6,
+        // Whether there is a transaction, the events, the queue.
+        3,
+        // START TRANSACTION, the events, the queue, COMMIT.
+        4
+    );
+}
