@@ -1,6 +1,6 @@
 //! How errors of the databases become those of a store.
 
-use std::time::Duration;
+use std::{error::Error, fmt, time::Duration};
 
 use crate::error::StoreError;
 
@@ -23,6 +23,8 @@ enum Verdict {
     Unavailable,
     NoSchema,
     NoTransaction,
+    /// An earlier statement has failed, and the transaction with it.
+    Aborted,
     Other,
 }
 
@@ -77,24 +79,64 @@ impl Limits {
                 operation,
                 thing: "the transaction",
             },
-            Verdict::Other => StoreError::Backend { operation, source },
+            Verdict::Aborted | Verdict::Other => StoreError::Backend { operation, source },
         }
     }
 }
 
 /// Whether an error of a handler tells that its transaction lost against a concurrent one: it, or
 /// one of its sources, is an error of a store or of sqlx that says so.
-pub(super) fn is_conflict_of_handler(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+///
+/// So does one that says that an earlier statement failed: which one and why nobody can tell any
+/// more, and a conflict must not count as the handler's error.
+pub(super) fn is_conflict_of_handler(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| (*error).source()).any(|error| {
         let of_store = error
             .downcast_ref::<StoreError>()
             .is_some_and(StoreError::is_conflict);
         let of_sqlx = error
             .downcast_ref::<sqlx::Error>()
             .and_then(sqlx::Error::as_database_error)
-            .is_some_and(|error| matches!(verdict(error), Verdict::Conflict));
+            .is_some_and(|error| matches!(verdict(error), Verdict::Conflict | Verdict::Aborted));
         of_store || of_sqlx
     })
+}
+
+/// The error of a call in a transaction whose connection was lent: what failed earlier was a statement
+/// of whoever had it.
+pub(super) fn after_lending(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Backend { operation, source }
+            if source
+                .downcast_ref::<sqlx::Error>()
+                .and_then(sqlx::Error::as_database_error)
+                .is_some_and(|error| matches!(verdict(error), Verdict::Aborted)) =>
+        {
+            StoreError::Conflict {
+                operation,
+                source: Some(Box::new(Swallowed(source))),
+            }
+        }
+        error => error,
+    }
+}
+
+/// Somebody went on after an error that had ended the transaction.
+#[derive(Debug)]
+struct Swallowed(crate::error::Source);
+
+impl fmt::Display for Swallowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an earlier statement on its connection failed, and its error was swallowed; what may fail belongs into a savepoint",
+        )
+    }
+}
+
+impl Error for Swallowed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
 }
 
 /// Whether a row was not stored because its key is there.
@@ -142,6 +184,8 @@ fn postgres(code: &str) -> Verdict {
         "57014" => Verdict::StatementTimeout,
         // undefined_table, undefined_column, undefined_function
         "42P01" | "42703" | "42883" => Verdict::NoSchema,
+        // in_failed_sql_transaction
+        "25P02" => Verdict::Aborted,
         // no_active_sql_transaction
         "25P01" => Verdict::NoTransaction,
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle sessions and transactions that

@@ -9,6 +9,7 @@ use super::{
     arg::Arg,
     connection::{Effects, Mode, Progress, begin, depth, end, start_rollback},
     dialect::Kill,
+    error::after_lending,
     row::Row,
     shared::Shared,
     statement::Statement,
@@ -360,6 +361,10 @@ impl<'c> Link<'c> {
         };
         let Some(progress) = self.progress.take() else {
             return answer;
+        };
+        let answer = match answer {
+            Err(error) if progress.lent => Err(after_lending(error)),
+            answer => answer,
         };
         match &answer {
             Ok(_) if progress.mode == Mode::Autocommit => {

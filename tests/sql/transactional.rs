@@ -81,6 +81,23 @@ macro_rules! transactional_tests {
                     std::mem::forget(connection.begin().await?);
                     Ok(())
                 }
+                // What a transaction of PostgreSQL does not survive, and nobody is told.
+                ("test.hush", 0) | ("test.hush_always", _) => {
+                    let _ = run(connection, "SELECT 1 FROM nowhere_at_all".to_owned()).await;
+                    Ok(())
+                }
+                ("test.go_on", 0) => {
+                    let _ = run(connection, "SELECT 1 FROM nowhere_at_all".to_owned()).await;
+                    Ok(run(connection, "SELECT 1".to_owned()).await?)
+                }
+                ("test.raise_on", 0) => {
+                    let _ = run(connection, "SELECT 1 FROM nowhere_at_all".to_owned()).await;
+                    state
+                        .raiser
+                        .raise(connection, Event::new("late", &())?)
+                        .await?;
+                    Ok(())
+                }
                 ("test.cancel", _) => {
                     let mut session = state.store.session().await?;
                     let id = HandlerRequestId::derive(event.id, "writes");
@@ -241,6 +258,23 @@ mod postgres {
         sqlx::PgConnection,
         "SELECT pg_sleep(60)"
     );
+
+    /// It may have been a deadlock, which nobody can tell any more.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn after_an_error_that_was_swallowed_a_handler_runs_again_and_no_error_counts() {
+        for name in ["test.hush", "test.go_on", "test.raise_on"] {
+            assert_completes(name, 2, 0).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_error_that_is_swallowed_each_time_counts_after_a_few_runs_and_is_named() {
+        let (request, ran, rows, raised) = handled("test.hush_always").await;
+        assert!(request.dead_at.is_some(), "{request:?}");
+        assert_eq!((ran, request.errors, rows, raised), (4 * 5, 5, 0, 0));
+        let last = format!("{:?}", request.last_errors.last());
+        assert!(last.contains("its error was swallowed"), "{last}");
+    }
 
     /// On SQLite the cancel would wait for the handler's own transaction.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
