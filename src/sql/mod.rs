@@ -51,6 +51,7 @@ mod shared;
 mod sqlite;
 mod statement;
 mod store;
+mod url;
 
 #[cfg(feature = "mysql")]
 pub use mysql::{MySqlOptions, MySqlStore};

@@ -27,4 +27,6 @@ mod several;
 mod sqlite;
 mod stress;
 mod transactional;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod unreachable;
 mod unreadable;

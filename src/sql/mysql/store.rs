@@ -11,7 +11,14 @@ use super::{
 };
 use crate::{
     error::{Result, StoreError},
-    sql::{options::Options, pool, prefix::TablePrefix, shared::Shared, store::sql_store},
+    sql::{
+        options::Options,
+        pool,
+        prefix::TablePrefix,
+        shared::Shared,
+        store::sql_store,
+        url::{check_scheme, unreadable},
+    },
 };
 
 /// A store of events and handler requests on MySQL 8.0 or later, or MariaDB 10.6 or later.
@@ -66,13 +73,7 @@ impl MySqlStore {
     /// is not acceptable.
     pub async fn connect(url: &str, options: MySqlOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
-        let connect: MySqlConnectOptions = url.parse().map_err(|_| {
-            StoreError::invalid(
-                "the database URL",
-                "is not one of MySQL or MariaDB",
-                "write mysql://user:password@host:port/database",
-            )
-        })?;
+        let connect = parse(url)?;
         let limits = options.common.limits();
         let lasting: Arc<str> = settings(&options.common).into();
         // These are never lent. A process that stands still in the middle of a call, or whose
@@ -145,6 +146,18 @@ impl MySqlStore {
             shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),
         }
     }
+}
+
+fn parse(url: &str) -> Result<MySqlConnectOptions> {
+    const REMEDY: &str = "write mysql://user:password@host:port/database";
+    check_scheme(
+        url,
+        &["mysql", "mariadb"],
+        "://",
+        "MySQL or MariaDB",
+        REMEDY,
+    )?;
+    url.parse().map_err(|_| unreadable(REMEDY))
 }
 
 /// What the store's own connections are told when they are opened.

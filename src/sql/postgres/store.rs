@@ -16,7 +16,12 @@ use super::{
 };
 use crate::{
     error::{Result, StoreError},
-    sql::{pool, shared::Shared, store::sql_store},
+    sql::{
+        pool,
+        shared::Shared,
+        store::sql_store,
+        url::{check_scheme, unreadable},
+    },
 };
 
 /// A store of events and handler requests on PostgreSQL 14 or later.
@@ -164,18 +169,16 @@ pub(super) async fn set_up_connection(
     Ok(())
 }
 
-/// Reads a URL; the error does not repeat it, as it may hold a password.
 fn parse(url: &str) -> Result<PgConnectOptions> {
-    let is_ours = ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme));
-    url.parse().ok().filter(|_| is_ours).ok_or_else(|| {
-        StoreError::invalid(
-            "the database URL",
-            "is not one of PostgreSQL",
-            "write postgres://user:password@host:port/database",
-        )
-    })
+    const REMEDY: &str = "write postgres://user:password@host:port/database";
+    check_scheme(
+        url,
+        &["postgres", "postgresql"],
+        "://",
+        "PostgreSQL",
+        REMEDY,
+    )?;
+    url.parse().map_err(|_| unreadable(REMEDY))
 }
 
 impl fmt::Debug for PostgresStore {

@@ -17,8 +17,14 @@ use super::{
 use crate::{
     error::{Result, StoreError},
     sql::{
-        arg::args, connection::Needs, link::Link, prefix::TablePrefix, shared::Shared,
-        statement::Statement, store::sql_store,
+        arg::args,
+        connection::Needs,
+        link::Link,
+        prefix::TablePrefix,
+        shared::Shared,
+        statement::Statement,
+        store::sql_store,
+        url::{check_scheme, unreadable},
     },
 };
 
@@ -247,17 +253,9 @@ async fn open(connect: &SqliteConnectOptions, options: &SqliteOptions) -> Result
 }
 
 fn parse(url: &str) -> Result<SqliteConnectOptions> {
-    let invalid = || {
-        StoreError::invalid(
-            "the database URL",
-            "is not one of a file of SQLite",
-            "write sqlite:FILE",
-        )
-    };
-    if !url.starts_with("sqlite:") {
-        return Err(invalid());
-    }
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| invalid())?;
+    const REMEDY: &str = "write sqlite:FILE";
+    check_scheme(url, &["sqlite"], ":", "a file of SQLite", REMEDY)?;
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| unreadable(REMEDY))?;
     let settings = url.split_once('?').map_or("", |(_, settings)| settings);
     let says = |setting: &str| settings.split('&').any(|one| one == setting);
     let file = options.get_filename();
