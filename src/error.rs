@@ -28,6 +28,31 @@ pub enum StoreError {
         #[source]
         source: Option<Source>,
     },
+    /// No connection could be had because the database did not admit one. Nothing has taken effect.
+    #[error(
+        "{operation}: no connection to the database at {server}; check that it runs there and accepts connections"
+    )]
+    Unreachable {
+        /// What was being done.
+        operation: &'static str,
+        /// Where the database should be: host and port, a socket or a file.
+        server: String,
+        /// The backend's error.
+        #[source]
+        source: Option<Source>,
+    },
+    /// No connection could be had because the pool has none left. Nothing has taken effect.
+    #[error(
+        "{operation}: all {connections} connections are in use, after {waited:?} still; end sessions and transactions earlier, or allow more connections"
+    )]
+    Exhausted {
+        /// What was being done.
+        operation: &'static str,
+        /// How many connections the pool may have.
+        connections: u32,
+        /// How long one was waited for.
+        waited: Duration,
+    },
     /// The call took longer than it may. Whether it took effect is unknown.
     #[error("{operation}: no answer within {limit:?}")]
     TimedOut {
@@ -124,7 +149,11 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Stopped { cause, .. } => cause.is_transient(),
-            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Conflict { .. } => true,
+            Self::Unavailable { .. }
+            | Self::Unreachable { .. }
+            | Self::Exhausted { .. }
+            | Self::TimedOut { .. }
+            | Self::Conflict { .. } => true,
             _ => false,
         }
     }

@@ -93,7 +93,11 @@ async fn look_once(inner: &Inner) -> Result<()> {
         .await
     {
         Ok(outlook) => outlook,
-        Err(error @ (StoreError::Unavailable { .. } | StoreError::Conflict { .. })) => {
+        Err(
+            error @ (StoreError::Unavailable { .. }
+            | StoreError::Unreachable { .. }
+            | StoreError::Conflict { .. }),
+        ) => {
             return Err(error);
         }
         Err(error) => {

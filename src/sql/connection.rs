@@ -3,7 +3,7 @@
 
 use std::{ops::BitOrAssign, sync::Arc};
 
-use sqlx::{Database, pool::PoolConnection};
+use sqlx::{Connection as _, Database, pool::PoolConnection};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
@@ -27,6 +27,13 @@ impl<DB: Database> Held<DB> {
         match self {
             Self::Pooled(connection) => connection,
             Self::Single(connection) => connection,
+        }
+    }
+
+    pub(super) async fn close(self) -> sqlx::Result<()> {
+        match self {
+            Self::Pooled(connection) => connection.close().await,
+            Self::Single(connection) => connection.close().await,
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     link::Link,
     look,
     migrate::Migration,
+    reach::InUse,
     records::{DueEvent, Requests, WaitingEvent},
     settle,
     shared::{Purpose, Shared},
@@ -66,6 +67,12 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
 
     /// A connection of its own, outside of every pool.
     async fn connect(&self) -> sqlx::Result<Handle>;
+
+    /// Where the database is, for errors.
+    fn server(&self) -> String;
+
+    /// How many connections of a pool are in use.
+    fn in_use(&self, purpose: Purpose) -> InUse;
 
     /// Closes the pools.
     async fn close(&self);

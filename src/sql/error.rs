@@ -1,6 +1,6 @@
 //! How errors of the databases become those of a store.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::error::StoreError;
 
@@ -23,6 +23,8 @@ enum Verdict {
     Unavailable,
     NoSchema,
     NoTransaction,
+    NoDatabase,
+    Denied,
     /// An earlier statement has failed, and the transaction with it.
     Aborted,
     Other,
@@ -79,8 +81,86 @@ impl Limits {
                 operation,
                 thing: "the transaction",
             },
-            Verdict::Aborted | Verdict::Other => StoreError::Backend { operation, source },
+            Verdict::NoDatabase | Verdict::Denied | Verdict::Aborted | Verdict::Other => {
+                StoreError::Backend { operation, source }
+            }
         }
+    }
+}
+
+impl Limits {
+    /// The error of a store whose database at `server` gave no connection.
+    pub(super) fn connect_error(
+        &self,
+        operation: &'static str,
+        server: String,
+        error: Arc<sqlx::Error>,
+    ) -> StoreError {
+        let verdict = match &*error {
+            sqlx::Error::PoolClosed => {
+                return StoreError::Ended {
+                    operation,
+                    thing: "the pool of connections",
+                };
+            }
+            sqlx::Error::Database(said) => verdict(&**said),
+            sqlx::Error::Configuration(_) => Verdict::Other,
+            _ => Verdict::Unavailable,
+        };
+        let source = Box::new(Cause(Arc::clone(&error)));
+        match verdict {
+            Verdict::NoDatabase => StoreError::invalid(
+                format!("the database of the URL is not known to the server at {server}"),
+                format!("({error})"),
+                "create it, or correct the end of the URL",
+            ),
+            Verdict::Denied => StoreError::invalid(
+                format!("the server at {server} does not admit the user of the URL"),
+                format!("({error})"),
+                "correct user and password, or let the server admit this user from here to this database",
+            ),
+            Verdict::Unavailable => StoreError::Unreachable {
+                operation,
+                server,
+                source: Some(source),
+            },
+            Verdict::LockTimeout => StoreError::TimedOut {
+                operation,
+                limit: self.lock,
+            },
+            _ => StoreError::Backend { operation, source },
+        }
+    }
+}
+
+/// Whether a server that gave no connection may be about to start.
+pub(super) fn may_be_starting(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(error) => matches!(verdict(&**error), Verdict::Unavailable),
+        _ => false,
+    }
+}
+
+/// No answer came in time.
+pub(super) fn silence(limit: Duration) -> sqlx::Error {
+    let text = format!("no answer within {limit:?}");
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+}
+
+/// An error that several calls have as their cause.
+#[derive(Debug)]
+struct Cause(Arc<sqlx::Error>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }
 
@@ -184,6 +264,10 @@ fn postgres(code: &str) -> Verdict {
         "57014" => Verdict::StatementTimeout,
         // undefined_table, undefined_column, undefined_function
         "42P01" | "42703" | "42883" => Verdict::NoSchema,
+        // invalid_catalog_name
+        "3D000" => Verdict::NoDatabase,
+        // invalid_authorization_specification, invalid_password
+        "28000" | "28P01" => Verdict::Denied,
         // in_failed_sql_transaction
         "25P02" => Verdict::Aborted,
         // no_active_sql_transaction
@@ -209,6 +293,10 @@ const fn mysql(number: u16) -> Verdict {
         1969 | 3024 => Verdict::StatementTimeout,
         // no such table or column
         1146 | 1054 => Verdict::NoSchema,
+        // no such database
+        1049 => Verdict::NoDatabase,
+        // the user is not admitted, or not to the database
+        1044 | 1045 | 1698 => Verdict::Denied,
         // no such savepoint (nor procedure, but the store calls none)
         1305 => Verdict::NoTransaction,
         // disk full, too many connections, shutdown, killed, lost, read-only, out of memory

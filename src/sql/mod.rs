@@ -39,6 +39,7 @@ mod prefix;
 mod prune;
 mod query;
 mod raise;
+mod reach;
 mod records;
 mod registration_repository;
 mod registrations;

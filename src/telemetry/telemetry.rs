@@ -279,6 +279,8 @@ impl Telemetry {
             match error {
                 StoreError::Stopped { cause, .. } => return self.store_failed(operation, cause),
                 StoreError::Unavailable { .. } => "unavailable",
+                StoreError::Unreachable { .. } => "unreachable",
+                StoreError::Exhausted { .. } => "exhausted",
                 StoreError::TimedOut { .. } => "timed out",
                 StoreError::Conflict { .. } => "conflict",
                 StoreError::Unreadable { .. } => "unreadable",

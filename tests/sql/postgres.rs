@@ -226,7 +226,7 @@ async fn bad_options_and_urls_are_refused_by_name() {
         .await
         .unwrap_err();
     let text = format!("{error} {error:?}");
-    assert!(matches!(error, StoreError::Unavailable { .. }), "{text}");
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{text}");
     assert!(!text.contains("secret"), "{text}");
     let store = PostgresStore::new(PgPool::connect_lazy(nobody).unwrap());
     assert!(!format!("{store:?}").contains("secret"));

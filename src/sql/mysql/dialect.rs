@@ -30,6 +30,7 @@ use crate::{
         limit,
         link::Link,
         migrate::{Migration, apply, wait_for_turn},
+        reach::InUse,
         records::{DueEvent, EVENTS, HANDLER_REQUESTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
         shared::{Purpose, Shared},
@@ -68,11 +69,9 @@ impl Dialect for MySqlDialect {
     }
 
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle> {
-        let pool = match purpose {
-            Purpose::Session => &self.sessions,
-            Purpose::Transaction => &self.transactions,
-        };
-        Ok(Handle::MySql(Held::Pooled(pool.acquire().await?)))
+        Ok(Handle::MySql(Held::Pooled(
+            self.pool(purpose).acquire().await?,
+        )))
     }
 
     async fn connect(&self) -> sqlx::Result<Handle> {
@@ -82,6 +81,18 @@ impl Dialect for MySqlDialect {
             connection.execute(settings).await?;
         }
         Ok(Handle::MySql(Held::Single(Box::new(connection))))
+    }
+
+    fn server(&self) -> String {
+        let options = self.transactions.connect_options();
+        match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        }
+    }
+
+    fn in_use(&self, purpose: Purpose) -> InUse {
+        InUse::of(self.pool(purpose))
     }
 
     async fn close(&self) {
@@ -409,6 +420,13 @@ impl Dialect for MySqlDialect {
 }
 
 impl MySqlDialect {
+    const fn pool(&self, purpose: Purpose) -> &MySqlPool {
+        match purpose {
+            Purpose::Session => &self.sessions,
+            Purpose::Transaction => &self.transactions,
+        }
+    }
+
     /// The events of locked places on the queue, which are read by a statement of its own: the
     /// snapshot of the one that locked them may be older than they are.
     async fn due(&self, link: &mut Link<'_>, places: &[Row]) -> Result<Vec<DueEvent>> {

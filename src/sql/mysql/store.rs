@@ -10,7 +10,7 @@ use super::{
     statements::{COMMON, TEXTS},
 };
 use crate::{
-    error::{Result, StoreError},
+    error::Result,
     sql::{
         options::Options,
         pool,
@@ -69,12 +69,12 @@ impl MySqlStore {
     /// strict `sql_mode`, and the store's lock time-out.
     ///
     /// # Errors
-    /// The URL is not one of MySQL or MariaDB, the database cannot be reached, or the table prefix
-    /// is not acceptable.
+    /// The URL is not one of MySQL or MariaDB; the server cannot be reached, for which it is tried
+    /// for [`acquire_timeout`](MySqlOptions::acquire_timeout), or does not know the database or
+    /// admit the user; the table prefix is not acceptable.
     pub async fn connect(url: &str, options: MySqlOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
         let connect = parse(url)?;
-        let limits = options.common.limits();
         let lasting: Arc<str> = settings(&options.common).into();
         // These are never lent. A process that stands still in the middle of a call, or whose
         // machine is gone, keeps no lock that others need; MySQL has nothing like it.
@@ -100,16 +100,7 @@ impl MySqlStore {
             statements: TEXTS.fill(&prefix),
         };
         let store = Self::build(dialect, prefix, &options);
-        let handle = store.shared.acquire_unchecked("connect").await;
-        drop(handle.map_err(|error| match error {
-            StoreError::TimedOut { limit, .. } if limit == limits.acquire => {
-                StoreError::Unavailable {
-                    operation: "connect",
-                    source: None,
-                }
-            }
-            error => error,
-        })?);
+        store.shared.check_server().await?;
         Ok(store)
     }
 

@@ -34,6 +34,7 @@ use crate::{
         look,
         migrate::{Migration, apply, wait_for_turn},
         raise::{chunks, headers},
+        reach::InUse,
         records::{DueEvent, EVENTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
         settle,
@@ -149,11 +150,9 @@ impl Dialect for PostgresDialect {
     }
 
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle> {
-        let pool = match purpose {
-            Purpose::Session => &self.sessions,
-            Purpose::Transaction => &self.transactions,
-        };
-        Ok(Handle::Postgres(Held::Pooled(pool.acquire().await?)))
+        Ok(Handle::Postgres(Held::Pooled(
+            self.pool(purpose).acquire().await?,
+        )))
     }
 
     async fn connect(&self) -> sqlx::Result<Handle> {
@@ -163,6 +162,19 @@ impl Dialect for PostgresDialect {
             set_up_connection(&mut connection, Some(Arc::clone(settings))).await?;
         }
         Ok(Handle::Postgres(Held::Single(Box::new(connection))))
+    }
+
+    fn server(&self) -> String {
+        let options = self.transactions.connect_options();
+        match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            // A directory of sockets among them.
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        }
+    }
+
+    fn in_use(&self, purpose: Purpose) -> InUse {
+        InUse::of(self.pool(purpose))
     }
 
     async fn close(&self) {
@@ -598,6 +610,13 @@ impl Dialect for PostgresDialect {
 }
 
 impl PostgresDialect {
+    const fn pool(&self, purpose: Purpose) -> &PgPool {
+        match purpose {
+            Purpose::Session => &self.sessions,
+            Purpose::Transaction => &self.transactions,
+        }
+    }
+
     /// Whether a connection of the application is in a transaction, however that was begun.
     async fn is_in_transaction(&self, link: &mut Link<'_>) -> Result<bool> {
         // Asked in a single message, since it is answered outside of transactions as well.

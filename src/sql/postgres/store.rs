@@ -15,7 +15,7 @@ use super::{
     statements::{COMMON, TEXTS},
 };
 use crate::{
-    error::{Result, StoreError},
+    error::Result,
     sql::{
         pool,
         shared::Shared,
@@ -41,8 +41,9 @@ impl PostgresStore {
     /// and for each running scheduler one that renews leases and one that listens.
     ///
     /// # Errors
-    /// The URL is not one of PostgreSQL, the database cannot be reached, or the table prefix is
-    /// not acceptable.
+    /// The URL is not one of PostgreSQL; the server cannot be reached, for which it is tried for
+    /// [`acquire_timeout`](PostgresOptions::acquire_timeout), or does not know the database or
+    /// admit the user; the table prefix is not acceptable.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
         let mut connect = parse(url)?;
@@ -50,7 +51,6 @@ impl PostgresStore {
             // Which poolers refuse to pass on, and which servers from 12 on do not need.
             connect = connect.extra_float_digits(None);
         }
-        let limits = options.common.limits();
         let transactions = set_up(&options, options.common.max_connections, None)
             .connect_lazy_with(connect.clone());
         let settings = (!options.transaction_pooler).then(|| session_settings(&options));
@@ -62,16 +62,7 @@ impl PostgresStore {
             None => transactions.clone(),
         };
         let store = Self::build(transactions, sessions, settings, prefix, &options);
-        let handle = store.shared.acquire_unchecked("connect").await;
-        drop(handle.map_err(|error| match error {
-            StoreError::TimedOut { limit, .. } if limit == limits.acquire => {
-                StoreError::Unavailable {
-                    operation: "connect",
-                    source: None,
-                }
-            }
-            error => error,
-        })?);
+        store.shared.check_server().await?;
         Ok(store)
     }
 

@@ -31,6 +31,7 @@ use crate::{
         link::Link,
         migrate::{Migration, apply},
         raise::{chunks, headers},
+        reach::InUse,
         records::{DueEvent, EVENTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
         shared::{Purpose, Shared},
@@ -98,17 +99,27 @@ impl Dialect for SqliteDialect {
     }
 
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle> {
-        let pool = match purpose {
-            Purpose::Session => &self.sessions,
-            Purpose::Transaction => &self.transactions,
-        };
-        Ok(Handle::Sqlite(Held::Pooled(pool.acquire().await?)))
+        Ok(Handle::Sqlite(Held::Pooled(
+            self.pool(purpose).acquire().await?,
+        )))
     }
 
     async fn connect(&self) -> sqlx::Result<Handle> {
         let options = self.transactions.connect_options();
         let connection = SqliteConnection::connect_with(&options).await?;
         Ok(Handle::Sqlite(Held::Single(Box::new(connection))))
+    }
+
+    fn server(&self) -> String {
+        self.transactions
+            .connect_options()
+            .get_filename()
+            .display()
+            .to_string()
+    }
+
+    fn in_use(&self, purpose: Purpose) -> InUse {
+        InUse::of(self.pool(purpose))
     }
 
     async fn close(&self) {
@@ -376,6 +387,13 @@ impl Dialect for SqliteDialect {
 }
 
 impl SqliteDialect {
+    const fn pool(&self, purpose: Purpose) -> &SqlitePool {
+        match purpose {
+            Purpose::Session => &self.sessions,
+            Purpose::Transaction => &self.transactions,
+        }
+    }
+
     /// The best due requests of each handler, within its room. A limit cannot differ from row to
     /// row in SQLite, so each handler that has work is asked for alone.
     async fn best(
