@@ -104,9 +104,11 @@ impl MySqlStore {
         Ok(store)
     }
 
-    /// A store on the application's own pool, with default options. Its connections are not
-    /// changed: each transaction of the store says its isolation level itself, in the same round
-    /// trip.
+    /// A store on the application's own pool, for transactions and sessions alike, with default
+    /// options. Its connections are not changed in any way: each transaction of the store says its
+    /// isolation level itself, in the same round trip, and asks for the number of its connection,
+    /// which costs one more than [`connect`](Self::connect) does. It needs more connections than
+    /// transactional handlers can run at once.
     #[must_use]
     pub fn new(pool: MySqlPool) -> Self {
         Self::on_pool(pool, TablePrefix::default(), &MySqlOptions::default())

@@ -66,9 +66,10 @@ impl PostgresStore {
         Ok(store)
     }
 
-    /// A store on the application's own pool, with default options. Its connections are not
-    /// changed in any way: plans are pinned within transactions, which costs two round trips more
-    /// a call than [`connect`](Self::connect) does.
+    /// A store on the application's own pool, for transactions and sessions alike, with default
+    /// options. Its connections are not changed in any way: plans are pinned within transactions,
+    /// which costs two round trips more a call than [`connect`](Self::connect) does. It needs more
+    /// connections than transactional handlers can run at once.
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         let options = PostgresOptions::default();

@@ -148,8 +148,9 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// A store on the application's own pool, for transactions and sessions alike. Its connections
-    /// and the file are not changed in any way: the pool should set a `journal_mode` of WAL, without
+    /// A store on the application's own pool, for transactions and sessions alike, with options; those
+    /// about connections do not matter. There is no `new` without: what a file must be is looked at here,
+    /// which the other stores need not do. The connections and the file are not changed in any way: the pool should set a `journal_mode` of WAL, without
     /// which readers and writers wait for each other, a `busy_timeout` of some seconds, and leave
     /// `synchronous` at FULL. It needs more connections than transactional handlers can run at once.
     ///
