@@ -165,8 +165,22 @@ macro_rules! page {
     };
 }
 
+/// The backoff of a queue of the handler `j.name` that ends first, or NULL where one does not back
+/// off. A condition on the time would be no range here, since the name comes from a row: it would be
+/// asked of each entry.
+macro_rules! first_backoff {
+    ($queue:literal) => {
+        concat!(
+            "(SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
+               WHERE r.queue = ",
+            $queue,
+            " AND r.handler = j.name ORDER BY r.backoff_until LIMIT 1)"
+        )
+    };
+}
+
 /// When the next request of the handler `j.name` that backs off is due; the greatest number if none
-/// does.
+/// does, or if a suspect is due already, which those behind it wait for.
 macro_rules! next_due {
     () => {
         concat!(
@@ -174,10 +188,13 @@ macro_rules! next_due {
                WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until > ",
             now!(),
             " ORDER BY r.backoff_until LIMIT 1), 9223372036854775807), \
-             COALESCE((SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
-               WHERE r.queue = 2 AND r.handler = j.name AND r.backoff_until > ",
+             COALESCE(NULLIF(GREATEST(",
+            first_backoff!("2"),
+            ", ",
             now!(),
-            " ORDER BY r.backoff_until LIMIT 1), 9223372036854775807))"
+            "), ",
+            now!(),
+            "), 9223372036854775807))"
         )
     };
 }
@@ -186,10 +203,13 @@ macro_rules! next_due {
 macro_rules! suspect_due {
     () => {
         concat!(
-            "EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
-               WHERE r.queue = 2 AND r.handler = j.name AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+            "(EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
+               WHERE r.queue = 2 AND r.handler = j.name AND r.backoff_until IS NULL) \
+             OR COALESCE(",
+            first_backoff!("2"),
+            " <= ",
             now!(),
-            "))"
+            ", 0))"
         )
     };
 }
@@ -331,10 +351,11 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     look: concat!(
         "WITH d AS (SELECT EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (ready) \
              WHERE r.queue = 0 AND r.handler = j.name) \
-           OR EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
-             WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until <= ",
+           OR COALESCE(",
+        first_backoff!("1"),
+        " <= ",
         now!(),
-        ") AS is_due, ",
+        ", 0) AS is_due, ",
         suspect_due!(),
         " AS suspect_due, ",
         next_due!(),
@@ -444,12 +465,13 @@ statements! {
         lock_due,
         /// As lock_due, of one handler.
         lock_due_one,
-        /// (handler, limit) as often as `SLOTS`: as best_of, of the suspects.
+        /// As best_of, of the suspects.
         suspects_of,
         /// As suspects_of, of one handler.
         suspects_of_one,
-        /// (handler, limit): the best suspects that are due, locked.
-        lock_suspect,
+        /// (handler, limit, handler, limit): the best suspects that do not back off, and of those whose
+        /// backoff has passed, locked.
+        lock_suspects,
         /// (ids): events.
         events,
         /// (ids): events, locked in this order.
@@ -506,18 +528,26 @@ macro_rules! late {
             "FROM {p}handler_requests r FORCE INDEX (backing_off) \
              WHERE r.queue = 1 AND r.handler = ? AND r.backoff_until <= ",
             now!(),
-            " ORDER BY r.backoff_until, r.id LIMIT ?"
+            " ORDER BY r.backoff_until, r.priority, r.id LIMIT ?"
         )
     };
 }
 
 macro_rules! suspect {
     () => {
+        "FROM {p}handler_requests r FORCE INDEX (backing_off) \
+         WHERE r.queue = 2 AND r.handler = ? AND r.backoff_until IS NULL \
+         ORDER BY r.priority, r.id LIMIT ?"
+    };
+}
+
+macro_rules! late_suspect {
+    () => {
         concat!(
-            "FROM {p}handler_requests r FORCE INDEX (ready) WHERE r.queue = 2 AND r.handler = ? \
-               AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+            "FROM {p}handler_requests r FORCE INDEX (backing_off) \
+             WHERE r.queue = 2 AND r.handler = ? AND r.backoff_until <= ",
             now!(),
-            ") ORDER BY r.priority, r.id LIMIT ?"
+            " ORDER BY r.backoff_until, r.priority, r.id LIMIT ?"
         )
     };
 }
@@ -559,6 +589,10 @@ macro_rules! suspects_of_slot {
             $slot,
             " AS slot, 0 AS is_late, r.priority, r.id ",
             suspect!(),
+            ") UNION ALL (SELECT ",
+            $slot,
+            ", 1, r.priority, r.id ",
+            late_suspect!(),
             ")"
         )
     };
@@ -719,8 +753,16 @@ pub(super) const TEXTS: Texts = Texts {
     lock_due_one: lock_due_slot!("0"),
     suspects_of: slots!(suspects_of_slot, " UNION ALL "),
     suspects_of_one: suspects_of_slot!("0"),
-    // Locks the request; one that is locked is skipped.
-    lock_suspect: concat!(request!("NULL"), suspect!(), " FOR UPDATE SKIP LOCKED"),
+    // Locks the requests; those that are locked are skipped.
+    lock_suspects: concat!(
+        "(",
+        request!("NULL"),
+        suspect!(),
+        " FOR UPDATE SKIP LOCKED) UNION ALL (",
+        request!("NULL"),
+        late_suspect!(),
+        " FOR UPDATE SKIP LOCKED)"
+    ),
     events: concat!(
         "SELECT ",
         event!(),

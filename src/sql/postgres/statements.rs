@@ -123,7 +123,8 @@ macro_rules! next_due {
                 ORDER BY r.backoff_until, r.id LIMIT 1) \
                UNION ALL \
                (SELECT r.backoff_until FROM {p}handler_requests r \
-                WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until > statement_timestamp())) d)"
+                WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until > statement_timestamp() \
+                ORDER BY r.backoff_until LIMIT 1)) d)"
         )
     };
 }
@@ -134,8 +135,12 @@ macro_rules! suspect_due {
         concat!(
             "EXISTS (SELECT FROM ",
             $handlers,
-            " AS asked (handler) JOIN {p}handler_requests r ON r.handler = asked.handler AND r.queue = 2 \
-             WHERE r.backoff_until IS NULL OR r.backoff_until <= statement_timestamp())"
+            " AS asked (handler) CROSS JOIN LATERAL ( \
+               (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 2 \
+                  AND r.backoff_until IS NULL LIMIT 1) \
+               UNION ALL \
+               (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 2 \
+                  AND r.backoff_until <= statement_timestamp() LIMIT 1)) d)"
         )
     };
 }
@@ -515,11 +520,24 @@ pub(super) const TEXTS: Texts = Texts {
         from_requests!(),
         "WHERE r.id = ANY (ARRAY(SELECT id FROM ready UNION ALL SELECT id FROM late)) ORDER BY r.priority, r.id FOR UPDATE OF r"
     ),
+    // The best few of each handler are found without locks, more than others can have locked: a
+    // process claims one at a time. What they are is looked at again under the lock, in words that
+    // no index serves.
     lock_due_suspects: concat!(
+        "WITH best AS MATERIALIZED ( \
+           SELECT due.id FROM unnest($1::text[], $2::bigint[]) AS asked (handler, room) CROSS JOIN LATERAL ( \
+             (SELECT r.id FROM {p}handler_requests r \
+              WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until IS NULL \
+              ORDER BY r.backoff_until, r.priority, r.id LIMIT 100) \
+             UNION ALL \
+             (SELECT r.id FROM {p}handler_requests r \
+              WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until <= statement_timestamp() \
+              ORDER BY r.backoff_until, r.priority, r.id LIMIT 100)) due \
+           WHERE asked.room > 0) ",
         request!(),
         from_requests!(),
-        "WHERE r.handler = ANY ($1::text[]) AND cardinality($2::bigint[]) > 0 AND r.queue = 2 \
-           AND (r.backoff_until IS NULL OR r.backoff_until <= statement_timestamp()) \
+        "WHERE r.id = ANY (ARRAY(SELECT id FROM best)) AND r.queue + 0 = 2 \
+           AND coalesce(r.backoff_until, statement_timestamp()) <= statement_timestamp() \
          ORDER BY r.priority, r.id LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
     ),
     events: concat!(

@@ -178,10 +178,10 @@ macro_rules! next_due {
             now!(),
             " ORDER BY r.backoff_until LIMIT 1) AS backoff_until FROM json_each(?1) asked \
                UNION ALL \
-               SELECT (SELECT min(r.backoff_until) FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
+               SELECT (SELECT r.backoff_until FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
                  WHERE r.handler = asked.value AND r.queue = 2 AND r.backoff_until > ",
             now!(),
-            ") FROM json_each(?1) asked) d)"
+            " ORDER BY r.backoff_until LIMIT 1) FROM json_each(?1) asked) d)"
         )
     };
 }
@@ -192,10 +192,12 @@ macro_rules! suspect_due {
         concat!(
             "EXISTS (SELECT 1 FROM json_each(?1) asked WHERE EXISTS ( \
                SELECT 1 FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
-               WHERE r.handler = asked.value AND r.queue = 2 \
-                 AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+               WHERE r.handler = asked.value AND r.queue = 2 AND r.backoff_until IS NULL) \
+             OR EXISTS ( \
+               SELECT 1 FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
+               WHERE r.handler = asked.value AND r.queue = 2 AND r.backoff_until <= ",
             now!(),
-            ")))"
+            "))"
         )
     };
 }
@@ -421,7 +423,7 @@ statements! {
         handlers_due,
         /// (handler, limit): priority and id of the best that are due.
         best_of,
-        /// (handlers, limit): the best suspects that are due.
+        /// (handlers, limit): the best suspects that are due, at most two of each handler.
         lock_due_suspects,
         /// (ids): events.
         events,
@@ -552,11 +554,17 @@ pub(super) const TEXTS: Texts = Texts {
     ),
     lock_due_suspects: concat!(
         request!(),
-        from_requests!("INDEXED BY {p}handler_requests_suspect"),
-        "WHERE r.handler IN (SELECT value FROM json_each(?1)) AND r.queue = 2 \
-           AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+        from_requests!(),
+        "WHERE r.id IN ( \
+           SELECT (SELECT s.id FROM {p}handler_requests s INDEXED BY {p}handler_requests_suspect \
+             WHERE s.handler = asked.value AND s.queue = 2 AND s.backoff_until IS NULL \
+             ORDER BY s.backoff_until, s.priority, s.id LIMIT 1) FROM json_each(?1) asked \
+           UNION ALL \
+           SELECT (SELECT s.id FROM {p}handler_requests s INDEXED BY {p}handler_requests_suspect \
+             WHERE s.handler = asked.value AND s.queue = 2 AND s.backoff_until <= ",
         now!(),
-        ") ORDER BY r.priority, r.id LIMIT ?2"
+        " ORDER BY s.backoff_until, s.priority, s.id LIMIT 1) FROM json_each(?1) asked) \
+         ORDER BY r.priority, r.id LIMIT ?2"
     ),
     events: concat!(
         "SELECT ",
