@@ -42,6 +42,7 @@ mod raise;
 mod records;
 mod registration_repository;
 mod registrations;
+mod rename;
 mod replay;
 mod row;
 mod session;

@@ -385,12 +385,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         names!(),
         ") d"
     ),
-    open_and_dead_of: "WITH a AS (SELECT CAST(? AS BINARY) AS handler) \
-         SELECT r.id FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (ready) \
-           ON r.queue IN (0, 1, 2, 3) AND r.handler = a.handler \
-         UNION SELECT r.id FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (leased) \
-           ON r.lease_until IS NOT NULL AND r.handler = a.handler \
-         ORDER BY id",
+    open_and_dead_of: "(SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 0 AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 1 AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 2 AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (leased) \
+           WHERE lease_until IS NOT NULL AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 3 AND handler = ? LIMIT ?)",
     count_open_of: "WITH a AS (SELECT CAST(? AS BINARY) AS handler) \
          SELECT (SELECT COUNT(*) FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (ready) \
              ON r.queue IN (0, 1, 2) AND r.handler = a.handler) \
@@ -453,6 +457,8 @@ statements! {
         insert_requests,
         /// (rows of requests)
         write_requests,
+        /// (ids, new name, old name): renames those that are open or dead.
+        rename_requests,
         /// (ids): requests, locked in this order.
         lock_requests,
         lock_requests_skip,
@@ -743,6 +749,13 @@ pub(super) const TEXTS: Texts = Texts {
            backoff_until = VALUES(backoff_until), last_execution_at = VALUES(last_execution_at), \
            completed_at = VALUES(completed_at), canceled_at = VALUES(canceled_at), dead_at = VALUES(dead_at), \
            owner = VALUES(owner), lease_until = VALUES(lease_until), last_errors = VALUES(last_errors)",
+    // Locks the requests, in the order in which the ids are given.
+    rename_requests: concat!(
+        "UPDATE ",
+        ids!(),
+        "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) SET r.handler = ? \
+         WHERE r.handler = ? AND r.completed_at IS NULL AND r.canceled_at IS NULL"
+    ),
     // Locks the requests, in the order in which the ids are given.
     lock_requests: lock_requests!(),
     lock_requests_skip: concat!(lock_requests!(), " SKIP LOCKED"),

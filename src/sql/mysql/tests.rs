@@ -191,6 +191,12 @@ fn hot(fresh: &Fresh) -> Vec<Hot> {
             vec![("r", "backing_off")],
         ),
         (
+            "rename_requests",
+            texts.rename_requests.clone(),
+            vec![ID, "'i'", "'h'"],
+            vec![("r", "PRIMARY")],
+        ),
+        (
             "requests_of_event",
             common.requests_of_event.clone(),
             vec![ONE, ONE, TWO],
@@ -407,6 +413,30 @@ async fn rows_that_cannot_run_cost_a_claim_nothing() {
             "a claim reads {beside} entries beside 60,000 rows, and {alone} alone"
         );
     }
+    fresh.drop_tables().await;
+}
+
+/// Nothing but the handler's own rows is read, and no more of each kind than are asked for, but
+/// for those that execute, of whomever: there are never many.
+#[tokio::test]
+async fn a_rename_reads_no_row_of_others_and_none_that_is_finished() {
+    let mut fresh = Fresh::new("rename").await;
+    fresh.run(&ballast(60_000)).await;
+    fresh.run("ANALYZE TABLE tidings_handler_requests").await;
+    let find = fresh.common.open_and_dead_of.clone();
+    let executing = 10_000;
+    for (handler, most) in [("'h'", 5 * 501), ("'nobody'", 10)] {
+        let args = [handler, "500"].repeat(5);
+        let plan = fresh.explain(&find, &args).await;
+        assert_no_scan("open_and_dead_of", &find, &plan);
+        let reads = fresh.reads(&find, &args).await;
+        assert!(reads <= most + executing, "{handler}: {reads}");
+    }
+    fresh
+        .run("DELETE FROM tidings_handler_requests WHERE lease_until IS NOT NULL")
+        .await;
+    let reads = fresh.reads(&find, &["'nobody'", "500"].repeat(5)).await;
+    assert!(reads <= 10, "{reads}");
     fresh.drop_tables().await;
 }
 

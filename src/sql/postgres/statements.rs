@@ -321,8 +321,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
            UNION ALL (SELECT r.priority FROM {p}handler_requests r \
             WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
             ORDER BY r.backoff_until LIMIT 100)) d",
-    open_and_dead_of: "SELECT id FROM {p}handler_requests \
-         WHERE handler = $1 AND completed_at IS NULL AND canceled_at IS NULL ORDER BY id",
+    open_and_dead_of: "(SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $1 AND queue = 0 ORDER BY priority, id LIMIT $2) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $3 AND queue = 1 ORDER BY backoff_until, id LIMIT $4) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $5 AND queue = 2 ORDER BY backoff_until, priority, id LIMIT $6) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $7 AND lease_until IS NOT NULL ORDER BY lease_until, id LIMIT $8) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $9 AND queue = 3 ORDER BY handler, id LIMIT $10)",
     count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 0) \
            + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 1) \
            + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 2) \
@@ -382,6 +390,8 @@ statements! {
         insert_requests,
         /// (columns of requests as arrays)
         write_requests,
+        /// (ids, new name, old name): renames those that are open or dead.
+        rename_requests,
         /// (ids): requests, locked in this order.
         lock_requests,
         lock_requests_skip,
@@ -502,6 +512,9 @@ pub(super) const TEXTS: Texts = Texts {
            AS given (id, handler, errors, attempt, executions, rescues, queue, backoff_until, last_execution_at, \
              completed_at, canceled_at, dead_at, owner, lease_until, last_errors) \
          WHERE r.id = given.id",
+    // Locks the requests.
+    rename_requests: "UPDATE {p}handler_requests SET handler = $2 \
+         WHERE id = ANY ($1::uuid[]) AND handler = $3 AND completed_at IS NULL AND canceled_at IS NULL",
     // Locks the requests.
     lock_requests: concat!(
         request!(),

@@ -103,8 +103,18 @@ async fn every_statement_can_be_prepared() {
 }
 
 /// The hot statements, and arguments for them.
-fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'static str); 15] {
+fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'static str); 17] {
     [
+        (
+            "open_and_dead_of",
+            common.open_and_dead_of.clone(),
+            "('h', 500, 'h', 500, 'h', 500, 'h', 500, 'h', 500)",
+        ),
+        (
+            "rename_requests",
+            texts.rename_requests.clone(),
+            "('{}', 'i', 'h')",
+        ),
         ("look", texts.look.clone(), "('{h,i}', true, NULL)"),
         ("common_look", common.look.clone(), "('{h,i}', true)"),
         (
@@ -294,6 +304,28 @@ async fn rows_that_cannot_run_cost_a_claim_nothing() {
     );
     // Were they in the way, it would be thousands: each row is on one of some 1,000 pages.
     assert!(beside < 600, "{beside}");
+}
+
+/// Nothing but the handler's own rows is read, and no more of each kind than are asked for, but
+/// for those that execute, of whomever: there are never many.
+#[tokio::test]
+async fn a_rename_reads_no_row_of_others_and_none_that_is_finished() {
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    fresh.run("ANALYZE tidings_handler_requests").await;
+    let find = fresh.common.open_and_dead_of.clone();
+    fresh.prepare("find", &find).await;
+    fresh.run(BALLAST).await;
+    fresh
+        .run("DELETE FROM tidings_handler_requests WHERE lease_until IS NOT NULL")
+        .await;
+    fresh.run("VACUUM tidings_handler_requests").await;
+    let of =
+        |handler: &str, limit| format!("({})", vec![format!("'{handler}', {limit}"); 5].join(", "));
+    for (handler, most) in [("h", 5 * 20 * 3), ("nobody", 20)] {
+        let (buffers, plan) = fresh.buffers("find", &of(handler, 20)).await;
+        assert!(buffers <= most, "{handler}: {buffers}\n{plan}");
+    }
 }
 
 /// What an idle process asks, and what it asks when it was woken for nothing.

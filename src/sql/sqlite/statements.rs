@@ -305,7 +305,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     ),
     dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r INDEXED BY {p}handler_requests_dead \
          CROSS JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
-    dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests INDEXED BY {p}handler_requests_dead \
+    dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests INDEXED BY {p}handler_requests_dead_of \
          WHERE queue = 3 ORDER BY handler",
     lock_expired: concat!(
         request!(),
@@ -353,13 +353,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         now!(),
         ") FROM json_each(?1) asked)"
     ),
-    open_and_dead_of: "SELECT id FROM ( \
-           SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_ready WHERE handler = ?1 AND queue = 0 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off WHERE handler = ?1 AND queue = 1 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect WHERE handler = ?1 AND queue = 2 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_dead WHERE handler = ?1 AND queue = 3 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_leased WHERE handler = ?1 AND lease_until IS NOT NULL) \
-         ORDER BY id",
+    open_and_dead_of: "SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_ready \
+           WHERE handler = ?1 AND queue = 0 LIMIT ?2) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off \
+           WHERE handler = ?3 AND queue = 1 LIMIT ?4) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect \
+           WHERE handler = ?5 AND queue = 2 LIMIT ?6) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_leased \
+           WHERE handler = ?7 AND lease_until IS NOT NULL LIMIT ?8) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_dead_of \
+           WHERE handler = ?9 AND queue = 3 LIMIT ?10)",
     count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_ready WHERE handler = ?1 AND queue = 0) \
            + (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off WHERE handler = ?1 AND queue = 1) \
            + (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect WHERE handler = ?1 AND queue = 2) \
@@ -417,6 +420,8 @@ statements! {
         insert_requests,
         /// (columns of requests)
         write_requests,
+        /// (ids, new name, old name): renames those that are open or dead.
+        rename_requests,
         /// (ids): requests in this order.
         lock_requests,
         /// (handlers): which of them have requests that are due, by their places.
@@ -524,6 +529,11 @@ pub(super) const TEXTS: Texts = Texts {
            backoff_until = excluded.backoff_until, last_execution_at = excluded.last_execution_at, \
            completed_at = excluded.completed_at, canceled_at = excluded.canceled_at, dead_at = excluded.dead_at, \
            lease_until = excluded.lease_until, last_errors = excluded.last_errors, owner = excluded.owner"
+    ),
+    rename_requests: concat!(
+        "UPDATE {p}handler_requests SET handler = ?2 WHERE id IN ",
+        uuids!("?1"),
+        "AND handler = ?3 AND completed_at IS NULL AND canceled_at IS NULL"
     ),
     lock_requests: concat!(
         request!(),

@@ -226,6 +226,17 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
             "tidings_handler_requests_suspect (handler=? AND backoff_until<?)",
         ),
         (
+            "open_and_dead_of",
+            fresh.common.open_and_dead_of.clone(),
+            "INDEX tidings_handler_requests_ready (handler=?)",
+        ),
+        (
+            "open_and_dead_of",
+            fresh.common.open_and_dead_of.clone(),
+            "INDEX tidings_handler_requests_dead_of (handler=?)",
+        ),
+        ("rename_requests", texts.rename_requests.clone(), by_id),
+        (
             "lock_expired",
             fresh.common.lock_expired.clone(),
             "tidings_handler_requests_leased (lease_until<?)",
