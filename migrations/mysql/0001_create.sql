@@ -84,7 +84,7 @@ CREATE TABLE IF NOT EXISTS tidings_handler_requests (
     lease_until BIGINT,
     last_errors LONGTEXT,
     KEY ready (queue, handler, priority, id),
-    KEY backing_off (queue, handler, backoff_until, id),
+    KEY backing_off (queue, handler, backoff_until, priority, id),
     KEY leased (lease_until, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

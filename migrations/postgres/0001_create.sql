@@ -86,8 +86,9 @@ CREATE TABLE tidings_handler_requests (
 );
 CREATE INDEX tidings_handler_requests_ready ON tidings_handler_requests (handler, priority, id) WHERE queue = 0;
 CREATE INDEX tidings_handler_requests_backing_off ON tidings_handler_requests (handler, backoff_until, id) WHERE queue = 1;
-CREATE INDEX tidings_handler_requests_suspect ON tidings_handler_requests (handler, priority, id) WHERE queue = 2;
+CREATE INDEX tidings_handler_requests_suspect ON tidings_handler_requests (handler, backoff_until, priority, id) WHERE queue = 2;
 CREATE INDEX tidings_handler_requests_dead ON tidings_handler_requests (id) WHERE queue = 3;
+CREATE INDEX tidings_handler_requests_dead_of ON tidings_handler_requests (handler, id) WHERE queue = 3;
 CREATE INDEX tidings_handler_requests_leased ON tidings_handler_requests (lease_until, id) WHERE lease_until IS NOT NULL;
 
 -- Which handlers want which events. `prefix` is set for patterns that end in a star.

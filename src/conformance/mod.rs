@@ -233,6 +233,12 @@ macro_rules! conformance_cases {
                 a_rename_cancels_what_would_be_double
                 renames_form_chains
                 a_rename_can_be_undone
+                a_rename_that_was_broken_off_goes_on
+                a_batch_of_a_rename_has_a_bound
+                a_rename_strands_nothing
+                requests_follow_over_several_renames
+                requests_are_not_given_to_another_handler
+                several_can_rename_at_once
                 an_unknown_handler_is_renamed_to_no_effect
                 registrations_are_rolled_back
             }
@@ -297,6 +303,8 @@ macro_rules! conformance_cases {
                 concurrent_transactions_lose_no_update
                 a_rename_leaves_no_request_of_the_old_name
                 a_rename_and_a_fan_out_in_flight_obey_each_other
+                a_fan_out_does_not_wait_for_requests_that_are_renamed
+                a_fan_out_goes_on_beside_a_rename_of_many_requests
             }
         }
     };

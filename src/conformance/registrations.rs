@@ -7,9 +7,10 @@ use super::{
     kit::{ALL, Kit, failed, registration},
 };
 use crate::{
+    error::StoreError,
     id::HandlerRequestId,
     model::{Outcome, RegistrationState, RequestState},
-    store::{Renamed, Settled},
+    store::{Renamed, Settled, StorerExt},
     text::Name,
 };
 
@@ -287,8 +288,8 @@ pub async fn registering_a_renamed_handler_changes_nothing(target: &dyn Target) 
     assert_eq!(requests, [0, 1]);
 }
 
-/// Where the event has a request of the new name already, the old one is canceled if it is open,
-/// and left if it is dead.
+/// Where the event has a request of the new name already, the old one is canceled, whether it is
+/// open or dead: nothing is left of the old name that anybody could have to run.
 pub async fn a_rename_cancels_what_would_be_double(target: &dyn Target) {
     let kit = Kit::new(target);
     kit.register(&[("a", "old", 50, 5), ("a", "new", 50, 5)])
@@ -309,20 +310,14 @@ pub async fn a_rename_cancels_what_would_be_double(target: &dyn Target) {
         }
     }
     let renamed = rename(&kit, "old", "new").await;
-    assert_eq!((renamed.requests, renamed.superseded), (0, 1));
-    let canceled = kit.find(open).await;
-    assert_eq!(&*canceled.handler, "old");
-    assert!(
-        canceled
-            .last_errors
-            .last()
-            .unwrap()
-            .message
-            .contains("superseded")
-    );
-    assert_eq!(kit.state(open).await, RequestState::Canceled);
-    assert_eq!(kit.state(dead).await, RequestState::Dead);
-    assert_eq!(&*kit.find(dead).await.handler, "old");
+    assert_eq!((renamed.requests, renamed.superseded), (0, 2));
+    for id in [open, dead] {
+        let canceled = kit.find(id).await;
+        assert_eq!(&*canceled.handler, "old");
+        let told = &canceled.last_errors.last().unwrap().message;
+        assert!(told.contains("superseded"), "{told}");
+        assert_eq!(kit.state(id).await, RequestState::Canceled);
+    }
     let open_request = claimed.iter().find(|request| request.id == open).unwrap();
     assert_eq!(
         kit.settle(open_request, Outcome::Completed).await,
@@ -370,6 +365,147 @@ pub async fn a_rename_can_be_undone(target: &dyn Target) {
     assert_eq!(rename(&kit, "a", "a").await, Renamed::default());
 }
 
+/// What is renamed in many batches is renamed in the end, of whatever state; in between both names
+/// can be claimed, and one that was broken off goes on when it is made again.
+pub async fn a_rename_that_was_broken_off_goes_on(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let ids = kit.pending("old", 9).await;
+    let claimed = kit.claim(&["old"], 4).await;
+    let discarded = Outcome::Discarded {
+        reason: "no".into(),
+    };
+    kit.settle(&claimed[0], Outcome::Completed).await;
+    kit.settle(&claimed[1], discarded).await;
+    kit.settle(&claimed[2], failed("no")).await;
+    assert_eq!(begin_to_rename(&kit, "old", "new").await.unwrap(), 1);
+    let batch = rename_requests(&kit, "old", 3).await;
+    assert_eq!((batch.requests, batch.superseded, batch.more), (3, 0, true));
+    assert_eq!(kit.claim(&["old", "new"], ALL).await.len(), 5);
+    // Here the process dies, and another one starts.
+    let rest = rename(&kit, "old", "new").await;
+    assert_eq!((rest.requests, rest.superseded, rest.more), (5, 0, false));
+    for (index, id) in ids.into_iter().enumerate() {
+        let handler = if index == 0 { "old" } else { "new" };
+        assert_eq!(kit.find(id).await.handler, handler, "{index}");
+    }
+    assert_eq!(rename(&kit, "old", "new").await, Renamed::default());
+    assert_eq!(rename_requests(&kit, "old", 3).await, Renamed::default());
+}
+
+/// A limit that is just enough, and one of nothing.
+pub async fn a_batch_of_a_rename_has_a_bound(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.pending("old", 4).await;
+    begin_to_rename(&kit, "old", "new").await.unwrap();
+    assert_eq!(rename_requests(&kit, "old", 0).await, Renamed::default());
+    assert_eq!(rename_requests(&kit, "old", 4).await.requests, 4);
+    assert_eq!(rename_requests(&kit, "old", 4).await, Renamed::default());
+    assert_eq!(rename_requests(&kit, "new", 4).await, Renamed::default());
+    assert_eq!(
+        rename_requests(&kit, "unknown", 4).await,
+        Renamed::default()
+    );
+}
+
+/// A request that was executing when its handler was renamed, and whose process is lost before the
+/// rename came to it, is not left behind; nor is one that is run again under its old name later.
+pub async fn a_rename_strands_nothing(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let lost = kit.executing("old").await;
+    let done = kit.pending("old", 1).await[0];
+    let completed = kit.claim_one("old").await;
+    assert_eq!(completed.id, done);
+    kit.settle(&completed, Outcome::Completed).await;
+    begin_to_rename(&kit, "old", "new").await.unwrap();
+    assert_eq!(kit.lose_all().await.len(), 1);
+    assert_eq!(rename(&kit, "old", "new").await.requests, 1);
+    assert_eq!(kit.claim_one("new").await.id, lost.id);
+    let mut session = kit.session().await;
+    session.handler_requests().reexecute(done).await.unwrap();
+    assert_eq!(rename(&kit, "old", "new").await.requests, 1);
+    assert_eq!(kit.claim_one("new").await.id, done);
+}
+
+/// Requests go by the name of today, whoever renames them to what and when.
+pub async fn requests_follow_over_several_renames(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let ids = kit.pending("a", 3).await;
+    begin_to_rename(&kit, "a", "b").await.unwrap();
+    assert_eq!(rename_requests(&kit, "a", 1).await.requests, 1);
+    begin_to_rename(&kit, "b", "c").await.unwrap();
+    assert_eq!(rename_requests(&kit, "a", ALL).await.requests, 2);
+    assert_eq!(rename_requests(&kit, "b", ALL).await.requests, 1);
+    for id in ids {
+        assert_eq!(&*kit.find(id).await.handler, "c");
+    }
+}
+
+/// A name that was given up is not given to another handler while requests go by it: they would be
+/// that one's. Giving it back to its owner is another matter.
+pub async fn requests_are_not_given_to_another_handler(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let id = kit.pending("old", 1).await[0];
+    kit.register(&[("other", "other", 50, 5)]).await;
+    begin_to_rename(&kit, "old", "new").await.unwrap();
+    let before = all(&kit).await;
+    let refused = begin_to_rename(&kit, "other", "old").await.unwrap_err();
+    assert!(matches!(refused, StoreError::Invalid { .. }), "{refused:?}");
+    let told = refused.to_string();
+    assert!(
+        told.contains("\"old\"") && told.contains("\"new\""),
+        "{told}"
+    );
+    assert_eq!(all(&kit).await, before);
+    // What does it all takes them along first.
+    rename(&kit, "other", "old").await;
+    assert_eq!(&*kit.find(id).await.handler, "new");
+
+    let id = kit.pending("x", 1).await[0];
+    begin_to_rename(&kit, "x", "y").await.unwrap();
+    assert_eq!(begin_to_rename(&kit, "y", "x").await.unwrap(), 1);
+    assert_eq!(kit.claim_one("x").await.id, id);
+}
+
+/// Several processes that start at once share the work, and none takes the other's for a collision.
+pub async fn several_can_rename_at_once(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.pending("old", 60).await;
+    begin_to_rename(&kit, "old", "new").await.unwrap();
+    let renamers: Vec<_> = (0..4)
+        .map(|_| {
+            let store = kit.target.store();
+            tokio::spawn(async move {
+                let mut done = Renamed::default();
+                loop {
+                    let batch = async {
+                        let mut session = store.session().await?;
+                        let mut registrations = session.registrations();
+                        registrations.rename_requests(&"old".into(), 7).await
+                    };
+                    match batch.await {
+                        Ok(batch) => {
+                            done.requests += batch.requests;
+                            done.superseded += batch.superseded;
+                            if !batch.more {
+                                return done;
+                            }
+                        }
+                        Err(error) if error.is_transient() => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut done = (0, 0);
+    for renamer in renamers {
+        let its = renamer.await.unwrap();
+        done = (done.0 + its.requests, done.1 + its.superseded);
+    }
+    assert_eq!(done, (60, 0));
+    assert_eq!(kit.claim(&["new"], ALL).await.len(), 60);
+}
+
 /// A rename of what does not exist changes nothing.
 pub async fn an_unknown_handler_is_renamed_to_no_effect(target: &dyn Target) {
     let kit = Kit::new(target);
@@ -392,6 +528,8 @@ pub async fn registrations_are_rolled_back(target: &dyn Target) {
         .rename(&"h".into(), &"j".into())
         .await
         .unwrap();
+    let renamed = registrations.rename_requests(&"h".into(), ALL).await;
+    assert_eq!(renamed.unwrap().requests, 1);
     registrations.retire(&"i".into()).await.unwrap();
     assert_eq!(registrations.all().await.unwrap().len(), 3);
     drop(registrations);
@@ -433,10 +571,20 @@ async fn all(kit: &Kit<'_>) -> Vec<Row> {
 }
 
 async fn rename(kit: &Kit<'_>, from: &str, to: &str) -> Renamed {
+    let store = kit.target.store();
+    store.rename(&from.into(), &to.into()).await.unwrap()
+}
+
+/// Renames the registrations alone.
+async fn begin_to_rename(kit: &Kit<'_>, from: &str, to: &str) -> Result<u64, StoreError> {
     let mut session = kit.session().await;
-    session
-        .registrations()
-        .rename(&from.into(), &to.into())
-        .await
-        .unwrap()
+    let mut registrations = session.registrations();
+    registrations.rename(&from.into(), &to.into()).await
+}
+
+async fn rename_requests(kit: &Kit<'_>, from: &str, limit: usize) -> Renamed {
+    let mut session = kit.session().await;
+    let mut registrations = session.registrations();
+    let renamed = registrations.rename_requests(&from.into(), limit).await;
+    renamed.unwrap()
 }

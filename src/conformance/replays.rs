@@ -428,12 +428,8 @@ async fn retire(kit: &Kit<'_>, handler: &str) {
 }
 
 async fn rename(kit: &Kit<'_>, from: &str, to: &str) {
-    let mut session = kit.session().await;
-    let renamed = session
-        .registrations()
-        .rename(&from.into(), &to.into())
-        .await;
-    renamed.unwrap();
+    let store = kit.target.store();
+    store.rename(&from.into(), &to.into()).await.unwrap();
 }
 
 fn at(mut event: Event, seconds: i64) -> Event {

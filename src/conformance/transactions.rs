@@ -12,7 +12,10 @@ use crate::{
     error::StoreError,
     model::{Outcome, RequestState},
     raiser::Raiser,
-    store::{EventFilter, FanOut, LockMode, Page, Raised, RequestFilter, Selection, StorerExt},
+    store::{
+        EventFilter, FanOut, LockMode, Page, RENAME_BATCH, Raised, RequestFilter, Selection,
+        StorerExt,
+    },
 };
 
 /// Others see nothing of a transaction before its commit, and everything after it.
@@ -450,12 +453,8 @@ pub async fn a_rename_leaves_no_request_of_the_old_name(target: &dyn Target) {
         {}
     });
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let mut session = kit.session().await;
-    session
-        .registrations()
-        .rename(&"old".into(), &"new".into())
-        .await
-        .unwrap();
+    let store = kit.target.store();
+    store.rename(&"old".into(), &"new".into()).await.unwrap();
     processor.await.unwrap();
     assert_eq!(kit.claim(&["old"], ALL).await, []);
     assert_eq!(kit.claim(&["new"], ALL).await.len(), 100);
@@ -473,11 +472,8 @@ pub async fn a_rename_and_a_fan_out_in_flight_obey_each_other(target: &dyn Targe
     let mut tx = kit.begin().await;
     tx.events().fan_out(&fan_out).await.unwrap();
     let store = kit.target.store();
-    let renamer = tokio::spawn(async move {
-        let mut session = store.session().await.unwrap();
-        let (old, new) = ("old".into(), "new".into());
-        session.registrations().rename(&old, &new).await.unwrap()
-    });
+    let renamer =
+        tokio::spawn(async move { store.rename(&"old".into(), &"new".into()).await.unwrap() });
     tokio::time::sleep(WATCH).await;
     tx.commit().await.unwrap();
     assert_eq!(renamer.await.unwrap().requests, 3);
@@ -497,4 +493,68 @@ pub async fn a_rename_and_a_fan_out_in_flight_obey_each_other(target: &dyn Targe
     assert_eq!(processor.await.unwrap().processed.len(), 3);
     assert_eq!(kit.claim(&["old", "new"], ALL).await, []);
     assert_eq!(kit.claim(&["newest"], ALL).await.len(), 3);
+}
+
+/// A rename keeps fan-outs out for as long as its registrations take, and not for its requests: here
+/// one of those cannot be had at all.
+pub async fn a_fan_out_does_not_wait_for_requests_that_are_renamed(target: &dyn Target) {
+    let kit = Kit::new(target);
+    if !kit.concurrent_writers() {
+        return;
+    }
+    let id = kit.pending("old", 3).await[0];
+    let mut tx = kit.begin().await;
+    let mut requests = tx.handler_requests();
+    requests.find_for_update(id, LockMode::Wait).await.unwrap();
+    drop(requests);
+    let store = kit.target.store();
+    let renamer =
+        tokio::spawn(async move { store.rename(&"old".into(), &"new".into()).await.unwrap() });
+    loop {
+        let mut session = kit.session().await;
+        let all = session.registrations().all().await.unwrap();
+        if all.iter().any(|one| one.handler == "new") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(WATCH).await;
+    kit.raise(&["for.old"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 1);
+    assert_eq!(kit.claim(&["new"], ALL).await.len(), 1);
+    assert!(!renamer.is_finished());
+    tx.rollback().await.unwrap();
+    assert_eq!(renamer.await.unwrap().requests, 3);
+    assert_eq!(kit.claim(&["new"], ALL).await.len(), 3);
+}
+
+/// More requests than one batch of a rename takes; each fan-out beside it makes requests of the new
+/// name, and none waits for the whole.
+pub async fn a_fan_out_goes_on_beside_a_rename_of_many_requests(target: &dyn Target) {
+    const BATCHES: usize = 3;
+    let kit = Kit::new(target);
+    let old = kit.pending("old", BATCHES * RENAME_BATCH + 1).await;
+    let store = kit.target.store();
+    let renamer =
+        tokio::spawn(async move { store.rename(&"old".into(), &"new".into()).await.unwrap() });
+    let mut made = 0;
+    while !renamer.is_finished() {
+        kit.raise(&["for.old"]).await;
+        made += kit.fan_out().await.processed.len();
+        tokio::task::yield_now().await;
+    }
+    // Those of the first fan-outs may have been there before the name was another one.
+    let renamed = renamer.await.unwrap();
+    assert_eq!((renamed.superseded, renamed.more), (0, false));
+    assert!(renamed.requests >= old.len() as u64);
+    let mut claimed = 0;
+    loop {
+        let batch = kit.claim(&["old", "new"], ALL).await;
+        assert!(batch.iter().all(|request| request.handler == "new"));
+        if batch.is_empty() {
+            break;
+        }
+        claimed += batch.len();
+    }
+    assert_eq!(claimed, old.len() + made);
 }

@@ -75,6 +75,7 @@ operations! {
     ListRegistrations = "RegistrationRepository::all",
     Retire = "RegistrationRepository::retire",
     Rename = "RegistrationRepository::rename",
+    RenameRequests = "RegistrationRepository::rename_requests",
     AbsentHandlers = "RegistrationRepository::absent",
     Renew = "LeaseRenewer::renew",
 }

@@ -262,9 +262,14 @@ impl RegistrationRepository for Faulty<Box<dyn RegistrationRepository + '_>> {
         self.faults.call(Operation::Retire, call).await
     }
 
-    async fn rename(&mut self, from: &Name, to: &Name) -> Result<Renamed> {
+    async fn rename(&mut self, from: &Name, to: &Name) -> Result<u64> {
         let call = self.inner.rename(from, to);
         self.faults.call(Operation::Rename, call).await
+    }
+
+    async fn rename_requests(&mut self, from: &Name, limit: usize) -> Result<Renamed> {
+        let call = self.inner.rename_requests(from, limit);
+        self.faults.call(Operation::RenameRequests, call).await
     }
 
     async fn absent(&mut self, longer_than: Duration) -> Result<Vec<AbsentHandler>> {

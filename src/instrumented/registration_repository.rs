@@ -43,9 +43,15 @@ impl RegistrationRepository for InstrumentedRegistrationRepository<'_> {
             .await
     }
 
-    async fn rename(&mut self, from: &Name, to: &Name) -> Result<Renamed> {
+    async fn rename(&mut self, from: &Name, to: &Name) -> Result<u64> {
         self.telemetry
             .watched("rename", self.inner.rename(from, to))
+            .await
+    }
+
+    async fn rename_requests(&mut self, from: &Name, limit: usize) -> Result<Renamed> {
+        self.telemetry
+            .watched("rename_requests", self.inner.rename_requests(from, limit))
             .await
     }
 

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     error::StoreError,
-    id::{HandlerHash, HandlerRequestId},
-    model::{HandlerRequest, Registration, RegistrationState},
+    id::{EventId, HandlerHash, HandlerRequestId},
+    model::{Registration, RegistrationState},
     store::{AbsentHandler, LockMode, Registered, Renamed},
     text::Name,
 };
@@ -72,58 +72,81 @@ impl Scope<'_> {
         Ok(retired)
     }
 
-    pub(super) fn rename(&mut self, from: &Name, to: &Name) -> Statement<Renamed> {
+    pub(super) fn rename(&mut self, from: &Name, to: &Name) -> Statement<u64> {
         self.lock(LockKey::Registrations)?;
         self.lock(LockKey::Names)?;
         if from == to {
-            return Ok(Renamed::default());
+            return Ok(0);
         }
-        let named = |request: &HandlerRequest| request.handler == *from;
-        let open = self
-            .open_requests()
-            .filter(|view| named(view.request))
-            .map(|view| view.request.id);
-        let mut ids: Vec<_> = open.collect();
-        ids.extend(
-            self.all_dead_requests()
-                .filter(|view| named(view.request))
-                .map(|view| view.request.id),
-        );
-        for id in &ids {
+        let all = self.registrations();
+        let is_moved = |one: &Registration| one.handler == *from && !is_signpost(one);
+        if !all.values().any(is_moved) {
+            return Ok(0);
+        }
+        if let Some(today) = Registration::name_today(all.values(), to)
+            && today != *from
+            && self.open_and_dead_of(to).next().is_some()
+        {
+            return Err(Stop::Failed(Registration::left_behind(to, &today)));
+        }
+        Ok(rename_registrations(self.change_registrations(), from, to))
+    }
+
+    pub(super) fn rename_requests(&mut self, from: &Name, limit: usize) -> Statement<Renamed> {
+        self.share_names()?;
+        let Some(today) = Registration::name_today(self.registrations().values(), from) else {
+            return Ok(Renamed::default());
+        };
+        let found: Vec<_> = self.open_and_dead_of(from).take(limit).collect();
+        // The lock keeps a replay from making a request of the new name meanwhile.
+        for (_, event) in &found {
+            self.lock_event(*event, LockMode::Wait)?;
+        }
+        for (id, _) in &found {
             self.lock_request(*id, LockMode::Wait)?;
         }
-        rename_registrations(self.change_registrations(), from, to);
-        let mut renamed = Renamed::default();
-        for id in ids {
-            self.rename_request(id, to, &mut renamed);
+        let mut renamed = Renamed {
+            more: found.len() >= limit && limit > 0,
+            ..Renamed::default()
+        };
+        for (id, event) in found {
+            self.rename_request(id, event, &today, &mut renamed);
         }
         self.effects.settled |= renamed.superseded > 0;
         Ok(renamed)
     }
 
-    fn rename_request(&mut self, id: HandlerRequestId, to: &Name, renamed: &mut Renamed) {
+    /// The open and dead requests of a handler, and their events.
+    fn open_and_dead_of(
+        &self,
+        handler: &Name,
+    ) -> impl Iterator<Item = (HandlerRequestId, EventId)> {
+        self.open_requests()
+            .chain(self.all_dead_requests())
+            .filter(move |view| view.request.handler == *handler)
+            .map(|view| (view.request.id, view.request.event_id))
+    }
+
+    fn rename_request(
+        &mut self,
+        id: HandlerRequestId,
+        event: EventId,
+        to: &Name,
+        renamed: &mut Renamed,
+    ) {
         let now = self.now;
-        let Some(event) = self.request(id).map(|request| request.event_id) else {
-            return;
-        };
         let has_name = |id: &HandlerRequestId| {
             self.request(*id)
                 .is_some_and(|request| request.handler == *to)
         };
         let is_taken = self.requests_of_event(event).iter().any(has_name);
         self.update_request(id, |request| {
-            if !is_taken {
+            if is_taken {
+                request.supersede(now, to)?;
+                renamed.superseded += 1;
+            } else {
                 request.handler = to.clone();
                 renamed.requests += 1;
-            } else if request.is_open() {
-                request.remember(
-                    now,
-                    &format!(
-                        "superseded: the event has a request of {to:?}, its handler's new name"
-                    ),
-                );
-                request.cancel(now)?;
-                renamed.superseded += 1;
             }
             Ok::<_, crate::model::Refusal>(())
         });
@@ -154,22 +177,16 @@ impl Scope<'_> {
 }
 
 /// Moves patterns to the new name, unless it has them, and leaves the old name as a signpost.
-fn rename_registrations(registrations: &mut Registrations, from: &Name, to: &Name) {
+/// Answers how many there were to move.
+fn rename_registrations(registrations: &mut Registrations, from: &Name, to: &Name) -> u64 {
     let old: Vec<_> = registrations
         .values()
         .filter(|registration| registration.handler == *from)
         .cloned()
         .collect();
-    if old
-        .iter()
-        .all(|registration| matches!(registration.state, RegistrationState::RenamedTo(_)))
-    {
-        return;
-    }
+    let moved = old.iter().filter(|one| !is_signpost(one)).count();
     // A signpost at the new name would lead back to the old one.
-    registrations.retain(|(handler, _), registration| {
-        handler != to || !matches!(registration.state, RegistrationState::RenamedTo(_))
-    });
+    registrations.retain(|(handler, _), registration| handler != to || !is_signpost(registration));
     for registration in old {
         let is_active = registration.state == RegistrationState::Active;
         let place = (to.clone(), registration.pattern.clone());
@@ -189,4 +206,9 @@ fn rename_registrations(registrations: &mut Registrations, from: &Name, to: &Nam
             signpost.state = RegistrationState::RenamedTo(to.clone());
         }
     }
+    moved as u64
+}
+
+fn is_signpost(registration: &Registration) -> bool {
+    matches!(registration.state, RegistrationState::RenamedTo(_))
 }

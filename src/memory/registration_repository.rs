@@ -42,9 +42,17 @@ impl RegistrationRepository for MemoryRegistrations<'_> {
             .await
     }
 
-    async fn rename(&mut self, from: &Name, to: &Name) -> Result<Renamed> {
+    async fn rename(&mut self, from: &Name, to: &Name) -> Result<u64> {
         self.0
             .run("rename handler", |scope| scope.rename(from, to))
+            .await
+    }
+
+    async fn rename_requests(&mut self, from: &Name, limit: usize) -> Result<Renamed> {
+        self.0
+            .run("rename requests", |scope| {
+                scope.rename_requests(from, limit)
+            })
             .await
     }
 

@@ -85,7 +85,8 @@ mock! {
         async fn touch(&mut self, handlers: &[Name]) -> Result<()>;
         async fn all(&mut self) -> Result<Vec<Registration>>;
         async fn retire(&mut self, handler: &Name) -> Result<u64>;
-        async fn rename(&mut self, from: &Name, to: &Name) -> Result<Renamed>;
+        async fn rename(&mut self, from: &Name, to: &Name) -> Result<u64>;
+        async fn rename_requests(&mut self, from: &Name, limit: usize) -> Result<Renamed>;
         async fn absent(&mut self, longer_than: Duration) -> Result<Vec<AbsentHandler>>;
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{EventPattern, Priority};
-use crate::text::Name;
+use crate::{error::StoreError, text::Name};
 
 /// What a [`ConfigMap`](crate::ConfigMap) maps, as the store keeps it: fan-out uses the union of
 /// all active registrations, whichever process made them.
@@ -68,6 +68,17 @@ impl Registration {
             }
         }
         Some(today.clone())
+    }
+
+    /// Why a handler cannot be renamed to a name that was itself given up by a rename, while some
+    /// requests still go by it: they would become another handler's.
+    #[must_use]
+    pub fn left_behind(name: &Name, today: &Name) -> StoreError {
+        StoreError::invalid(
+            format!("handler {name:?}"),
+            format!("was renamed to {today:?}, and some requests still go by the old name"),
+            "take them along with `rename_requests`, and rename then",
+        )
     }
 }
 

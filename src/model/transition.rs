@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{HandlerRequest, Lease, RequestState};
-use crate::{clock::later, id::LeaseOwner};
+use crate::{clock::later, id::LeaseOwner, text::Name};
 
 /// From this many rescues on, a request is under suspicion of killing its processes.
 pub const SUSPECT_FROM_RESCUES: u32 = 3;
@@ -219,6 +219,21 @@ impl HandlerRequest {
         self.dead_at = None;
         self.canceled_at = Some(now);
         Ok(())
+    }
+
+    /// Open or dead → canceled, as the event has a request of its handler's new name.
+    ///
+    /// # Errors
+    /// It is completed or canceled.
+    pub(crate) fn supersede(&mut self, now: DateTime<Utc>, name: &Name) -> Result<(), Refusal> {
+        let state = self.state(now);
+        if matches!(state, RequestState::Completed | RequestState::Canceled) {
+            return Err(Refusal::State(state));
+        }
+        let message =
+            format!("superseded: the event has a request of {name:?}, its handler's new name");
+        self.remember(now, &message);
+        self.cancel(now)
     }
 
     /// Completed, canceled or dead → pending, with errors at 0.

@@ -12,6 +12,7 @@ use super::{
     lookout::{Known, look_out},
     loops,
     registration::register,
+    renames::take_along,
     retention::retain,
     supervisor::supervise,
 };
@@ -369,6 +370,11 @@ impl Inner {
                     Arc::clone(&gauges),
                 ))
             }),
+        ));
+        let calls = self.calls.clone();
+        tasks.push(spawn(
+            "renames",
+            Box::new(move || Box::pin(take_along(calls.clone()))),
         ));
         let inner = Arc::clone(self);
         tasks.push(spawn(

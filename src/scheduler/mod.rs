@@ -15,6 +15,7 @@ mod loops;
 mod pace;
 mod port;
 mod registration;
+mod renames;
 mod retention;
 mod status;
 mod supervisor;

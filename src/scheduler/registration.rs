@@ -1,5 +1,6 @@
 //! Registers a `ConfigMap` in the store when a scheduler starts.
 
+use super::renames::take_requests_along;
 use crate::{
     config_map::ConfigMap,
     error::{Chain, Result, StoreError},
@@ -14,10 +15,17 @@ use crate::{
 pub(super) async fn register(calls: &StoreCalls, config: &ConfigMap) -> Result<()> {
     let mut backoff = LoopBackoff::default();
     loop {
-        match calls
-            .call("register handlers", register_once(calls, config))
-            .await
-        {
+        let registered = async {
+            // A name that a rename gave up is given away: what still goes by it is not the new
+            // one's.
+            for (_, to) in config.renamed() {
+                take_requests_along(calls, to).await?;
+            }
+            calls
+                .call("register handlers", register_once(calls, config))
+                .await
+        };
+        match registered.await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_transient() => {
                 tracing::warn!(error = %Chain(&error), "waiting for the store to register the handlers");
@@ -33,8 +41,8 @@ async fn register_once(calls: &StoreCalls, config: &ConfigMap) -> Result<()> {
     let mut registrations = transaction.registrations();
     for (from, to) in config.renamed() {
         let renamed = registrations.rename(from, to).await?;
-        if renamed.requests > 0 || renamed.superseded > 0 {
-            tracing::info!(%from, %to, requests = renamed.requests, superseded = renamed.superseded, "renamed");
+        if renamed > 0 {
+            tracing::info!(%from, %to, registrations = renamed, "renamed");
         }
     }
     for handler in config.retired() {

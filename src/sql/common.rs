@@ -84,7 +84,8 @@ statements! {
         look,
         /// (handlers): the best priority that is due, suspects aside.
         best_due,
-        /// (handler): the ids of its open and dead requests.
+        /// (handler, limit) for each of the four queues and for those that execute: the ids of its
+        /// open and dead requests and of their events, so many of each.
         open_and_dead_of,
         /// (handler): how many of its requests are open.
         count_open_of,

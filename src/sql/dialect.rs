@@ -27,6 +27,7 @@ use crate::{
         Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
         Raised, Renewal, Settled, Settlement, WakeUps,
     },
+    text::Name,
 };
 
 /// Held for as long as a connection writes, where only one can.
@@ -221,6 +222,16 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
 
     /// Writes what can change of requests.
     async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()>;
+
+    /// Renames those of these requests that go by the old name and are open or dead; answers how
+    /// many.
+    async fn rename_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+        from: &Name,
+        to: &Name,
+    ) -> Result<u64>;
 
     /// The requests with these ids, locked in the order of their ids.
     async fn lock_requests(

@@ -43,6 +43,7 @@ mod reach;
 mod records;
 mod registration_repository;
 mod registrations;
+mod rename;
 mod replay;
 mod row;
 mod session;

@@ -59,6 +59,8 @@ pub(super) struct Requests {
 pub(super) struct UnreadableRow {
     pub(super) id: HandlerRequestId,
     pub(super) event_id: EventId,
+    /// Unless it is the name that cannot be read.
+    pub(super) handler: Option<Name>,
     pub(super) error: StoreError,
 }
 
@@ -76,10 +78,13 @@ impl Requests {
                     let mut columns = row.reader(HANDLER_REQUESTS);
                     let id = HandlerRequestId::from_uuid(columns.uuid("id")?);
                     let event_id = EventId::from_uuid(columns.uuid("event_id")?);
+                    columns.skip(1);
+                    let handler = columns.text("handler").ok().map(Name::from);
                     tracing::error!(request = %id, error = %Chain(&error), "a request cannot be read");
                     read.unreadable.push(UnreadableRow {
                         id,
                         event_id,
+                        handler,
                         error,
                     });
                 }

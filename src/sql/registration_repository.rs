@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     connection::{Needs, SqlConnection},
-    registrations,
+    registrations, rename,
 };
 use crate::{
     error::Result,
@@ -46,9 +46,15 @@ impl RegistrationRepository for SqlRegistrations<'_> {
         link.close(answer).await
     }
 
-    async fn rename(&mut self, from: &Name, to: &Name) -> Result<Renamed> {
+    async fn rename(&mut self, from: &Name, to: &Name) -> Result<u64> {
         let mut link = self.0.open("rename a handler", Needs::Atomicity).await?;
         let answer = registrations::rename(&mut link, from, to).await;
+        link.close(answer).await
+    }
+
+    async fn rename_requests(&mut self, from: &Name, limit: usize) -> Result<Renamed> {
+        let mut link = self.0.open("rename requests", Needs::Atomicity).await?;
+        let answer = rename::rename_requests(&mut link, from, limit).await;
         link.close(answer).await
     }
 

@@ -8,14 +8,14 @@ use super::{
     arg::{Arg, args},
     link::Link,
     records::{registration, registration_state},
-    settle::lock_all,
+    rename,
 };
 use crate::{
     clock::between,
     error::{Result, StoreError},
-    id::{HandlerHash, HandlerRequestId},
+    id::HandlerHash,
     model::{EventPattern, Registration, RegistrationState},
-    store::{AbsentHandler, Registered, Renamed},
+    store::{AbsentHandler, Registered},
     text::Name,
 };
 
@@ -145,83 +145,42 @@ pub(super) async fn retire(link: &mut Link<'_>, handler: &Name) -> Result<u64> {
 }
 
 /// See [`RegistrationRepository::rename`](crate::store::RegistrationRepository::rename).
-pub(super) async fn rename(link: &mut Link<'_>, from: &Name, to: &Name) -> Result<Renamed> {
+pub(super) async fn rename(link: &mut Link<'_>, from: &Name, to: &Name) -> Result<u64> {
     if from == to {
-        return Ok(Renamed::default());
+        return Ok(0);
     }
     lock_names(link).await?;
     let table = table(link).await?;
-    if !rename_registrations(link, table, from, to).await? {
-        // It went by its new name before, with its requests: no fan-out was under way then.
-        return Ok(Renamed::default());
+    let is_moved = |one: &Registration| one.handler == *from && !is_signpost(one);
+    if !table.values().any(is_moved) {
+        return Ok(0);
     }
-    let rows = link
-        .rows(&link.shared.common.open_and_dead_of, args![from.as_str()])
-        .await?;
-    let ids = rows
-        .iter()
-        .map(|row| row.reader("handler_requests").uuid("id"))
-        .collect::<Result<Vec<_>>>()?;
-    rename_requests(link, ids.into_iter().map(HandlerRequestId::from_uuid), to).await
+    if let Some(today) = Registration::name_today(table.values(), to)
+        && today != *from
+        && !rename::open_and_dead_of(link, to, 1).await?.is_empty()
+    {
+        return Err(Registration::left_behind(to, &today));
+    }
+    rename_registrations(link, table, from, to).await
 }
 
-async fn rename_requests(
-    link: &mut Link<'_>,
-    ids: impl Iterator<Item = HandlerRequestId>,
-    to: &Name,
-) -> Result<Renamed> {
-    let mut renamed = Renamed::default();
-    let Some(mut locked) = lock_all(link, ids).await? else {
-        return Ok(renamed);
-    };
-    let now = locked.now;
-    let all: Vec<_> = locked
-        .by_id
-        .values()
-        .map(|request| (request.id, request.event_id))
-        .collect();
-    for (id, event) in all {
-        let others = super::requests_of_event(link, event).await?;
-        let is_taken = others.iter().any(|other| other.handler == *to);
-        locked.change(id, |request| {
-            if !is_taken {
-                request.handler = to.clone();
-                renamed.requests += 1;
-            } else if request.is_open() {
-                request.remember(
-                    now,
-                    &format!(
-                        "superseded: the event has a request of {to:?}, its handler's new name"
-                    ),
-                );
-                request.cancel(now)?;
-                renamed.superseded += 1;
-            }
-            Ok::<_, crate::model::Refusal>(())
-        });
-    }
-    locked.write(link).await?;
-    link.effects.settled |= renamed.superseded > 0;
-    link.effects.ready |= renamed.requests > 0;
-    Ok(renamed)
+fn is_signpost(registration: &Registration) -> bool {
+    matches!(registration.state, RegistrationState::RenamedTo(_))
 }
 
 /// Moves patterns to the new name, unless it has them, and leaves the old name as a signpost.
-/// Answers whether there was anything to move.
+/// Answers how many there were to move.
 async fn rename_registrations(
     link: &mut Link<'_>,
     table: Table,
     from: &Name,
     to: &Name,
-) -> Result<bool> {
-    let is_signpost = |one: &Registration| matches!(one.state, RegistrationState::RenamedTo(_));
+) -> Result<u64> {
     let old: Vec<_> = table
         .values()
         .filter(|registration| registration.handler == *from)
         .collect();
-    if old.iter().all(|registration| is_signpost(registration)) {
-        return Ok(false);
-    }
+    let moved = old.iter().filter(|one| !is_signpost(one)).count();
     // A signpost at the new name would lead back to the old one.
     for registration in table.values() {
         if registration.handler == *to && is_signpost(registration) {
@@ -245,7 +204,7 @@ async fn rename_registrations(
         };
         put(link, &signpost).await?;
     }
-    Ok(true)
+    Ok(moved as u64)
 }
 
 /// See [`RegistrationRepository::absent`](crate::store::RegistrationRepository::absent).

@@ -1,7 +1,7 @@
 //! What is done in many batches, each a transaction of its own: where it is, what it has done, and
 //! how it ends.
 
-use super::{Pruned, Replayed};
+use super::{Pruned, Renamed, Replayed};
 use crate::{
     error::{Result, StoreError},
     id::EventId,
@@ -17,8 +17,12 @@ pub(super) trait Batch: Default {
 
     /// Adds what another batch did.
     fn add(&mut self, other: &Self);
-    /// Where the next batch begins; `None` when there is none.
+    /// After which event the next batch begins.
     fn next(&self) -> Option<EventId>;
+    /// Whether there is no next batch.
+    fn is_last(&self) -> bool {
+        self.next().is_none()
+    }
     /// What was done, in numbers.
     fn done(&self) -> String;
 }
@@ -48,11 +52,10 @@ impl<B: Batch> Batches<B> {
         match answer {
             Ok(batch) => {
                 self.total.add(&batch);
-                let next = batch.next();
-                if next.is_none() {
+                if batch.is_last() {
                     return Some(Ok(std::mem::take(&mut self.total)));
                 }
-                (self.after, self.has_begun, self.conflicts) = (next, true, 0);
+                (self.after, self.has_begun, self.conflicts) = (batch.next(), true, 0);
                 None
             }
             Err(error) if error.is_conflict() && self.conflicts < MAX_CONFLICTS => {
@@ -107,6 +110,31 @@ impl Batch for Pruned {
         format!(
             "{} events and {} requests deleted",
             self.events, self.requests
+        )
+    }
+}
+
+/// It is told by the requests themselves where to go on: those that are done have another name.
+impl Batch for Renamed {
+    const OPERATION: &'static str = "the rename of requests";
+
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.superseded += other.superseded;
+    }
+
+    fn next(&self) -> Option<EventId> {
+        None
+    }
+
+    fn is_last(&self) -> bool {
+        !self.more
+    }
+
+    fn done(&self) -> String {
+        format!(
+            "{} requests renamed and {} canceled",
+            self.requests, self.superseded
         )
     }
 }

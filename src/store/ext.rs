@@ -3,8 +3,18 @@
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{Prune, Pruned, Replay, Replayed, Session, Storer, Transaction, batches::Batches};
-use crate::error::{Result, StoreError};
+use super::{
+    Prune, Pruned, Renamed, Replay, Replayed, Session, Storer, Transaction, batches::Batches,
+};
+use crate::{
+    error::{Result, StoreError},
+    text::Name,
+};
+
+/// How many requests one transaction takes along after a rename. Each of them is locked until it
+/// ends, and other renames wait: with so many that is a small part of every time limit, and a hundred
+/// thousand take some hundred transactions.
+pub(crate) const RENAME_BATCH: usize = 500;
 
 /// Comfort for every [`Storer`], also behind `Arc<dyn Storer>`.
 #[async_trait]
@@ -112,6 +122,50 @@ pub trait StorerExt: Storer {
                 return end;
             }
             prune.after = batches.after;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Gives a handler another name, and takes its open and dead requests along: first the
+    /// [registrations](super::RegistrationRepository::rename) in a transaction of their own, then
+    /// [all requests](Self::rename_all_requests). Those that go by the new name from an earlier
+    /// rename of that one are taken along before.
+    ///
+    /// It can be repeated at any time, and goes on where one before was broken off. A scheduler does
+    /// this for what its [`ConfigMap`](crate::ConfigMap) renames.
+    ///
+    /// # Errors
+    /// That of the registrations: nothing was changed. Otherwise as
+    /// [`rename_all_requests`](Self::rename_all_requests).
+    async fn rename(&self, from: &Name, to: &Name) -> Result<Renamed> {
+        self.rename_all_requests(to).await?;
+        let mut session = self.session().await?;
+        session.registrations().rename(from, to).await?;
+        // Its connection may be the last one.
+        drop(session);
+        self.rename_all_requests(from).await
+    }
+
+    /// Takes along whatever goes by a name of before a rename, batch by batch, each a
+    /// [transaction](super::RegistrationRepository::rename_requests) and a session of its own, with
+    /// other tasks let run in between. The answer adds up all batches.
+    ///
+    /// It can be repeated at any time, and goes on where one before was broken off. Every scheduler
+    /// does this for all handlers that were renamed, when it starts and now and then.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`], which says how far it came, and why it did not go on.
+    async fn rename_all_requests(&self, from: &Name) -> Result<Renamed> {
+        let mut batches = Batches::new(None);
+        loop {
+            let batch = async {
+                let mut session = self.session().await?;
+                let mut registrations = session.registrations();
+                registrations.rename_requests(from, RENAME_BATCH).await
+            };
+            if let Some(end) = batches.note(batch.await) {
+                return end;
+            }
             tokio::task::yield_now().await;
         }
     }

@@ -25,6 +25,7 @@ pub use batch::{
     UnreadableRequest,
 };
 pub use event_repository::{EventRepository, EventStream, Raised, StoredEvent};
+pub(crate) use ext::RENAME_BATCH;
 pub use ext::StorerExt;
 pub use filter::{EventFilter, LockMode, Page, RequestFilter};
 pub use handler_request_repository::{HandlerRequestRepository, HandlerRequestStream};

@@ -15,14 +15,16 @@ pub struct Registered {
     pub renamed: Vec<(Name, Name)>,
 }
 
-/// What a rename did.
+/// What a rename did with requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Renamed {
     /// Open and dead requests that go by the new name now.
     pub requests: u64,
-    /// Open requests that were canceled because the event has one of the new name already.
+    /// Open and dead requests that were canceled because the event has one of the new name already.
     pub superseded: u64,
+    /// Whether there may be others that go by the old name, so that the call is to be made again.
+    pub more: bool,
 }
 
 /// A handler that is registered but that no living process has.
@@ -71,9 +73,29 @@ pub trait RegistrationRepository: Send {
     /// Ends all registrations of a handler; its requests stay. Answers how many were active.
     async fn retire(&mut self, handler: &Name) -> Result<u64>;
 
-    /// Gives a handler another name, with its registrations and its open and dead requests. Doing
-    /// it again changes nothing. Cost: as many rows as the handler has open and dead requests.
-    async fn rename(&mut self, from: &Name, to: &Name) -> Result<Renamed>;
+    /// Gives a handler another name: its registrations go to the new name, unless that has them, and
+    /// leave the old one as a signpost. Fan-outs that come after it make requests of the new name, and
+    /// those before it have ended: none makes one of the old name from now on. Those that are there
+    /// are left to [`rename_requests`](Self::rename_requests). Answers how many registrations there
+    /// were to move; doing it again changes nothing. Cost: one row each, and fan-outs wait until the
+    /// transaction ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`](crate::StoreError::Invalid): the new name was itself given up by a
+    /// rename, and some requests still go by it, which would become another handler's. Nothing was
+    /// changed.
+    async fn rename(&mut self, from: &Name, to: &Name) -> Result<u64>;
+
+    /// Takes requests along that go by a name of before a rename: at most `limit` open and dead ones
+    /// go by their handler's name of today. Executing ones do, too, and go on; their settlement finds
+    /// them by their ids. Where the event has a request of that name already, the old one is
+    /// canceled. Those that completed or were canceled keep the old name.
+    ///
+    /// It can be repeated at any time, also after it was broken off, and by several processes at
+    /// once, until it answers that there are no more. Nothing is done for a handler that was not
+    /// renamed. Cost: `limit` requests and their events are locked until the transaction ends, and
+    /// renames wait for so long; next to nothing when no request is left.
+    async fn rename_requests(&mut self, from: &Name, limit: usize) -> Result<Renamed>;
 
     /// Active handlers that no process has had for this long, and that have open requests.
     async fn absent(&mut self, longer_than: Duration) -> Result<Vec<AbsentHandler>>;

@@ -11,10 +11,10 @@ use std::{
 
 use serde_json::json;
 use tidings::{
-    Backoff, Context, Event, Handler, HandlerError, HandlerResult, MemoryConnection, RequestState,
-    SchedulerState,
+    Backoff, Context, Event, EventPattern, Handler, HandlerError, HandlerResult, MemoryConnection,
+    Priority, Registration, RequestState, SchedulerState,
     faulty::{Fault, Faults, FaultyStorer, Operation},
-    store::{EventFilter, Storer},
+    store::{EventFilter, FanOut, Storer},
 };
 use tokio::time::Instant;
 
@@ -272,7 +272,7 @@ async fn requests_whose_claim_or_fan_out_lost_its_answer_run_after_their_lease()
                     .await;
                 other.pause().await.unwrap();
                 other.shutdown(Duration::from_secs(1)).await;
-                let fan_out = tidings::store::FanOut::due(10);
+                let fan_out = FanOut::due(10);
                 outage.rig.raise("thing.happened").await;
                 let mut session = outage.rig.store.session().await.unwrap();
                 session.events().fan_out(&fan_out).await.unwrap();
@@ -504,7 +504,7 @@ async fn one_locked_row_holds_up_no_other_settlement() {
         scheduler.start().await.unwrap();
         scheduler.pause().await.unwrap();
         outage.rig.raise_many("thing.happened", 101).await;
-        let fan_out = tidings::store::FanOut::due(1000);
+        let fan_out = FanOut::due(1000);
         let mut session = outage.rig.store.session().await.unwrap();
         session.events().fan_out(&fan_out).await.unwrap();
         drop(session);
@@ -634,4 +634,45 @@ fn after_its_runtime_is_gone_a_scheduler_renews_nothing() {
         rig.until_completed(5).await;
     });
     drop(scheduler);
+}
+
+/// More requests than one batch takes, which a process left that died in the middle of a rename.
+#[tokio::test(start_paused = true)]
+async fn a_rename_that_was_broken_off_goes_on_with_the_start_of_any_process_and_holds_up_none() {
+    const REQUESTS: u32 = 1100;
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let old = Registration::new(
+            EventPattern::parse("thing.*").unwrap(),
+            "old".into(),
+            Priority::default(),
+            5,
+        );
+        let mut session = outage.rig.store.session().await.unwrap();
+        session.registrations().register(&[old]).await.unwrap();
+        let events: Vec<_> = (0..REQUESTS)
+            .map(|_| Event::new("thing.happened", &()).unwrap())
+            .collect();
+        session.events().raise(&events).await.unwrap();
+        let all = FanOut::due(events.len());
+        session.events().fan_out(&all).await.unwrap();
+        let mut registrations = session.registrations();
+        let (from, to) = ("old".into(), "counts".into());
+        registrations.rename(&from, &to).await.unwrap();
+        drop(registrations);
+        outage
+            .faults
+            .inject_always(Operation::RenameRequests, Fault::Block);
+        let _scheduler = outage.start().await;
+        // What is new is handled meanwhile.
+        outage.rig.raise("thing.happened").await;
+        outage.rig.until_completed(1).await;
+        assert_eq!(outage.runs(), 1);
+        outage.faults.heal(Operation::RenameRequests);
+        outage
+            .faults
+            .inject(Operation::RenameRequests, Fault::LoseAnswer, 1);
+        outage.rig.until_completed(u64::from(1 + REQUESTS)).await;
+        assert_eq!(outage.runs(), 1 + REQUESTS);
+    }
 }

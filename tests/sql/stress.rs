@@ -16,6 +16,7 @@ use tidings::{
     store::{
         Claim, ClaimedRequest, EventClaim, EventFailure, EventFilter, FanOut, HandlerRoom,
         LeaseOffer, Prune, Renewal, Replay, RescueLost, Selection, Settled, Settlement, Storer,
+        StorerExt,
     },
 };
 
@@ -301,7 +302,8 @@ impl Stress {
                 let replay = Replay::new(EventFilter::default(), 30).to_handlers([from]);
                 session.handler_requests().replay(&replay).await?;
                 let names = (from.into(), to.into());
-                session.registrations().rename(&names.0, &names.1).await
+                drop(session);
+                self.store.rename(&names.0, &names.1).await
             };
             if expected(replayed.await).is_some() {
                 at = 1 - at;

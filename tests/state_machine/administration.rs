@@ -227,83 +227,116 @@ impl Driver {
             .registrations()
             .rename(&from, &to)
             .await;
-        let now = self.model.now;
-        let mut moved: Vec<_> = rows
-            .requests
-            .iter()
-            .filter(|row| {
-                row.handler == from && (row.is_open() || row.state(now) == RequestState::Dead)
-            })
-            .map(|row| row.id)
-            .collect();
-        moved.sort_by_key(|id| {
-            (
-                rows.requests
-                    .iter()
-                    .any(|row| row.id == *id && !row.is_open()),
-                *id,
-            )
-        });
-        let is_locked = from != to && moved.iter().any(|id| locks.requests.contains(id));
-        if locks.registrations || locks.renames || locks.fan_outs || is_locked {
+        if locks.registrations || locks.renames || locks.fan_outs {
             return assert_locked(answer);
         }
-        let mut locked = Locks {
+        let is_moved = |row: &&Registration| from != to && row.handler == from && !is_signpost(row);
+        let moved = rows.registrations.iter().filter(is_moved).count() as u64;
+        let now = self.model.now;
+        let today = Registration::name_today(&rows.registrations, &to);
+        let others_go_by_it = today.is_some_and(|today| today != from)
+            && rows.requests.iter().any(|row| {
+                row.handler == to && (row.is_open() || row.state(now) == RequestState::Dead)
+            });
+        if moved > 0 && others_go_by_it {
+            assert!(
+                matches!(answer, Err(StoreError::Invalid { .. })),
+                "{answer:?}"
+            );
+        } else {
+            assert_eq!(answer.unwrap(), moved);
+            if moved > 0 {
+                rename_registrations(&mut rows.registrations, &from, &to);
+            }
+            rows.sort();
+        }
+        let locked = Locks {
             registrations: true,
             renames: true,
             ..Locks::default()
         };
-        let mut expected = (0, 0);
-        if from != to {
-            rename_registrations(&mut rows.registrations, &from, &to);
-            for id in moved {
-                locked.requests.insert(id);
-                let event = rows.request(id).unwrap().event_id;
-                let is_taken = rows
-                    .requests
-                    .iter()
-                    .any(|row| row.event_id == event && row.handler == to);
-                let row = rows.request(id).unwrap();
-                if !is_taken {
-                    row.handler = to.clone();
-                    expected.0 += 1;
-                } else if row.is_open() {
-                    let message = format!(
-                        "superseded: the event has a request of {to:?}, its handler's new name"
-                    );
-                    row.last_errors.push(ExecutionError {
-                        at: now,
-                        attempt: row.attempt,
-                        message,
-                    });
-                    if row.last_errors.len() > ExecutionError::KEPT {
-                        row.last_errors.remove(0);
-                    }
-                    row.cancel(now).unwrap();
-                    expected.1 += 1;
+        self.model.write(inside, &rows, locked);
+    }
+
+    pub(crate) async fn rename_requests(&mut self, inside: bool, from: usize, limit: usize) {
+        let from = Name::from(HANDLERS[from % 3]);
+        let (mut rows, locks) = (self.model.view(inside), self.model.others_locks(inside));
+        let mut registrations = self.session(inside).registrations();
+        let answer = registrations.rename_requests(&from, limit).await;
+        drop(registrations);
+        if locks.renames {
+            return assert_locked(answer);
+        }
+        let mut locked = Locks {
+            fan_outs: true,
+            ..Locks::default()
+        };
+        let Some(today) = Registration::name_today(&rows.registrations, &from) else {
+            assert_eq!(answer.unwrap(), Renamed::default());
+            self.model.write(inside, &rows, locked);
+            return;
+        };
+        let now = self.model.now;
+        let is_dead = |row: &HandlerRequest| row.state(now) == RequestState::Dead;
+        let mut found: Vec<_> = rows
+            .requests
+            .iter()
+            .filter(|row| row.handler == from && (row.is_open() || is_dead(row)))
+            .map(|row| (is_dead(row), row.id, row.event_id))
+            .collect();
+        found.sort_unstable();
+        found.truncate(limit);
+        let is_locked = |(_, id, event): &(bool, _, _)| {
+            locks.events.contains(event) || locks.requests.contains(id)
+        };
+        if found.iter().any(is_locked) {
+            return assert_locked(answer);
+        }
+        let mut expected = (0, 0, limit > 0 && found.len() == limit);
+        for (_, id, event) in found {
+            locked.events.insert(event);
+            locked.requests.insert(id);
+            let is_taken = rows
+                .requests
+                .iter()
+                .any(|row| row.event_id == event && row.handler == today);
+            let row = rows.request(id).unwrap();
+            if is_taken {
+                let message = format!(
+                    "superseded: the event has a request of {today:?}, its handler's new name"
+                );
+                row.last_errors.push(ExecutionError {
+                    at: now,
+                    attempt: row.attempt,
+                    message,
+                });
+                if row.last_errors.len() > ExecutionError::KEPT {
+                    row.last_errors.remove(0);
                 }
+                row.cancel(now).unwrap();
+                expected.1 += 1;
+            } else {
+                row.handler = today.clone();
+                expected.0 += 1;
             }
         }
         rows.sort();
         let Renamed {
             requests,
             superseded,
+            more,
             ..
         } = answer.unwrap();
-        assert_eq!((requests, superseded), expected);
+        assert_eq!((requests, superseded, more), expected);
         self.model.write(inside, &rows, locked);
     }
 }
 
+fn is_signpost(row: &Registration) -> bool {
+    matches!(row.state, RegistrationState::RenamedTo(_))
+}
+
 fn rename_registrations(registrations: &mut Vec<Registration>, from: &Name, to: &Name) {
-    let is_signpost = |row: &Registration| matches!(row.state, RegistrationState::RenamedTo(_));
-    if registrations
-        .iter()
-        .filter(|row| row.handler == *from)
-        .all(is_signpost)
-    {
-        return;
-    }
     registrations.retain(|row| row.handler != *to || !is_signpost(row));
     let mut moved = Vec::new();
     for row in registrations.iter_mut().filter(|row| row.handler == *from) {

@@ -134,6 +134,7 @@ impl Driver {
             Step::Register { registrations } => self.register(inside, &registrations).await,
             Step::Retire { handler } => self.retire(inside, handler).await,
             Step::Rename { from, to } => self.rename(inside, from, to).await,
+            Step::RenameRequests { from, limit } => self.rename_requests(inside, from, limit).await,
         }
     }
 

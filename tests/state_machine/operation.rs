@@ -93,6 +93,10 @@ pub(crate) enum Step {
         from: usize,
         to: usize,
     },
+    RenameRequests {
+        from: usize,
+        limit: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -149,6 +153,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => proptest::collection::vec((index(), index(), 0..3i16, 1..4u32), 1..3).prop_map(|registrations| Step::Register { registrations }),
         1 => index().prop_map(|handler| Step::Retire { handler }),
         1 => (index(), index()).prop_map(|(from, to)| Step::Rename { from, to }),
+        2 => (index(), limit()).prop_map(|(from, limit)| Step::RenameRequests { from, limit }),
     ];
     prop_oneof![3 => processing, 5 => execution, 3 => administration]
 }

@@ -36,6 +36,7 @@ use crate::{
         shared::{Purpose, Shared},
     },
     store::{HandlerRoom, LockMode, Raised},
+    text::Name,
 };
 
 /// The steps of the schema.
@@ -373,6 +374,23 @@ impl Dialect for MySqlDialect {
                 .await?;
         }
         Ok(())
+    }
+
+    async fn rename_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+        from: &Name,
+        to: &Name,
+    ) -> Result<u64> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        let mut renamed = 0;
+        for ids in rows::ids(ids.iter().map(|id| id.as_uuid()))? {
+            let args = args![&ids, to.as_str(), from.as_str()];
+            renamed += link.execute(&self.statements.rename_requests, args).await?;
+        }
+        Ok(renamed)
     }
 
     async fn lock_requests(

@@ -114,20 +114,23 @@ pub(super) async fn lock_suspect(
         .map(|handler| Share {
             handler: &handler.handler,
             ready: 1,
-            late: 0,
+            late: 1,
         })
         .collect();
     let suspects = Slotted {
         one: &statements.suspects_of_one,
         many: &statements.suspects_of,
-        queues: 1,
+        queues: 2,
     };
     for best in candidates(link, &suspects, &asked).await? {
         let Some(share) = asked.get(best.handler) else {
             continue;
         };
-        let args = vec![Arg::from(share.handler.as_str()), Arg::from(limit(1))];
-        let rows = link.rows(&statements.lock_suspect, args).await?;
+        let limits = [usize::from(!best.is_late), usize::from(best.is_late)];
+        let args = limits
+            .into_iter()
+            .flat_map(|count| [Arg::from(share.handler.as_str()), Arg::from(limit(count))]);
+        let rows = link.rows(&statements.lock_suspects, args.collect()).await?;
         if !rows.is_empty() {
             return Requests::read(&rows);
         }

@@ -175,8 +175,22 @@ macro_rules! page {
     };
 }
 
+/// The backoff of a queue of the handler `j.name` that ends first, or NULL where one does not back
+/// off. A condition on the time would be no range here, since the name comes from a row: it would be
+/// asked of each entry.
+macro_rules! first_backoff {
+    ($queue:literal) => {
+        concat!(
+            "(SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
+               WHERE r.queue = ",
+            $queue,
+            " AND r.handler = j.name ORDER BY r.backoff_until LIMIT 1)"
+        )
+    };
+}
+
 /// When the next request of the handler `j.name` that backs off is due; the greatest number if none
-/// does.
+/// does, or if a suspect is due already, which those behind it wait for.
 macro_rules! next_due {
     () => {
         concat!(
@@ -184,10 +198,13 @@ macro_rules! next_due {
                WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until > ",
             now!(),
             " ORDER BY r.backoff_until LIMIT 1), 9223372036854775807), \
-             COALESCE((SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
-               WHERE r.queue = 2 AND r.handler = j.name AND r.backoff_until > ",
+             COALESCE(NULLIF(GREATEST(",
+            first_backoff!("2"),
+            ", ",
             now!(),
-            " ORDER BY r.backoff_until LIMIT 1), 9223372036854775807))"
+            "), ",
+            now!(),
+            "), 9223372036854775807))"
         )
     };
 }
@@ -196,10 +213,13 @@ macro_rules! next_due {
 macro_rules! suspect_due {
     () => {
         concat!(
-            "EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
-               WHERE r.queue = 2 AND r.handler = j.name AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+            "(EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
+               WHERE r.queue = 2 AND r.handler = j.name AND r.backoff_until IS NULL) \
+             OR COALESCE(",
+            first_backoff!("2"),
+            " <= ",
             now!(),
-            "))"
+            ", 0))"
         )
     };
 }
@@ -341,10 +361,11 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     look: concat!(
         "WITH d AS (SELECT EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (ready) \
              WHERE r.queue = 0 AND r.handler = j.name) \
-           OR EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
-             WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until <= ",
+           OR COALESCE(",
+        first_backoff!("1"),
+        " <= ",
         now!(),
-        ") AS is_due, ",
+        ", 0) AS is_due, ",
         suspect_due!(),
         " AS suspect_due, ",
         next_due!(),
@@ -374,12 +395,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         names!(),
         ") d"
     ),
-    open_and_dead_of: "WITH a AS (SELECT CAST(? AS BINARY) AS handler) \
-         SELECT r.id FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (ready) \
-           ON r.queue IN (0, 1, 2, 3) AND r.handler = a.handler \
-         UNION SELECT r.id FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (leased) \
-           ON r.lease_until IS NOT NULL AND r.handler = a.handler \
-         ORDER BY id",
+    open_and_dead_of: "(SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 0 AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 1 AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 2 AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (leased) \
+           WHERE lease_until IS NOT NULL AND handler = ? LIMIT ?) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+           WHERE queue = 3 AND handler = ? LIMIT ?)",
     count_open_of: "WITH a AS (SELECT CAST(? AS BINARY) AS handler) \
          SELECT (SELECT COUNT(*) FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (ready) \
              ON r.queue IN (0, 1, 2) AND r.handler = a.handler) \
@@ -442,6 +467,8 @@ statements! {
         insert_requests,
         /// (rows of requests)
         write_requests,
+        /// (ids, new name, old name): renames those that are open or dead.
+        rename_requests,
         /// (ids): requests, locked in this order.
         lock_requests,
         lock_requests_skip,
@@ -454,12 +481,13 @@ statements! {
         lock_due,
         /// As lock_due, of one handler.
         lock_due_one,
-        /// (handler, limit) as often as `SLOTS`: as best_of, of the suspects.
+        /// As best_of, of the suspects.
         suspects_of,
         /// As suspects_of, of one handler.
         suspects_of_one,
-        /// (handler, limit): the best suspects that are due, locked.
-        lock_suspect,
+        /// (handler, limit, handler, limit): the best suspects that do not back off, and of those whose
+        /// backoff has passed, locked.
+        lock_suspects,
         /// (ids): events.
         events,
         /// (ids): events, locked in this order.
@@ -516,18 +544,26 @@ macro_rules! late {
             "FROM {p}handler_requests r FORCE INDEX (backing_off) \
              WHERE r.queue = 1 AND r.handler = ? AND r.backoff_until <= ",
             now!(),
-            " ORDER BY r.backoff_until, r.id LIMIT ?"
+            " ORDER BY r.backoff_until, r.priority, r.id LIMIT ?"
         )
     };
 }
 
 macro_rules! suspect {
     () => {
+        "FROM {p}handler_requests r FORCE INDEX (backing_off) \
+         WHERE r.queue = 2 AND r.handler = ? AND r.backoff_until IS NULL \
+         ORDER BY r.priority, r.id LIMIT ?"
+    };
+}
+
+macro_rules! late_suspect {
+    () => {
         concat!(
-            "FROM {p}handler_requests r FORCE INDEX (ready) WHERE r.queue = 2 AND r.handler = ? \
-               AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+            "FROM {p}handler_requests r FORCE INDEX (backing_off) \
+             WHERE r.queue = 2 AND r.handler = ? AND r.backoff_until <= ",
             now!(),
-            ") ORDER BY r.priority, r.id LIMIT ?"
+            " ORDER BY r.backoff_until, r.priority, r.id LIMIT ?"
         )
     };
 }
@@ -569,6 +605,10 @@ macro_rules! suspects_of_slot {
             $slot,
             " AS slot, 0 AS is_late, r.priority, r.id ",
             suspect!(),
+            ") UNION ALL (SELECT ",
+            $slot,
+            ", 1, r.priority, r.id ",
+            late_suspect!(),
             ")"
         )
     };
@@ -720,6 +760,13 @@ pub(super) const TEXTS: Texts = Texts {
            completed_at = VALUES(completed_at), canceled_at = VALUES(canceled_at), dead_at = VALUES(dead_at), \
            owner = VALUES(owner), lease_until = VALUES(lease_until), last_errors = VALUES(last_errors)",
     // Locks the requests, in the order in which the ids are given.
+    rename_requests: concat!(
+        "UPDATE ",
+        ids!(),
+        "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) SET r.handler = ? \
+         WHERE r.handler = ? AND r.completed_at IS NULL AND r.canceled_at IS NULL"
+    ),
+    // Locks the requests, in the order in which the ids are given.
     lock_requests: lock_requests!(),
     lock_requests_skip: concat!(lock_requests!(), " SKIP LOCKED"),
     best_of: slots!(best_of_slot, " UNION ALL "),
@@ -729,8 +776,16 @@ pub(super) const TEXTS: Texts = Texts {
     lock_due_one: lock_due_slot!("0"),
     suspects_of: slots!(suspects_of_slot, " UNION ALL "),
     suspects_of_one: suspects_of_slot!("0"),
-    // Locks the request; one that is locked is skipped.
-    lock_suspect: concat!(request!("NULL"), suspect!(), " FOR UPDATE SKIP LOCKED"),
+    // Locks the requests; those that are locked are skipped.
+    lock_suspects: concat!(
+        "(",
+        request!("NULL"),
+        suspect!(),
+        " FOR UPDATE SKIP LOCKED) UNION ALL (",
+        request!("NULL"),
+        late_suspect!(),
+        " FOR UPDATE SKIP LOCKED)"
+    ),
     events: concat!(
         "SELECT ",
         event!(),

@@ -191,6 +191,12 @@ fn hot(fresh: &Fresh) -> Vec<Hot> {
             vec![("r", "backing_off")],
         ),
         (
+            "rename_requests",
+            texts.rename_requests.clone(),
+            vec![ID, "'i'", "'h'"],
+            vec![("r", "PRIMARY")],
+        ),
+        (
             "requests_of_event",
             common.requests_of_event.clone(),
             vec![ONE, ONE, TWO],
@@ -253,14 +259,14 @@ fn hot(fresh: &Fresh) -> Vec<Hot> {
         (
             "suspects_of",
             texts.suspects_of.clone(),
-            slots(&["'h'", "1"]),
-            vec![("r", "ready")],
+            slots(&["'h'", "1", "'h'", "1"]),
+            vec![("r", "backing_off")],
         ),
         (
-            "lock_suspect",
-            texts.lock_suspect.clone(),
-            vec!["'h'", "1"],
-            vec![("r", "ready")],
+            "lock_suspects",
+            texts.lock_suspects.clone(),
+            vec!["'h'", "1", "'h'", "1"],
+            vec![("r", "backing_off")],
         ),
         (
             "events",
@@ -409,3 +415,64 @@ async fn rows_that_cannot_run_cost_a_claim_nothing() {
     }
     fresh.drop_tables().await;
 }
+
+/// Nothing but the handler's own rows is read, and no more of each kind than are asked for, but
+/// for those that execute, of whomever: there are never many.
+#[tokio::test]
+async fn a_rename_reads_no_row_of_others_and_none_that_is_finished() {
+    let mut fresh = Fresh::new("rename").await;
+    fresh.run(&ballast(60_000)).await;
+    fresh.run("ANALYZE TABLE tidings_handler_requests").await;
+    let find = fresh.common.open_and_dead_of.clone();
+    let executing = 10_000;
+    for (handler, most) in [("'h'", 5 * 501), ("'nobody'", 10)] {
+        let args = [handler, "500"].repeat(5);
+        let plan = fresh.explain(&find, &args).await;
+        assert_no_scan("open_and_dead_of", &find, &plan);
+        let reads = fresh.reads(&find, &args).await;
+        assert!(reads <= most + executing, "{handler}: {reads}");
+    }
+    fresh
+        .run("DELETE FROM tidings_handler_requests WHERE lease_until IS NOT NULL")
+        .await;
+    let reads = fresh.reads(&find, &["'nobody'", "500"].repeat(5)).await;
+    assert!(reads <= 10, "{reads}");
+    fresh.drop_tables().await;
+}
+
+/// What an idle process asks, and what it asks when it was woken for nothing.
+#[tokio::test]
+async fn suspects_that_back_off_cost_those_nothing_that_find_nothing() {
+    let mut fresh = Fresh::new("suspects").await;
+    fresh.run("ANALYZE TABLE tidings_handler_requests").await;
+    fresh.run(SUSPECTS).await;
+    let (common, texts) = (&fresh.common, &fresh.texts);
+    let two = ["'h'", "20", "'h'", "20"];
+    let finding_nothing = [
+        ("look", common.look.clone(), vec!["'[\"h\"]'", "1"]),
+        (
+            "next_due_request",
+            common.next_due_request.clone(),
+            vec!["'[\"h\"]'"],
+        ),
+        ("suspect_due", common.suspect_due.clone(), vec!["'[\"h\"]'"]),
+        ("lock_due", texts.lock_due.clone(), two.repeat(SLOTS)),
+        ("suspects_of", texts.suspects_of.clone(), two.repeat(SLOTS)),
+        ("lock_suspects", texts.lock_suspects.clone(), two.to_vec()),
+    ];
+    for (name, statement, args) in finding_nothing {
+        let reads = fresh.reads(&statement, &args).await;
+        assert!(
+            reads <= 60,
+            "{name} reads {reads} entries beside 20,000 that back off"
+        );
+    }
+    fresh.drop_tables().await;
+}
+
+/// Suspects that back off, as after a crash loop, and others: many, and none of them is due.
+const SUSPECTS: &str = "INSERT INTO tidings_handler_requests \
+       (id, event_id, handler, priority, max_errors, created_at, queue, backoff_until, rescues) \
+     WITH RECURSIVE d (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM d WHERE n < 9) \
+     SELECT UNHEX(CONCAT('01', LPAD(HEX(a.n + 10 * b.n + 100 * c.n + 1000 * e.n + 10000 * f.n), 30, '0'))), REPEAT('e', 16), 'h', 0, 5, 1, 1 + a.n MOD 2, \
+       9000000000000000 + a.n, 4 FROM d a, d b, d c, d e, (SELECT 0 AS n UNION ALL SELECT 1) f";

@@ -44,6 +44,7 @@ use crate::{
         Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
         Raised, Renewal, Selection, Settled, Settlement, WakeUps,
     },
+    text::Name,
 };
 
 /// Settings under which the planner walks indexes in nested loops, as the statements of the hot
@@ -458,6 +459,21 @@ impl Dialect for PostgresDialect {
         ];
         link.execute(&self.statements.write_requests, args).await?;
         Ok(())
+    }
+
+    async fn rename_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+        from: &Name,
+        to: &Name,
+    ) -> Result<u64> {
+        let args = vec![
+            request_ids(ids.iter().copied()),
+            Arg::from(to.as_str()),
+            Arg::from(from.as_str()),
+        ];
+        link.execute(&self.statements.rename_requests, args).await
     }
 
     async fn lock_requests(

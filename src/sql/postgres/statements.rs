@@ -123,7 +123,8 @@ macro_rules! next_due {
                 ORDER BY r.backoff_until, r.id LIMIT 1) \
                UNION ALL \
                (SELECT r.backoff_until FROM {p}handler_requests r \
-                WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until > statement_timestamp())) d)"
+                WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until > statement_timestamp() \
+                ORDER BY r.backoff_until LIMIT 1)) d)"
         )
     };
 }
@@ -134,8 +135,12 @@ macro_rules! suspect_due {
         concat!(
             "EXISTS (SELECT FROM ",
             $handlers,
-            " AS asked (handler) JOIN {p}handler_requests r ON r.handler = asked.handler AND r.queue = 2 \
-             WHERE r.backoff_until IS NULL OR r.backoff_until <= statement_timestamp())"
+            " AS asked (handler) CROSS JOIN LATERAL ( \
+               (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 2 \
+                  AND r.backoff_until IS NULL LIMIT 1) \
+               UNION ALL \
+               (SELECT FROM {p}handler_requests r WHERE r.handler = asked.handler AND r.queue = 2 \
+                  AND r.backoff_until <= statement_timestamp() LIMIT 1)) d)"
         )
     };
 }
@@ -316,8 +321,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
            UNION ALL (SELECT r.priority FROM {p}handler_requests r \
             WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
             ORDER BY r.backoff_until LIMIT 100)) d",
-    open_and_dead_of: "SELECT id FROM {p}handler_requests \
-         WHERE handler = $1 AND completed_at IS NULL AND canceled_at IS NULL ORDER BY id",
+    open_and_dead_of: "(SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $1 AND queue = 0 ORDER BY priority, id LIMIT $2) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $3 AND queue = 1 ORDER BY backoff_until, id LIMIT $4) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $5 AND queue = 2 ORDER BY backoff_until, priority, id LIMIT $6) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $7 AND lease_until IS NOT NULL ORDER BY lease_until, id LIMIT $8) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
+           WHERE handler = $9 AND queue = 3 ORDER BY handler, id LIMIT $10)",
     count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 0) \
            + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 1) \
            + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 2) \
@@ -377,6 +390,8 @@ statements! {
         insert_requests,
         /// (columns of requests as arrays)
         write_requests,
+        /// (ids, new name, old name): renames those that are open or dead.
+        rename_requests,
         /// (ids): requests, locked in this order.
         lock_requests,
         lock_requests_skip,
@@ -498,6 +513,9 @@ pub(super) const TEXTS: Texts = Texts {
              completed_at, canceled_at, dead_at, owner, lease_until, last_errors) \
          WHERE r.id = given.id",
     // Locks the requests.
+    rename_requests: "UPDATE {p}handler_requests SET handler = $2 \
+         WHERE id = ANY ($1::uuid[]) AND handler = $3 AND completed_at IS NULL AND canceled_at IS NULL",
+    // Locks the requests.
     lock_requests: concat!(
         request!(),
         from_requests!(),
@@ -515,11 +533,24 @@ pub(super) const TEXTS: Texts = Texts {
         from_requests!(),
         "WHERE r.id = ANY (ARRAY(SELECT id FROM ready UNION ALL SELECT id FROM late)) ORDER BY r.priority, r.id FOR UPDATE OF r"
     ),
+    // The best few of each handler are found without locks, more than others can have locked: a
+    // process claims one at a time. What they are is looked at again under the lock, in words that
+    // no index serves.
     lock_due_suspects: concat!(
+        "WITH best AS MATERIALIZED ( \
+           SELECT due.id FROM unnest($1::text[], $2::bigint[]) AS asked (handler, room) CROSS JOIN LATERAL ( \
+             (SELECT r.id FROM {p}handler_requests r \
+              WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until IS NULL \
+              ORDER BY r.backoff_until, r.priority, r.id LIMIT 100) \
+             UNION ALL \
+             (SELECT r.id FROM {p}handler_requests r \
+              WHERE r.handler = asked.handler AND r.queue = 2 AND r.backoff_until <= statement_timestamp() \
+              ORDER BY r.backoff_until, r.priority, r.id LIMIT 100)) due \
+           WHERE asked.room > 0) ",
         request!(),
         from_requests!(),
-        "WHERE r.handler = ANY ($1::text[]) AND cardinality($2::bigint[]) > 0 AND r.queue = 2 \
-           AND (r.backoff_until IS NULL OR r.backoff_until <= statement_timestamp()) \
+        "WHERE r.id = ANY (ARRAY(SELECT id FROM best)) AND r.queue + 0 = 2 \
+           AND coalesce(r.backoff_until, statement_timestamp()) <= statement_timestamp() \
          ORDER BY r.priority, r.id LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
     ),
     events: concat!(

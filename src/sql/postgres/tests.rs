@@ -54,6 +54,21 @@ impl Fresh {
             .unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
+
+    /// How many buffers a prepared statement touches, and its plan; it is rolled back.
+    async fn buffers(&mut self, name: &str, arguments: &str) -> (u64, String) {
+        self.run("BEGIN").await;
+        let options = "ANALYZE, BUFFERS, COSTS OFF, TIMING OFF";
+        let plan = self.explain(options, name, arguments).await;
+        self.run("ROLLBACK").await;
+        // The first line is of the whole statement; tables of pg_temp have local buffers.
+        let whole = plan.iter().find(|line| line.contains("Buffers:"));
+        let numbers = whole
+            .iter()
+            .flat_map(|line| line.split([' ', '=']))
+            .filter_map(|word| word.parse::<u64>().ok());
+        (numbers.sum(), plan.join("\n"))
+    }
 }
 
 /// The text of a statement; functions of pg_temp are not found by their name alone.
@@ -87,9 +102,33 @@ async fn every_statement_can_be_prepared() {
     }
 }
 
-/// The hot statements, and as many NULLs as they take arguments.
-fn hot(texts: &Statements) -> [(&'static str, Statement, &'static str); 9] {
+/// The hot statements, and arguments for them.
+fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'static str); 17] {
     [
+        (
+            "open_and_dead_of",
+            common.open_and_dead_of.clone(),
+            "('h', 500, 'h', 500, 'h', 500, 'h', 500, 'h', 500)",
+        ),
+        (
+            "rename_requests",
+            texts.rename_requests.clone(),
+            "('{}', 'i', 'h')",
+        ),
+        ("look", texts.look.clone(), "('{h,i}', true, NULL)"),
+        ("common_look", common.look.clone(), "('{h,i}', true)"),
+        (
+            "raise",
+            texts.raise.clone(),
+            "('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true)",
+        ),
+        ("lock_expired", common.lock_expired.clone(), "(100)"),
+        ("best_due", common.best_due.clone(), "('{h,i}')"),
+        (
+            "insert_requests",
+            texts.insert_requests.clone(),
+            "('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}')",
+        ),
         (
             "fan_out",
             texts.fan_out.clone(),
@@ -126,10 +165,19 @@ fn hot(texts: &Statements) -> [(&'static str, Statement, &'static str); 9] {
     ]
 }
 
-#[tokio::test]
-async fn statistics_from_when_the_tables_were_empty_change_no_plan() {
-    let mut fresh = Fresh::new().await;
-    fresh.run(PINS).await;
+/// What neither looks for its rows in order nor one by one.
+const BAD_STEPS: [&str; 5] = [
+    "Seq Scan",
+    "Hash Join",
+    "Merge Join",
+    "Bitmap",
+    "Hash Left Join",
+];
+
+/// What only inserts: the primary key refuses what is there.
+const INSERTS: [&str; 2] = ["raise", "insert_requests"];
+
+async fn assert_that_no_hot_statement_scans(fresh: &mut Fresh, statistics: &str) {
     for table in [
         "events",
         "unprocessed_events",
@@ -138,27 +186,43 @@ async fn statistics_from_when_the_tables_were_empty_change_no_plan() {
     ] {
         fresh.run(format!("ANALYZE tidings_{table}")).await;
     }
-    for (name, statement, arguments) in hot(&fresh.texts) {
+    for (name, statement, arguments) in hot(&fresh.common, &fresh.texts) {
         fresh.prepare(name, &statement).await;
         let plan = fresh.explain("COSTS OFF", name, arguments).await;
         for line in &plan {
-            let is_bad = [
-                "Seq Scan",
-                "Hash Join",
-                "Merge Join",
-                "Bitmap",
-                "Hash Left Join",
-            ]
-            .iter()
-            .any(|bad| line.contains(bad));
-            assert!(!is_bad, "{name}: {line}\n{}", plan.join("\n"));
+            let is_bad = BAD_STEPS.iter().any(|bad| line.contains(bad));
+            // The front of the queue of new events: as far as the first row.
+            let is_front = line.contains("Seq Scan on tidings_unprocessed_events");
+            assert!(
+                !is_bad || (is_front && name.ends_with("look")),
+                "{name} with {statistics}: {line}\n{}",
+                plan.join("\n")
+            );
         }
         assert!(
-            plan.iter().any(|line| line.contains("Index")),
-            "{name} uses no index:\n{}",
+            INSERTS.contains(&name) || plan.iter().any(|line| line.contains("Index")),
+            "{name} with {statistics} uses no index:\n{}",
             plan.join("\n")
         );
     }
+}
+
+#[tokio::test]
+async fn statistics_from_when_the_tables_were_empty_change_no_plan() {
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    assert_that_no_hot_statement_scans(&mut fresh, "statistics of empty tables").await;
+}
+
+#[tokio::test]
+async fn statistics_from_when_the_tables_were_full_change_no_plan() {
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    fresh.run(RUNNABLE).await;
+    fresh.run(BALLAST).await;
+    fresh.run(SUSPECTS).await;
+    fresh.run(WAITING).await;
+    assert_that_no_hot_statement_scans(&mut fresh, "fresh statistics").await;
 }
 
 /// Plans are made without the arguments, so a page must not depend on their being there.
@@ -209,6 +273,19 @@ const RUNNABLE: &str = "INSERT INTO tidings_events (id, name, data, timestamp, c
      INSERT INTO tidings_handler_requests (id, event_id, handler, priority, max_errors, created_at, queue) \
      SELECT id, id, 'h', 100, 5, now(), 0 FROM tidings_events";
 
+/// Suspects that back off, as after a crash loop: many, and none of them is due.
+const SUSPECTS: &str = "INSERT INTO tidings_handler_requests \
+     (id, event_id, handler, priority, max_errors, created_at, queue, backoff_until, rescues) \
+     SELECT ('00000001-0000-8000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(), 'h', 0, 5, now(), 2, \
+       now() + n * interval '1 hour', 4 \
+     FROM generate_series(1, 10000) n";
+
+/// Events that back off, beside others that are to be fanned out.
+const WAITING: &str = "INSERT INTO tidings_waiting_events (event_id, attempt, errors, due_at) \
+     SELECT gen_random_uuid(), 1, 1, now() + n * interval '1 hour' FROM generate_series(1, 10000) n; \
+     INSERT INTO tidings_unprocessed_events (event_id) \
+     SELECT gen_random_uuid() FROM generate_series(1, 10000) n";
+
 #[tokio::test]
 async fn rows_that_cannot_run_cost_a_claim_nothing() {
     let mut fresh = Fresh::new().await;
@@ -229,26 +306,75 @@ async fn rows_that_cannot_run_cost_a_claim_nothing() {
     assert!(beside < 600, "{beside}");
 }
 
-/// How many buffers a claim of twenty touches; it is rolled back.
-async fn claim_buffers(fresh: &mut Fresh) -> u64 {
-    fresh.run("BEGIN").await;
-    let arguments = "('{h}', '{20}', 20, gen_random_uuid(), 1000000)";
-    let plan = fresh
-        .explain(
-            "ANALYZE, BUFFERS, COSTS OFF, TIMING OFF",
-            "claim",
-            arguments,
-        )
+/// Nothing but the handler's own rows is read, and no more of each kind than are asked for, but
+/// for those that execute, of whomever: there are never many.
+#[tokio::test]
+async fn a_rename_reads_no_row_of_others_and_none_that_is_finished() {
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    fresh.run("ANALYZE tidings_handler_requests").await;
+    let find = fresh.common.open_and_dead_of.clone();
+    fresh.prepare("find", &find).await;
+    fresh.run(BALLAST).await;
+    fresh
+        .run("DELETE FROM tidings_handler_requests WHERE lease_until IS NOT NULL")
         .await;
-    fresh.run("ROLLBACK").await;
+    fresh.run("VACUUM tidings_handler_requests").await;
+    let of =
+        |handler: &str, limit| format!("({})", vec![format!("'{handler}', {limit}"); 5].join(", "));
+    for (handler, most) in [("h", 5 * 20 * 3), ("nobody", 20)] {
+        let (buffers, plan) = fresh.buffers("find", &of(handler, 20)).await;
+        assert!(buffers <= most, "{handler}: {buffers}\n{plan}");
+    }
+}
+
+/// What an idle process asks, and what it asks when it was woken for nothing.
+#[tokio::test]
+async fn suspects_that_back_off_cost_those_nothing_that_find_nothing() {
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    fresh.run("ANALYZE tidings_handler_requests").await;
+    let (common, texts) = (&fresh.common, &fresh.texts);
+    let finding_nothing = [
+        ("look", texts.look.clone(), "('{h}', true, NULL)"),
+        (
+            "claim",
+            texts.claim.clone(),
+            "('{h}', '{20}', 20, gen_random_uuid(), 1000000)",
+        ),
+        (
+            "lock_due_suspects",
+            texts.lock_due_suspects.clone(),
+            "('{h}', '{1}', 1)",
+        ),
+        (
+            "next_due_request",
+            common.next_due_request.clone(),
+            "('{h}')",
+        ),
+        ("suspect_due", common.suspect_due.clone(), "('{h}')"),
+    ];
+    for (name, statement, _) in &finding_nothing {
+        fresh.prepare(name, statement).await;
+    }
+    fresh.run(SUSPECTS).await;
+    for (name, _, arguments) in finding_nothing {
+        let (buffers, plan) = fresh.buffers(name, arguments).await;
+        // One way down an index for each question; their pages are hundreds, the rows' thousands.
+        assert!(
+            buffers <= 30,
+            "{name} touches {buffers} buffers beside 10,000 suspects:\n{plan}"
+        );
+    }
+}
+
+/// How many buffers a claim of twenty touches.
+async fn claim_buffers(fresh: &mut Fresh) -> u64 {
+    let arguments = "('{h}', '{20}', 20, gen_random_uuid(), 1000000)";
+    let (buffers, plan) = fresh.buffers("claim", arguments).await;
     let claimed = plan
-        .iter()
+        .lines()
         .any(|line| line.contains("Update on") && line.contains("rows=20"));
-    assert!(claimed, "{}", plan.join("\n"));
-    // The first line is of the whole statement; tables of pg_temp have local buffers.
-    let whole = plan.iter().find(|line| line.contains("Buffers:")).unwrap();
-    let numbers = whole
-        .split([' ', '='])
-        .filter_map(|word| word.parse::<u64>().ok());
-    numbers.sum()
+    assert!(claimed, "{plan}");
+    buffers
 }

@@ -335,6 +335,21 @@ impl Dialect for SqliteDialect {
         put_requests(link, &self.statements.write_requests, requests).await
     }
 
+    async fn rename_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+        from: &Name,
+        to: &Name,
+    ) -> Result<u64> {
+        let args = vec![
+            request_ids(ids.iter().copied()),
+            Arg::from(to.as_str()),
+            Arg::from(from.as_str()),
+        ];
+        link.execute(&self.statements.rename_requests, args).await
+    }
+
     async fn lock_requests(
         &self,
         link: &mut Link<'_>,

@@ -178,10 +178,10 @@ macro_rules! next_due {
             now!(),
             " ORDER BY r.backoff_until LIMIT 1) AS backoff_until FROM json_each(?1) asked \
                UNION ALL \
-               SELECT (SELECT min(r.backoff_until) FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
+               SELECT (SELECT r.backoff_until FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
                  WHERE r.handler = asked.value AND r.queue = 2 AND r.backoff_until > ",
             now!(),
-            ") FROM json_each(?1) asked) d)"
+            " ORDER BY r.backoff_until LIMIT 1) FROM json_each(?1) asked) d)"
         )
     };
 }
@@ -192,10 +192,12 @@ macro_rules! suspect_due {
         concat!(
             "EXISTS (SELECT 1 FROM json_each(?1) asked WHERE EXISTS ( \
                SELECT 1 FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
-               WHERE r.handler = asked.value AND r.queue = 2 \
-                 AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+               WHERE r.handler = asked.value AND r.queue = 2 AND r.backoff_until IS NULL) \
+             OR EXISTS ( \
+               SELECT 1 FROM {p}handler_requests r INDEXED BY {p}handler_requests_suspect \
+               WHERE r.handler = asked.value AND r.queue = 2 AND r.backoff_until <= ",
             now!(),
-            ")))"
+            "))"
         )
     };
 }
@@ -303,7 +305,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     ),
     dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r INDEXED BY {p}handler_requests_dead \
          CROSS JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
-    dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests INDEXED BY {p}handler_requests_dead \
+    dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests INDEXED BY {p}handler_requests_dead_of \
          WHERE queue = 3 ORDER BY handler",
     lock_expired: concat!(
         request!(),
@@ -351,13 +353,16 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         now!(),
         ") FROM json_each(?1) asked)"
     ),
-    open_and_dead_of: "SELECT id FROM ( \
-           SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_ready WHERE handler = ?1 AND queue = 0 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off WHERE handler = ?1 AND queue = 1 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect WHERE handler = ?1 AND queue = 2 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_dead WHERE handler = ?1 AND queue = 3 \
-           UNION ALL SELECT id FROM {p}handler_requests INDEXED BY {p}handler_requests_leased WHERE handler = ?1 AND lease_until IS NOT NULL) \
-         ORDER BY id",
+    open_and_dead_of: "SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_ready \
+           WHERE handler = ?1 AND queue = 0 LIMIT ?2) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off \
+           WHERE handler = ?3 AND queue = 1 LIMIT ?4) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect \
+           WHERE handler = ?5 AND queue = 2 LIMIT ?6) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_leased \
+           WHERE handler = ?7 AND lease_until IS NOT NULL LIMIT ?8) \
+         UNION ALL SELECT * FROM (SELECT id, event_id FROM {p}handler_requests INDEXED BY {p}handler_requests_dead_of \
+           WHERE handler = ?9 AND queue = 3 LIMIT ?10)",
     count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_ready WHERE handler = ?1 AND queue = 0) \
            + (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_backing_off WHERE handler = ?1 AND queue = 1) \
            + (SELECT count(*) FROM {p}handler_requests INDEXED BY {p}handler_requests_suspect WHERE handler = ?1 AND queue = 2) \
@@ -415,13 +420,15 @@ statements! {
         insert_requests,
         /// (columns of requests)
         write_requests,
+        /// (ids, new name, old name): renames those that are open or dead.
+        rename_requests,
         /// (ids): requests in this order.
         lock_requests,
         /// (handlers): which of them have requests that are due, by their places.
         handlers_due,
         /// (handler, limit): priority and id of the best that are due.
         best_of,
-        /// (handlers, limit): the best suspects that are due.
+        /// (handlers, limit): the best suspects that are due, at most two of each handler.
         lock_due_suspects,
         /// (ids): events.
         events,
@@ -523,6 +530,11 @@ pub(super) const TEXTS: Texts = Texts {
            completed_at = excluded.completed_at, canceled_at = excluded.canceled_at, dead_at = excluded.dead_at, \
            lease_until = excluded.lease_until, last_errors = excluded.last_errors, owner = excluded.owner"
     ),
+    rename_requests: concat!(
+        "UPDATE {p}handler_requests SET handler = ?2 WHERE id IN ",
+        uuids!("?1"),
+        "AND handler = ?3 AND completed_at IS NULL AND canceled_at IS NULL"
+    ),
     lock_requests: concat!(
         request!(),
         from_requests!(),
@@ -552,11 +564,17 @@ pub(super) const TEXTS: Texts = Texts {
     ),
     lock_due_suspects: concat!(
         request!(),
-        from_requests!("INDEXED BY {p}handler_requests_suspect"),
-        "WHERE r.handler IN (SELECT value FROM json_each(?1)) AND r.queue = 2 \
-           AND (r.backoff_until IS NULL OR r.backoff_until <= ",
+        from_requests!(),
+        "WHERE r.id IN ( \
+           SELECT (SELECT s.id FROM {p}handler_requests s INDEXED BY {p}handler_requests_suspect \
+             WHERE s.handler = asked.value AND s.queue = 2 AND s.backoff_until IS NULL \
+             ORDER BY s.backoff_until, s.priority, s.id LIMIT 1) FROM json_each(?1) asked \
+           UNION ALL \
+           SELECT (SELECT s.id FROM {p}handler_requests s INDEXED BY {p}handler_requests_suspect \
+             WHERE s.handler = asked.value AND s.queue = 2 AND s.backoff_until <= ",
         now!(),
-        ") ORDER BY r.priority, r.id LIMIT ?2"
+        " ORDER BY s.backoff_until, s.priority, s.id LIMIT 1) FROM json_each(?1) asked) \
+         ORDER BY r.priority, r.id LIMIT ?2"
     ),
     events: concat!(
         "SELECT ",

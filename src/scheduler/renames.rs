@@ -1,0 +1,67 @@
+//! Takes requests along that still go by a name of before a rename.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{
+    error::Result,
+    model::RegistrationState,
+    store::{RENAME_BATCH, Renamed},
+    store_calls::{LoopBackoff, StoreCalls},
+    text::Name,
+};
+
+/// How often it is looked for requests that a rename left behind: one that was broken off, by
+/// whomever, or one of a request that somebody reexecuted under its old name. Rarely enough that it
+/// does not count beside the looks of an idle process.
+const INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Takes along what every rename left, at once and now and then. It is none of a start's time: a
+/// handler can have any number of requests, and others need not wait for them.
+pub(super) async fn take_along(calls: StoreCalls) {
+    let mut backoff = LoopBackoff::default();
+    loop {
+        // Failures are noted where calls are made.
+        match take_all_along(&calls).await {
+            Err(error) if error.is_transient() => tokio::time::sleep(backoff.next()).await,
+            Ok(()) | Err(_) => {
+                backoff.reset();
+                tokio::time::sleep(INTERVAL).await;
+            }
+        }
+    }
+}
+
+async fn take_all_along(calls: &StoreCalls) -> Result<()> {
+    let all = async { calls.store().session().await?.registrations().all().await };
+    let all = calls.call("list registrations", all).await?;
+    let renamed = all
+        .into_iter()
+        .filter(|one| matches!(one.state, RegistrationState::RenamedTo(_)))
+        .map(|one| one.handler);
+    for from in renamed.collect::<BTreeSet<_>>() {
+        take_requests_along(calls, &from).await?;
+    }
+    Ok(())
+}
+
+/// Takes along whatever goes by a name of before a rename; each batch is a call of its own.
+pub(super) async fn take_requests_along(calls: &StoreCalls, from: &Name) -> Result<()> {
+    let mut total = Renamed::default();
+    loop {
+        let batch = async {
+            let mut session = calls.store().session().await?;
+            let mut registrations = session.registrations();
+            registrations.rename_requests(from, RENAME_BATCH).await
+        };
+        let renamed = calls.call("rename requests", batch).await?;
+        total.requests += renamed.requests;
+        total.superseded += renamed.superseded;
+        if !renamed.more {
+            break;
+        }
+    }
+    if total.requests > 0 || total.superseded > 0 {
+        tracing::info!(%from, requests = total.requests, superseded = total.superseded, "requests go by their handler's new name");
+    }
+    Ok(())
+}
