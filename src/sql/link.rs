@@ -276,7 +276,7 @@ impl<'c> Link<'c> {
         } else {
             self.end_turn();
             // Part of the text may have been run.
-            self.broken |= !matches!(self.shared.dialect.retry_begin_after(), Some(_));
+            self.broken |= self.shared.dialect.retry_begin_after().is_none();
         }
         answer
     }

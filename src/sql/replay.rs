@@ -34,8 +34,10 @@ pub(super) async fn replay(link: &mut Link<'_>, replay: &Replay) -> Result<Repla
         .lock_events(link, &looked_at, LockMode::Wait)
         .await?;
     let existing = requests_of(link, &held).await?;
-    let mut replayed = Replayed::default();
-    replayed.next = replay.next(&looked_at);
+    let mut replayed = Replayed {
+        next: replay.next(&looked_at),
+        ..Replayed::default()
+    };
     let now = super::now(link).await?;
     let mut missing = Vec::new();
     let mut ended = Vec::new();

@@ -84,7 +84,7 @@ async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
 fn brisk<S: Scheduler>(builder: SchedulerBuilder<S>, telemetry: Telemetry) -> S {
     builder
         .workers(4)
-        .lease(Duration::from_millis(200))
+        .lease(Duration::from_secs(2))
         .poll_interval(Duration::from_millis(20))
         .telemetry(telemetry)
         .build()
