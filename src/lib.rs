@@ -100,7 +100,7 @@ pub use crate::clock::{ManualClock, RuntimeClock};
 pub use crate::{
     clock::{Clock, SystemClock},
     config_map::{ConfigError, ConfigMap, ConfigMapBuilder},
-    error::{Result, Source, StoreError},
+    error::{ErrorChain, Result, Source, StoreError},
     handler::{
         BeforeExecute, BeforeProcess, CancellationCause, Context, ErrorReport, ErrorReporter,
         Handler, HandlerError, HandlerResult, IntoHandlerError, NoReporter, ProcessContext,

@@ -172,7 +172,7 @@ impl fmt::Debug for Settings {
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting that is out of range.
-    #[error("the {setting} of the scheduler is out of range; {remedy}")]
+    #[error("the scheduler's setting {setting:?} is out of range; {remedy}")]
     Setting {
         /// The setting.
         setting: &'static str,
@@ -180,6 +180,6 @@ pub enum BuildError {
         remedy: &'static str,
     },
     /// A `ConfigMap` that does not fit the store.
-    #[error("the ConfigMap does not fit the store")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
 }

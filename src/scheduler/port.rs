@@ -134,7 +134,7 @@ pub enum SchedulerError {
     /// The operating system gave no thread for the renewal of leases.
     #[error("no thread could be started for the renewal of leases; raise the limit of threads")]
     Thread(#[source] std::io::Error),
-    /// The store refuses to work with this library for good.
-    #[error("the store refused the scheduler's registrations")]
+    /// The store refuses to take the handlers' registrations: its schema is missing, for example.
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
