@@ -103,7 +103,7 @@ pub trait SchedulerExt: Scheduler {
 impl<S: Scheduler + ?Sized> SchedulerExt for S {}
 
 /// How a shutdown went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Requests that were given back, so that others run them at once.
