@@ -204,9 +204,9 @@ fn check_hashes<'a>(names: impl Iterator<Item = &'a Name>) -> Result<(), ConfigE
 fn register(handler: &Handler, registrations: &mut Vec<Registration>) -> Result<(), ConfigError> {
     let name = || handler.name.clone();
     let priority =
-        Priority::new(handler.priority).map_err(|source| ConfigError::PriorityOutOfRange {
+        Priority::new(handler.priority).map_err(|defect| ConfigError::PriorityOutOfRange {
             handler: name(),
-            source,
+            defect,
         })?;
     for (is_zero, setting) in [
         (handler.max_errors == 0, "max errors"),
@@ -223,9 +223,9 @@ fn register(handler: &Handler, registrations: &mut Vec<Registration>) -> Result<
     let mut patterns = BTreeSet::new();
     for text in &handler.patterns {
         let pattern =
-            EventPattern::parse(text.clone()).map_err(|source| ConfigError::BadPattern {
+            EventPattern::parse(text.clone()).map_err(|defect| ConfigError::BadPattern {
                 handler: name(),
-                source,
+                defect,
             })?;
         if handler
             .event_name
@@ -246,9 +246,9 @@ fn register(handler: &Handler, registrations: &mut Vec<Registration>) -> Result<
         }
     }
     if let (Some(event), true) = (handler.event_name, patterns.is_empty()) {
-        let pattern = EventPattern::parse(event).map_err(|source| ConfigError::BadPattern {
+        let pattern = EventPattern::parse(event).map_err(|defect| ConfigError::BadPattern {
             handler: name(),
-            source,
+            defect,
         })?;
         patterns.insert(pattern);
     }
@@ -291,13 +291,12 @@ pub enum ConfigError {
         other: Name,
     },
     /// A pattern that cannot be one.
-    #[error("handler {handler:?} has a bad event pattern")]
+    #[error("handler {handler:?} has a bad event pattern: {defect}")]
     BadPattern {
         /// The handler.
         handler: Name,
         /// What is wrong with it.
-        #[source]
-        source: PatternError,
+        defect: PatternError,
     },
     /// The same pattern twice.
     #[error("handler {handler:?} is mapped to {pattern} twice; remove one")]
@@ -326,13 +325,12 @@ pub enum ConfigError {
         handler: Name,
     },
     /// A priority that is out of range.
-    #[error("handler {handler:?} has a bad priority")]
+    #[error("handler {handler:?} has a bad priority: {defect}")]
     PriorityOutOfRange {
         /// The handler.
         handler: Name,
         /// The range.
-        #[source]
-        source: PriorityError,
+        defect: PriorityError,
     },
     /// A limit of zero, with which the handler could never run.
     #[error("the {setting} of handler {handler:?} is zero; choose at least one")]

@@ -1,6 +1,10 @@
 //! The errors of stores. Each names the operation and, where there is one, the remedy.
 
-use std::{error::Error as StdError, fmt, time::Duration};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use crate::id::EventId;
 
@@ -201,17 +205,81 @@ impl fmt::Display for Place {
     }
 }
 
-/// An error and all its sources in one line, for logs and for rows: `outer: inner: innermost`.
-pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
+/// An error and all its sources in one line, for logs: `outer: inner: innermost`.
+///
+/// The errors of this library never repeat their sources, so `%error` in a log leaves out why the
+/// database refused something. A source whose text the error before it ends with is left out, since
+/// other libraries do repeat theirs.
+///
+/// ```
+/// use tidings::{ErrorChain, StoreError};
+///
+/// let error = StoreError::Backend { operation: "raise", source: "disk full".into() };
+/// assert_eq!(error.to_string(), "raise: the database answered with an error");
+/// assert_eq!(
+///     ErrorChain(&error).to_string(),
+///     "raise: the database answered with an error: disk full"
+/// );
+/// ```
+///
+/// A boxed error is given as `ErrorChain(&*error)`.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorChain<'a>(pub &'a (dyn StdError + 'static));
 
-impl fmt::Display for Chain<'_> {
+pub(crate) use ErrorChain as Chain;
+
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)?;
+        // Written by `write!`, which answers with an error of `Display` where `to_string` panics.
+        let mut last = String::new();
+        write!(last, "{}", self.0)?;
+        f.write_str(&last)?;
         let mut source = self.0.source();
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            let mut text = String::new();
+            write!(text, "{error}")?;
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+                last = text;
+            }
             source = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Link {
+        text: &'static str,
+        source: Option<Box<Self>>,
+    }
+
+    fn chain(texts: &[&'static str]) -> String {
+        let mut links = None;
+        for text in texts.iter().rev() {
+            links = Some(Box::new(Link {
+                text,
+                source: links,
+            }));
+        }
+        ErrorChain(&*links.unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_source_that_was_said_already_is_left_out() {
+        assert_eq!(chain(&["a", "b", "c"]), "a: b: c");
+        assert_eq!(
+            chain(&["a", "from the database: b", "b", "c"]),
+            "a: from the database: b: c"
+        );
+        // Twice over, as by an error that wraps one that repeats its source.
+        assert_eq!(chain(&["x: y: z", "y: z", "z", "why"]), "x: y: z: why");
+        assert_eq!(chain(&["b", "a b"]), "b: a b");
+        assert_eq!(chain(&["a", "", "b"]), "a: b");
     }
 }

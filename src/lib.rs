@@ -57,7 +57,9 @@
 //! | `mocks` | | mocks of the ports, of `ErrorReporter` and of `Scheduler` |
 //! | `test-util` | | test kit, conformance suite, a store that fails on demand, clocks for tests |
 //!
-//! Each is additive. The features of the stores bring `sqlx` 0.9 along, which is part of the public face.
+//! Each is additive. The features of the stores bring `sqlx` 0.9 along, which is part of the public face
+//! as `chrono` and `uuid` are: all three are re-exported. This `sqlx` is built without its feature
+//! `macros`; an application that wants `query!` has `sqlx` 0.9 among its own dependencies, too.
 
 // On docs.rs, which builds with a nightly compiler, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -100,7 +102,7 @@ pub use crate::clock::{ManualClock, RuntimeClock};
 pub use crate::{
     clock::{Clock, SystemClock},
     config_map::{ConfigError, ConfigMap, ConfigMapBuilder},
-    error::{Result, Source, StoreError},
+    error::{ErrorChain, Result, Source, StoreError},
     handler::{
         BeforeExecute, BeforeProcess, CancellationCause, Context, ErrorReport, ErrorReporter,
         Handler, HandlerError, HandlerResult, IntoHandlerError, NoReporter, ProcessContext,
@@ -113,7 +115,7 @@ pub use crate::{
         Backoff, DecodeError, DomainEvent, Entity, Event, EventBuffer, EventData, EventPattern,
         EventRaiser, ExecutionError, FromEvent, HandlerRequest, Headers, Lease, Outcome,
         PatternError, Payload, Priority, PriorityError, Refusal, Registration, RegistrationState,
-        RequestState, Rescue, SUSPECT_FROM_RESCUES, SchedulerState,
+        RequestState, RequestStateError, Rescue, SUSPECT_FROM_RESCUES, SchedulerState,
     },
     raiser::{RaiseConnection, Raiser, Raising},
     scheduler::{
@@ -132,6 +134,12 @@ pub use crate::sql::{MySqlOptions, MySqlStore};
 pub use crate::sql::{PostgresOptions, PostgresStore};
 #[cfg(feature = "_sqlite")]
 pub use crate::sql::{SqliteOptions, SqliteStore};
+/// The version of `chrono` whose instants events and requests carry. It is part of the public face,
+/// as is `uuid`: another major version of either is another major version of this library.
+pub use chrono;
+/// The version of `uuid` whose values the ids wrap.
+pub use uuid;
+
 /// The version of `sqlx` whose pools, connections and transactions the stores take and give.
 #[cfg(feature = "_sql")]
 pub use sqlx;

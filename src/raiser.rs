@@ -88,7 +88,9 @@ impl Raiser {
 
     /// Raises one event. Raising an id that exists changes nothing and says so.
     ///
-    /// Not cancellation safe: when the future is dropped, roll the transaction back. Cost: one round
+    /// Not cancellation safe: when the future is dropped, before an answer or by a time limit of your
+    /// own, drop the transaction or the connection, and do not await a rollback: it would wait for the
+    /// statement that was broken off, which may be waiting for another transaction. Cost: one round
     /// trip on PostgreSQL, three on MySQL (whether there is a transaction, the event, its place on the
     /// queue), one statement on SQLite. The first time on a connection, statements are prepared, which
     /// takes one more for each.

@@ -8,7 +8,7 @@ pub use retention::Retention;
 
 use crate::{
     config_map::ConfigError,
-    handler::{BeforeExecute, BeforeProcess, ErrorReporter, NoReporter},
+    handler::{BeforeExecute, BeforeProcess, ErrorReporter},
     raiser::Raiser,
     telemetry::Telemetry,
 };
@@ -28,7 +28,7 @@ pub(crate) struct Settings {
     pub(crate) call_timeout: Duration,
     pub(crate) before_process: Vec<Arc<dyn BeforeProcess>>,
     pub(crate) before_execute: Vec<Arc<dyn BeforeExecute>>,
-    pub(crate) reporter: Arc<dyn ErrorReporter>,
+    pub(crate) reporter: Option<Arc<dyn ErrorReporter>>,
     /// The limits of events that handlers raise; the defaults if there is none.
     pub(crate) raiser: Option<Raiser>,
     pub(crate) telemetry: Telemetry,
@@ -144,7 +144,7 @@ impl Default for Settings {
             call_timeout: Self::DEFAULT_CALL_TIMEOUT,
             before_process: Vec::new(),
             before_execute: Vec::new(),
-            reporter: Arc::new(NoReporter),
+            reporter: None,
             raiser: None,
             telemetry: Telemetry::default(),
             capture_panics: true,
@@ -172,7 +172,7 @@ impl fmt::Debug for Settings {
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting that is out of range.
-    #[error("the {setting} of the scheduler is out of range; {remedy}")]
+    #[error("the scheduler's setting {setting:?} is out of range; {remedy}")]
     Setting {
         /// The setting.
         setting: &'static str,
@@ -180,6 +180,6 @@ pub enum BuildError {
         remedy: &'static str,
     },
     /// A `ConfigMap` that does not fit the store.
-    #[error("the ConfigMap does not fit the store")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
 }

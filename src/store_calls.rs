@@ -54,8 +54,14 @@ impl StoreHealth {
                 }
                 let mut last = self.error.lock();
                 self.failed.store(true, Ordering::Release);
-                if last.replace(Chain(error).to_string()).is_none() {
+                if last.replace(Chain(error).to_string()).is_some() {
+                    return;
+                }
+                if error.is_transient() {
                     tracing::warn!(error = %Chain(error), "the store failed; trying again");
+                } else {
+                    // Some callers try again all the same, but a start does not.
+                    tracing::warn!(error = %Chain(error), "the store failed");
                 }
             }
         }

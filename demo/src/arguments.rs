@@ -17,7 +17,7 @@ use crate::store::StoreUrl;
 #[derive(Debug, Parser)]
 #[command(version, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// Where events are kept: memory:, sqlite:FILE, postgres://… or mysql://…
+    /// Where events are kept: memory:, sqlite:FILE, postgres://…, mysql://… or mariadb://…
     ///
     /// In memory, everything ends with the demo. A database keeps it; the demo makes the tables that
     /// it needs. Demos on one database share the work, and all their counts are those of the
@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     pub(crate) input: Option<Input>,
 
     /// Ends when every event of the input is handled, and prints a summary
+    ///
+    /// On a database it waits until nothing at all is left in it: while another demo goes on raising
+    /// events there, it does not end, and says after a while what is still open.
     #[arg(long, requires = "input")]
     pub(crate) drain: bool,
 

@@ -68,28 +68,73 @@ async fn handle(
         progress.raised(imported)
     })
     .await?;
+    let mut standstill = Standstill::new(Instant::now());
     loop {
         let start = Instant::now();
-        let is_all_handled = session
+        let open = session
             .patience
             .retry("counting what is left", async || {
-                if status::is_all_handled(&*session.store).await? {
-                    return Ok(true);
-                }
-                if progress.is_due() {
+                let open = status::count_open(&*session.store).await?;
+                if open > 0 && progress.is_due() {
                     progress.handled(&Status::read(&*session.store).await?);
                 }
-                Ok(false)
+                Ok(open)
             })
             .await?;
-        if is_all_handled {
+        if open == 0 {
             return Ok(imported);
+        }
+        if standstill.is_to_be_told(open, Instant::now()) {
+            let left = left(session).await;
+            let others = if session.is_in_memory() {
+                ""
+            } else {
+                "; others may be raising events in this database, and --drain waits for theirs, too"
+            };
+            screen.complain(&format!(
+                "demo: not everything is handled yet: {left}{others}"
+            ));
         }
         sleep(status::pause(start.elapsed(), LOOK_INTERVAL)).await;
     }
 }
 
-/// What is left when a stop was asked for.
+/// Whether less and less is left, as it should be.
+struct Standstill {
+    /// The least that was left so far.
+    least: u64,
+    /// When to tell that it does not get less.
+    tell_at: Instant,
+}
+
+impl Standstill {
+    /// Longer than anything of the demo backs off between the first errors.
+    const TELL_AFTER: Duration = Duration::from_secs(5);
+    /// Told for whoever comes back to the terminal, not to fill it.
+    const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+    fn new(now: Instant) -> Self {
+        Self {
+            least: u64::MAX,
+            tell_at: now + Self::TELL_AFTER,
+        }
+    }
+
+    /// Whether it is time to tell that what is `open` has not become less for long.
+    fn is_to_be_told(&mut self, open: u64, now: Instant) -> bool {
+        if open < self.least {
+            self.least = open;
+            self.tell_at = now + Self::TELL_AFTER;
+        }
+        let is_due = now >= self.tell_at;
+        if is_due {
+            self.tell_at = now + Self::TELL_AGAIN_AFTER;
+        }
+        is_due
+    }
+}
+
+/// What is left, as far as the store tells in time.
 async fn left(session: &Session) -> String {
     match timeout(LEFT_TIMEOUT, Status::read(&*session.store)).await {
         Ok(Ok(status)) => status.to_string(),
@@ -133,5 +178,25 @@ impl Progress {
         self.bar.set_message("handling");
         self.bar.set_length(ended + status.unexecuted);
         self.bar.set_position(ended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standstill_is_told_after_a_while_and_rarely_again() {
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mut standstill = Standstill::new(begin);
+        let told: Vec<u64> = (0..200)
+            .filter(|second| {
+                // Less and less for 10 s, then somebody else raises as much as is handled.
+                let open = 20_u64.saturating_sub(*second).max(10) + second % 2;
+                standstill.is_to_be_told(open, at(*second))
+            })
+            .collect();
+        assert_eq!(told, [15, 75, 135, 195]);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::io;
 
-use tidings::{BuildError, ConfigError, SchedulerError, StoreError};
+use tidings::{BuildError, ConfigError, ErrorChain, SchedulerError, StoreError};
 
 use crate::{
     input::InputError,
     logging::BadFilter,
     shutdown::StopCause,
-    store::{BadUrl, Impatience, chain, redact},
+    store::{BadUrl, Impatience, redact},
     telemetry::TelemetryError,
 };
 
@@ -62,7 +62,7 @@ impl Failure {
 
     /// The failure and all its causes in one text.
     pub(crate) fn report(&self) -> String {
-        let text = chain(self);
+        let text = ErrorChain(self).to_string();
         match self {
             // It shows the forms of URLs, and nothing that was given.
             Self::Url(_) => text,

@@ -11,8 +11,8 @@ use crate::screen::Screen;
 
 /// What is logged by default. That an event has no handler is no news here: GitHub sends more
 /// kinds of events than the demo has handlers for, and the summary counts them. That a statement was
-/// slow is news for those who look for it.
-const DEFAULT_FILTER: &str = "warn,tidings::processor=error,sqlx=error";
+/// slow is news for those who look for it. Errors of handlers are part of what the demo shows.
+const DEFAULT_FILTER: &str = "warn,tidings::processor=error,tidings::handler_errors=off,sqlx=error";
 
 /// The environment variable says something that cannot be understood.
 #[derive(Debug, thiserror::Error)]

@@ -51,12 +51,12 @@ pub(crate) fn pause(took: Duration, least: Duration) -> Duration {
     least.max(took * LOOK_SHARE)
 }
 
-/// Whether every event is fanned out and every request has ended.
-pub(crate) async fn is_all_handled(store: &dyn Storer) -> Result<bool> {
+/// How much is left: events that are not fanned out, and requests that have not ended.
+pub(crate) async fn count_open(store: &dyn Storer) -> Result<u64> {
     let mut session = store.session().await?;
     // Events before requests, as above.
-    Ok(session.events().count_unprocessed().await? == 0
-        && session.handler_requests().count_unexecuted().await? == 0)
+    let unprocessed = session.events().count_unprocessed().await?;
+    Ok(unprocessed + session.handler_requests().count_unexecuted().await?)
 }
 
 /// How many requests are in a state.

@@ -7,9 +7,13 @@ use crate::{
     error::Chain,
     handler::{ErrorReport, Handler, HandlerError, ReportKind, Verdict},
     id::LeaseOwner,
-    model::{Backoff, Event, Outcome},
+    model::{Backoff, Event, ExecutionError, Outcome},
     store::Settlement,
+    text::cut,
 };
+
+/// Of the lines that tell of handlers' errors, so that filters can choose them by a name that stays.
+pub(super) const LOG_TARGET: &str = "tidings::handler_errors";
 
 /// An execution that has ended.
 pub(super) struct Ended {
@@ -154,6 +158,46 @@ impl Ended {
             Disposition::Settled(_) => None,
             Disposition::Lost => Some("the request was lost"),
         }
+    }
+}
+
+/// Logs an error that counts, once it has been counted: whoever sets no reporter finds it here. The
+/// event's data is no part of it.
+pub(super) fn log(held: &Held, outcome: &Outcome, panicked: Option<&Panicked>) {
+    let (error, again_in) = match outcome {
+        Outcome::Failed { error, backoff } => (error, Some(*backoff)),
+        Outcome::Discarded { reason } => (reason, None),
+        _ => return,
+    };
+    let request = held.context.request();
+    let errors = request.errors.saturating_add(1);
+    let again_in = again_in.filter(|_| errors < request.max_errors);
+    // A stored error goes on with the backtrace, and may be long.
+    let error = panicked.map_or(error, |panic| &panic.message);
+    match again_in {
+        Some(again_in) => tracing::warn!(
+            target: LOG_TARGET,
+            handler = %request.handler,
+            event = %request.event.id,
+            event_name = %request.event.name,
+            request = %request.id,
+            errors,
+            max_errors = request.max_errors,
+            ?again_in,
+            error = cut(error, ExecutionError::MAX_LEN),
+            "a handler failed"
+        ),
+        None => tracing::error!(
+            target: LOG_TARGET,
+            handler = %request.handler,
+            event = %request.event.id,
+            event_name = %request.event.name,
+            request = %request.id,
+            errors,
+            max_errors = request.max_errors,
+            error = cut(error, ExecutionError::MAX_LEN),
+            "a handler failed for the last time; the request is dead"
+        ),
     }
 }
 

@@ -124,7 +124,7 @@ impl Executor {
             buffer: LocalBuffer::new(limits, settings.workers, settings.batch_size),
             held: HeldRequests::default(),
             settler: Settler::new(settings.batch_size),
-            reports: Reports::new(Arc::clone(&settings.reporter)),
+            reports: Reports::new(settings.reporter.clone()),
             renewal_outages: OutageWatch::default(),
             suspect_runs: AtomicBool::new(false),
             suspects_known: AtomicBool::new(false),

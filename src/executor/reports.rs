@@ -20,7 +20,8 @@ use crate::{
 };
 
 pub(super) struct Reports {
-    reporter: Arc<dyn ErrorReporter>,
+    /// None: nothing is reported.
+    reporter: Option<Arc<dyn ErrorReporter>>,
     sender: mpsc::Sender<ErrorReport>,
     receiver: Mutex<mpsc::Receiver<ErrorReport>>,
     /// Sent and not yet carried out.
@@ -35,7 +36,7 @@ impl Reports {
     /// A reporter that takes longer is given up on.
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    pub(super) fn new(reporter: Arc<dyn ErrorReporter>) -> Self {
+    pub(super) fn new(reporter: Option<Arc<dyn ErrorReporter>>) -> Self {
         let (sender, receiver) = mpsc::channel(Self::MAX_WAITING);
         Self {
             reporter,
@@ -48,6 +49,9 @@ impl Reports {
 
     /// Reports an error, later and elsewhere.
     pub(super) fn send(&self, report: ErrorReport) {
+        if self.reporter.is_none() {
+            return;
+        }
         self.waiting.fetch_add(1, Ordering::AcqRel);
         if let Err(error) = self.sender.try_send(report) {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -74,9 +78,12 @@ impl Reports {
     }
 
     async fn report(&self, report: ErrorReport) {
+        let Some(reporter) = &self.reporter else {
+            return;
+        };
         let (request, handler, kind) = (report.request_id, report.handler.clone(), report.kind);
         let reported = async {
-            match caught(|| self.reporter.report(report)) {
+            match caught(|| reporter.report(report)) {
                 Ok(reporting) => CatchPanic::new(reporting).await,
                 Err(panicked) => Err(panicked),
             }

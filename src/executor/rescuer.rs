@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
-use super::Executor;
+use super::{Executor, ended::LOG_TARGET};
 use crate::{
     clock::instant_after,
     error::Result,
@@ -108,6 +108,18 @@ impl Executor {
         self.telemetry().request_rescued(request);
         if request.rescues >= SUSPECT_FROM_RESCUES {
             self.0.suspects_known.store(true, Ordering::Release);
+        }
+        if request.rescue == Rescue::Dead {
+            tracing::error!(
+                target: LOG_TARGET,
+                handler = %request.handler,
+                event = %request.event_id,
+                event_name = %request.event_name,
+                request = %request.id,
+                errors = request.errors,
+                error = "worker lost",
+                "a request lost process after process; it is dead"
+            );
         }
         if request.rescue != Rescue::Ready {
             let (event, name) = (request.event_id, request.event_name.clone());

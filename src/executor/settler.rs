@@ -394,6 +394,9 @@ impl Executor {
                 self.telemetry().settlement_refused(held.context.request());
                 tracing::debug!(request = %settlement.id, attempt = settlement.attempt, "fenced: somebody else has it");
             }
+            if applied {
+                ended::log(held, &settlement.outcome, panicked.as_ref());
+            }
             if let Some(report) =
                 ended::report(held, &settlement.outcome, panicked.as_ref(), applied)
             {

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Serialize, Serializer, de::DeserializeOwned, ser};
+use serde_json::value::RawValue;
 
 /// The data of an event: a JSON value as text.
 ///
 /// The text is kept as it was given, to the byte, so numbers keep their digits and objects their
-/// order. `Debug` shows its length only, so that payloads do not reach logs by accident.
+/// order. `Debug` shows its length only, so that payloads do not reach logs by accident. With
+/// `serde_json` it serializes as the value that it is.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EventData(String);
 
@@ -57,8 +59,27 @@ impl EventData {
     }
 }
 
+impl Serialize for EventData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
 impl fmt::Debug for EventData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_serializes_as_the_value_that_was_given() {
+        let text = r#"{"b":1.10,"a":[12345678901234567890123]}"#;
+        let data = EventData::from_json(text).unwrap();
+        assert_eq!(serde_json::to_string(&data).unwrap(), text);
     }
 }

@@ -1,10 +1,11 @@
 //! Typed events at the edge: what an application raises and what its handlers take.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Entity, Event};
+use crate::text::cut;
 
 /// A type of event.
 ///
@@ -78,7 +79,7 @@ impl<E: DomainEvent> FromEvent for E {
         event
             .data
             .decode()
-            .map_err(|source| DecodeError::new(event, source))
+            .map_err(|source| DecodeError::new::<E>(event, source))
     }
 }
 
@@ -90,7 +91,7 @@ impl<T: DeserializeOwned + Send + 'static> FromEvent for Payload<T> {
             .data
             .decode()
             .map(Self)
-            .map_err(|source| DecodeError::new(event, source))
+            .map_err(|source| DecodeError::new::<T>(event, source))
     }
 }
 
@@ -102,24 +103,96 @@ impl FromEvent for Arc<Event> {
     }
 }
 
-/// A payload that is not what a handler takes. The source names the field and the place.
+/// A payload that is not what a handler takes. It names the field, and its source what is wrong
+/// there; of a field that is missing the source has the name.
 #[derive(Debug, thiserror::Error)]
-#[error("the data of event {event} ({id}, version {version}) does not decode")]
+#[error("the data of event {event} ({id}, version {version}) does not decode{}", At(.path))]
 pub struct DecodeError {
     event: String,
     id: crate::id::EventId,
     version: u16,
+    /// Where in the data, if that is below its top.
+    path: Option<String>,
     #[source]
     source: serde_json::Error,
 }
 
+struct At<'a>(&'a Option<String>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(path) => write!(f, " at `{path}`"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl DecodeError {
-    fn new(event: &Event, source: serde_json::Error) -> Self {
+    /// The most bytes of a path that are told; its keys are part of the data.
+    const MAX_PATH_LEN: usize = 200;
+
+    fn new<T: DeserializeOwned>(event: &Event, source: serde_json::Error) -> Self {
         Self {
             event: event.name.to_string(),
             id: event.id,
             version: event.version,
+            path: path_of_error::<T>(event).map(|path| cut(&path, Self::MAX_PATH_LEN)),
             source,
         }
+    }
+}
+
+/// Where the data stops being a `T`: decoded once more, so that only errors pay for it.
+fn path_of_error<T: DeserializeOwned>(event: &Event) -> Option<String> {
+    let mut json = serde_json::Deserializer::from_str(event.data.as_str());
+    let error = serde_path_to_error::deserialize::<_, T>(&mut json).err()?;
+    let path = error.path();
+    path.iter().next().map(|_| path.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::ErrorChain;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Order {
+        #[expect(dead_code, reason = "only decoded")]
+        lines: Vec<Line>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Line {
+        #[expect(dead_code, reason = "only decoded")]
+        cents: u32,
+    }
+
+    fn error_of(data: &serde_json::Value) -> String {
+        let event = Arc::new(Event::new("order.placed", data).unwrap());
+        let error = Payload::<Order>::from_event(&event).err().unwrap();
+        ErrorChain(&error).to_string()
+    }
+
+    #[test]
+    fn an_error_names_event_and_field() {
+        let error = error_of(&json!({ "lines": [{ "cents": 1 }, { "cents": "2" }] }));
+        assert!(error.contains("event order.placed"), "{error}");
+        assert!(
+            error.contains("does not decode at `lines[1].cents`: invalid type"),
+            "{error}"
+        );
+        let error = error_of(&json!({ "lines": [{}] }));
+        assert!(
+            error.contains("at `lines[0]`: missing field `cents`"),
+            "{error}"
+        );
+        let error = error_of(&json!({}));
+        assert!(
+            error.contains("does not decode: missing field `lines`"),
+            "{error}"
+        );
     }
 }

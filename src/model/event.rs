@@ -49,7 +49,7 @@ impl Entity {
 /// assert_eq!(placed.correlation_id, placed.id.into());
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Event {
     /// Its id; raising the same id twice changes nothing.

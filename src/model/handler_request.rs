@@ -1,8 +1,9 @@
 //! The handler request: the durable (event, handler) row.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Priority, SUSPECT_FROM_RESCUES};
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 /// It is a record: it changes only through the pure transitions beside it (`claim`, `settle`,
 /// `hand_back`, `rescue`, `cancel`, `reexecute`, `run_now`), whose table the guide
 /// [`states`](crate::guide::states) shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HandlerRequest {
     /// Its id, derived from event and handler when it is created.
@@ -58,7 +59,7 @@ pub struct HandlerRequest {
 }
 
 /// A claim for a bounded time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Lease {
     /// Who has it.
     pub owner: LeaseOwner,
@@ -67,7 +68,7 @@ pub struct Lease {
 }
 
 /// What went wrong in one execution.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutionError {
     /// When it was settled.
     pub at: DateTime<Utc>,
@@ -85,6 +86,15 @@ impl ExecutionError {
 }
 
 /// What a handler request is, by precedence: the first that applies.
+///
+/// As text, and with serde, it is what [`as_str`](Self::as_str) says.
+///
+/// ```
+/// use tidings::RequestState;
+///
+/// assert_eq!("backing off".parse(), Ok(RequestState::BackingOff));
+/// assert!("failed".parse::<RequestState>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RequestState {
     /// Stopped by a person or by its handler. An end.
@@ -137,6 +147,43 @@ impl fmt::Display for RequestState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+impl FromStr for RequestState {
+    type Err = RequestStateError;
+
+    fn from_str(text: &str) -> Result<Self, RequestStateError> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| RequestStateError(cut(text, RequestStateError::MAX_LEN)))
+    }
+}
+
+impl Serialize for RequestState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A text that is no state of a handler request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no state of a handler request; write canceled, completed, dead, executing, backing off or pending"
+)]
+pub struct RequestStateError(String);
+
+impl RequestStateError {
+    /// What is shown of a text that may come from anywhere.
+    const MAX_LEN: usize = 100;
 }
 
 impl HandlerRequest {
@@ -231,5 +278,24 @@ impl HandlerRequest {
             attempt: self.attempt,
             message,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_state_is_read_as_it_is_shown() {
+        for state in RequestState::ALL {
+            assert_eq!(state.to_string().parse(), Ok(state));
+            let json = serde_json::to_value(state).unwrap();
+            assert_eq!(json, json!(state.as_str()));
+            assert_eq!(serde_json::from_value::<RequestState>(json).unwrap(), state);
+        }
+        let error = "Dead".parse::<RequestState>().unwrap_err().to_string();
+        assert!(error.starts_with("\"Dead\" is no state"), "{error}");
     }
 }

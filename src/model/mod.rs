@@ -20,7 +20,7 @@ pub use data::EventData;
 pub use domain_event::{DecodeError, DomainEvent, FromEvent, Payload};
 pub use event::{Entity, Event, Headers};
 pub use event_raiser::{EventBuffer, EventRaiser};
-pub use handler_request::{ExecutionError, HandlerRequest, Lease, RequestState};
+pub use handler_request::{ExecutionError, HandlerRequest, Lease, RequestState, RequestStateError};
 pub use pattern::{EventPattern, PatternError};
 pub use priority::{Priority, PriorityError};
 pub use registration::{Registration, RegistrationState};

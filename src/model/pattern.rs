@@ -18,7 +18,8 @@ use crate::text::Name;
 /// assert!(EventPattern::parse("com.*.opened").is_err());
 /// # Ok::<(), tidings::PatternError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
 pub struct EventPattern(Name);
 
 impl EventPattern {

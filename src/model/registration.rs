@@ -7,7 +7,7 @@ use crate::{error::StoreError, text::Name};
 
 /// What a [`ConfigMap`](crate::ConfigMap) maps, as the store keeps it: fan-out uses the union of
 /// all active registrations, whichever process made them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Registration {
     /// Which events.
@@ -83,7 +83,8 @@ impl Registration {
 }
 
 /// Whether a registration still counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RegistrationState {
     /// Fan-out uses it.

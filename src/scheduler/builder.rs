@@ -95,7 +95,7 @@ impl<S> SchedulerBuilder<S> {
 
     /// Who hears of panics and final errors; nobody by default.
     pub fn error_reporter(mut self, reporter: impl ErrorReporter) -> Self {
-        self.settings.reporter = Arc::new(reporter);
+        self.settings.reporter = Some(Arc::new(reporter));
         self
     }
 

@@ -193,6 +193,13 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        let state = self.0.state();
+        if matches!(state, SchedulerState::Running | SchedulerState::Paused) {
+            tracing::warn!(
+                "a scheduler that runs was dropped, and is stopped; what it held is rescued when the leases run \
+                 out; call `shutdown` instead"
+            );
+        }
         self.0.stop();
         let telemetry = self.0.executor.telemetry();
         telemetry.scheduler_state(Some(SchedulerState::Stopped), None);
@@ -231,6 +238,14 @@ impl<'a> Starting<'a> {
                 .scheduler_state(Some(from), Some(SchedulerState::Running));
         }
         inner.changed.raise();
+        let (settings, store) = (inner.executor.settings(), inner.executor.store());
+        tracing::info!(
+            store = store.capabilities().system,
+            handlers = inner.executor.config().handlers().count(),
+            workers = settings.workers,
+            lease = ?settings.lease,
+            "the scheduler has started"
+        );
         Ok(())
     }
 }
@@ -401,6 +416,8 @@ impl Inner {
         };
         drop(no_claims);
         self.stop();
+        let handed_back = self.executor.handed_back();
+        tracing::info!(handed_back, abandoned, "the scheduler has stopped");
     }
 
     /// Stops everything at once.

@@ -103,7 +103,7 @@ pub trait SchedulerExt: Scheduler {
 impl<S: Scheduler + ?Sized> SchedulerExt for S {}
 
 /// How a shutdown went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Requests that were given back, so that others run them at once.
@@ -134,7 +134,7 @@ pub enum SchedulerError {
     /// The operating system gave no thread for the renewal of leases.
     #[error("no thread could be started for the renewal of leases; raise the limit of threads")]
     Thread(#[source] std::io::Error),
-    /// The store refuses to work with this library for good.
-    #[error("the store refused the scheduler's registrations")]
+    /// The store refuses to take the handlers' registrations: its schema is missing, for example.
+    #[error(transparent)]
     Store(#[from] StoreError),
 }

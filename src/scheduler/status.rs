@@ -3,7 +3,7 @@
 use crate::model::SchedulerState;
 
 /// A scheduler at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct SchedulerStatus {
     /// Where it is in its life.

@@ -9,7 +9,7 @@ use super::{
     arg::args, connection::Needs, link::Link, prefix::TablePrefix, shared::Shared,
     statement::Statement,
 };
-use crate::error::{Result, StoreError};
+use crate::error::{Chain, Result, StoreError};
 
 /// How long one migration may take: a large table may have to be rewritten.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -51,8 +51,8 @@ fn parse_version(text: &str) -> Option<Version> {
 pub(super) struct Applied {
     /// The latest migration; 0 if there is none.
     version: i64,
-    /// The oldest version of the library that works with the schema.
-    compatible_from: Vec<String>,
+    /// Each migration, and the oldest version of the library that works with its schema.
+    compatible_from: Vec<(i64, String)>,
 }
 
 impl Applied {
@@ -60,18 +60,26 @@ impl Applied {
     fn check_library(&self) -> Result<()> {
         let library = env!("CARGO_PKG_VERSION");
         let ours = parse_version(library);
-        let too_new = self
-            .compatible_from
-            .iter()
-            .find(|needed| parse_version(needed).is_none_or(|needed| ours < Some(needed)));
-        match too_new {
-            Some(needed) => Err(StoreError::invalid(
-                format!("version {library} of the library"),
-                format!("is too old for the schema of the store, which needs {needed} or later"),
-                "upgrade this program before the others migrate",
-            )),
-            None => Ok(()),
+        for (migration, needed) in &self.compatible_from {
+            let Some(version) = parse_version(needed) else {
+                return Err(StoreError::Unreadable {
+                    table: "migrations",
+                    column: "compatible_from",
+                    id: migration.to_string(),
+                    source: Some(format!("{needed:?} is no version of the library").into()),
+                });
+            };
+            if ours < Some(version) {
+                return Err(StoreError::invalid(
+                    format!("version {library} of the library"),
+                    format!(
+                        "is too old for the schema of the store, whose migration {migration} needs {needed} or later"
+                    ),
+                    "upgrade this program",
+                ));
+            }
         }
+        Ok(())
     }
 }
 
@@ -134,10 +142,10 @@ pub(super) async fn applied(link: &mut Link<'_>) -> Result<Applied> {
     }
     for row in link.rows(&statements.applied_migrations, args![]).await? {
         let mut columns = row.reader("migrations");
-        applied.version = applied.version.max(columns.int("version")?);
-        applied
-            .compatible_from
-            .push(columns.text("compatible_from")?);
+        let version = columns.int("version")?;
+        applied.version = applied.version.max(version);
+        let compatible_from = columns.text("compatible_from")?;
+        applied.compatible_from.push((version, compatible_from));
     }
     Ok(applied)
 }
@@ -166,10 +174,25 @@ pub(super) async fn apply(link: &mut Link<'_>, shared: &Shared) -> Result<()> {
         if migration.version > applied.version {
             tracing::info!(version = migration.version, "migrating the schema");
             let sql = AssertSqlSafe(migration.text(&shared.prefix)).into_sql_str();
-            link.script(sql, MIGRATION_TIMEOUT).await?;
+            let answer = link.script(sql, MIGRATION_TIMEOUT).await;
+            answer.map_err(|error| explain(migration.version, error))?;
         }
     }
     Ok(())
+}
+
+/// All databases say so of a table that is there.
+fn explain(version: i64, error: StoreError) -> StoreError {
+    let text = Chain(&error).to_string();
+    if !text.contains("already exists") {
+        return error;
+    }
+    StoreError::invalid(
+        format!("migration {version} of the store's schema"),
+        format!("is not recorded as applied, but what it makes is there ({text})"),
+        "if its tables are those of the store, record it with the INSERT at the end of its file; else choose another \
+         table prefix",
+    )
 }
 
 #[cfg(test)]
@@ -179,9 +202,8 @@ mod tests {
     fn applied(compatible_from: &[&str]) -> Applied {
         Applied {
             version: 1,
-            compatible_from: compatible_from
-                .iter()
-                .map(|&text| text.to_owned())
+            compatible_from: (1..)
+                .zip(compatible_from.iter().map(|&text| text.to_owned()))
                 .collect(),
         }
     }
@@ -189,10 +211,23 @@ mod tests {
     #[test]
     fn a_library_that_is_too_old_is_refused() {
         assert!(applied(&["0.0.9", "0.1.0"]).check_library().is_ok());
-        for needed in ["99.0.0", "0.999.0", "no version"] {
+        for needed in ["99.0.0", "0.999.0"] {
             let error = applied(&["0.1.0", needed]).check_library().unwrap_err();
-            assert!(error.to_string().contains(needed), "{error}");
+            let said = format!("migration 2 needs {needed} or later; upgrade this program");
+            assert!(error.to_string().contains(&said), "{error}");
         }
+    }
+
+    #[test]
+    fn a_version_that_is_none_is_unreadable() {
+        let error = applied(&["0.1.0", "soon"]).check_library().unwrap_err();
+        assert!(matches!(error, StoreError::Unreadable { .. }), "{error}");
+        let text = Chain(&error).to_string();
+        assert!(
+            text.contains("migrations.compatible_from of row 2"),
+            "{text}"
+        );
+        assert!(text.contains(r#""soon" is no version"#), "{text}");
     }
 
     #[test]

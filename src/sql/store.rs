@@ -16,7 +16,7 @@ macro_rules! sql_store {
             /// Brings the schema up to date. Safe to call at every start, in any number of
             /// processes at once: one of them migrates, the others wait for it.
             ///
-            /// Cost: one round trip when there is nothing to do. Cancellation: on PostgreSQL and
+            /// Cost: a few round trips when there is nothing to do. Cancellation: on PostgreSQL and
             /// SQLite a migration takes effect as a whole or not at all; on MySQL and MariaDB,
             /// which commit every change of a schema at once, calling it again goes on.
             ///

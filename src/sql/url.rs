@@ -35,6 +35,31 @@ pub(super) fn check_scheme(
 }
 
 /// A URL of the right scheme that cannot be read all the same.
-pub(super) fn unreadable(remedy: &'static str) -> StoreError {
-    StoreError::invalid("the database URL", "cannot be read", remedy)
+pub(super) fn unreadable(error: &sqlx::Error, remedy: &'static str) -> StoreError {
+    let reason = match cause(error) {
+        Some(cause) => format!("cannot be read: {cause}"),
+        None => "cannot be read".to_owned(),
+    };
+    StoreError::invalid("the database URL", reason, remedy)
+}
+
+/// Why it cannot be read, if that quotes nothing of the URL.
+fn cause(error: &sqlx::Error) -> Option<&'static str> {
+    /// What the parser of URLs says of those that people write. A password with a `/` or a `#` makes
+    /// its beginning the port.
+    const SAID: [&str; 5] = [
+        "invalid port number",
+        "empty host",
+        "invalid IPv4 address",
+        "invalid IPv6 address",
+        "invalid domain character",
+    ];
+    let sqlx::Error::Configuration(source) = error else {
+        return None;
+    };
+    if source.is::<std::str::Utf8Error>() {
+        return Some("what is encoded with % is no UTF-8");
+    }
+    let text = source.to_string();
+    SAID.into_iter().find(|said| *said == text)
 }

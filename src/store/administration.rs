@@ -176,7 +176,7 @@ fn check_handler<'a>(
 }
 
 /// What a replay did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Replayed {
     /// Requests that were missing and are ready now.
@@ -310,7 +310,7 @@ impl Prune {
 }
 
 /// What a prune did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Pruned {
     /// Events that are gone.

@@ -26,7 +26,7 @@ pub enum Raised {
 }
 
 /// An event and what has become of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct StoredEvent {
     /// The event.
@@ -121,4 +121,21 @@ pub trait EventRepository: Send {
     /// # Errors
     /// [`StoreError::Invalid`](crate::StoreError::Invalid): a limit of 0.
     async fn prune(&mut self, prune: &Prune) -> Result<Pruned>;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_stored_event_serializes_with_its_data_as_json() {
+        let event = Event::new("order.placed", &json!({ "total": 12 })).unwrap();
+        let id = event.id.to_string();
+        let stored = serde_json::to_value(StoredEvent::new(Arc::new(event))).unwrap();
+        assert_eq!(stored["event"]["id"], json!(id));
+        assert_eq!(stored["event"]["data"], json!({ "total": 12 }));
+        assert_eq!(stored["processed_at"], json!(null));
+    }
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::{error::Result, model::Registration, text::Name};
 
 /// What registering did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Registered {
     /// Handlers that were not registered because they are renamed, with their new names.
@@ -16,7 +16,7 @@ pub struct Registered {
 }
 
 /// What a rename did with requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Renamed {
     /// Open and dead requests that go by the new name now.
@@ -28,7 +28,7 @@ pub struct Renamed {
 }
 
 /// A handler that is registered but that no living process has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct AbsentHandler {
     /// The handler.

@@ -49,7 +49,7 @@ pub trait Storer: fmt::Debug + Send + Sync + 'static {
 
     /// Begins a transaction. Dropping it rolls back.
     ///
-    /// Cancellation safe. Cost on SQL: one connection until it ends, and a round trip.
+    /// Cancellation safe. Cost on SQL: one connection until it ends, and a few round trips.
     ///
     /// # Errors
     /// No connection could be had.

@@ -224,7 +224,13 @@ impl Given {
     fn begin(self, handler: &Handler) -> Execution {
         let (name, event) = (&handler.name, self.event);
         if !is_mapped(handler, &event.name) {
-            let patterns = &handler.patterns;
+            let implied = handler.event_name.filter(|_| handler.patterns.is_empty());
+            let patterns: Vec<&str> = handler
+                .patterns
+                .iter()
+                .map(Name::as_str)
+                .chain(implied)
+                .collect();
             panic!(
                 "handler {name:?} is not mapped to event {:?}, but to {patterns:?}",
                 event.name

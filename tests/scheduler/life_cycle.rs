@@ -306,12 +306,12 @@ fn a_transactional_handler_of_another_database_is_refused_when_the_scheduler_is_
     };
     build(Handler::transactional("good", memory)).unwrap();
     let error = build(Handler::transactional("bad", other)).unwrap_err();
-    let source = std::error::Error::source(&error).unwrap().to_string();
+    let text = error.to_string();
     assert!(
-        source.contains("\"bad\"")
-            && source.contains("OtherConnection")
-            && source.contains("MemoryConnection"),
-        "{source}"
+        text.contains("\"bad\"")
+            && text.contains("OtherConnection")
+            && text.contains("MemoryConnection"),
+        "{text}"
     );
 }
 

@@ -15,6 +15,8 @@ mod life_cycle;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod outcomes;

@@ -243,6 +243,29 @@ async fn a_schema_that_does_not_fit_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
+async fn a_schema_whose_migrations_are_forgotten_is_told_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("x.db").display());
+    let connect = async || {
+        SqliteStore::connect(&url, SqliteOptions::new())
+            .await
+            .unwrap()
+    };
+    let store = connect().await;
+    store.migrate().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    lent(&mut tx)
+        .execute("DELETE FROM tidings_migrations")
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    let error = connect().await.migrate().await.unwrap_err().to_string();
+    for part in ["migration 1", "already exists", "record it"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_gone_does_not_come_back_empty() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x.db");

@@ -160,6 +160,23 @@ macro_rules! unreachable_tests {
                 check_secrets(&error);
             }
         }
+
+        #[tokio::test]
+        async fn a_url_that_cannot_be_read_is_told_with_the_reason() {
+            for (rest, reason) in [
+                ("a:secret@127.0.0.1:many/x", "invalid port number"),
+                ("a:secret/1@127.0.0.1/x", "invalid port number"),
+                ("a:secret%ff@127.0.0.1/x", "no UTF-8"),
+            ] {
+                let url = format!("{}://{rest}", $scheme);
+                let error = <$store>::connect(&url, <$options>::new())
+                    .await
+                    .unwrap_err();
+                assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
+                assert!(error.to_string().contains(reason), "{error}");
+                check_secrets(&error);
+            }
+        }
     };
 }
 
@@ -204,4 +221,20 @@ mod mysql {
         "mysql",
         crate::server::mysql_url()
     );
+
+    #[tokio::test]
+    async fn a_url_without_a_database_is_refused() {
+        for url in [
+            "mysql://a:secret@127.0.0.1",
+            "mariadb://a:secret@127.0.0.1:1/",
+        ] {
+            let options = tidings::MySqlOptions::new();
+            let error = tidings::MySqlStore::connect(url, options)
+                .await
+                .unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("names no database; append /NAME"), "{text}");
+            check_secrets(&error);
+        }
+    }
 }

@@ -11,7 +11,7 @@
 //! `Postgres…` and `Pg…`, begin with `pool.begin()`, leave out the `busy_timeout`, and give the URL:
 //! its SQL is the same. For MySQL write `?` where parameters are as well, and VARCHAR for the keys.
 
-use std::{env, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{env, io, net::Ipv4Addr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -21,21 +21,25 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tidings::{
-    ConcurrentScheduler, ConfigMap, Context, DomainEvent, Entity, Handler, HandlerResult, Raiser,
-    Scheduler as _, SqliteOptions, SqliteStore,
+    ConcurrentScheduler, ConfigMap, Context, DomainEvent, Entity, ErrorChain, Handler,
+    HandlerResult, Raiser, Scheduler as _, SqliteOptions, SqliteStore, StoreError,
     sqlx::{
         self, Row as _, SqliteConnection, SqlitePool,
         sqlite::{SqliteConnectOptions, SqlitePoolOptions},
     },
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 #[cfg(test)]
 mod tests;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long running handlers may go on when the service is stopped.
+/// How long requests under way may go on when the service is stopped, and then running handlers.
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// The application's own tables, in the database of the store.
@@ -104,10 +108,13 @@ async fn bill(placed: OrderPlaced, _: Context, connection: &mut SqliteConnection
 }
 
 /// `POST /orders`
-async fn post_order(State(service): State<Service>, Json(order): Json<Order>) -> StatusCode {
+async fn post_order(
+    State(service): State<Service>,
+    Json(order): Json<Order>,
+) -> Result<StatusCode, Refusal> {
     match place(&service, order).await {
-        Ok(()) => StatusCode::CREATED,
-        Err(error) => status_of(&error),
+        Ok(()) => Ok(StatusCode::CREATED),
+        Err(error) => Err(refusal(&*error)),
     }
 }
 
@@ -115,7 +122,7 @@ async fn post_order(State(service): State<Service>, Json(order): Json<Order>) ->
 async fn get_order(
     State(service): State<Service>,
     Path(id): Path<String>,
-) -> Result<Json<serde_json::Value>, StatusCode> {
+) -> Result<Json<serde_json::Value>, Refusal> {
     let row = sqlx::query(
         "SELECT o.total_cents, i.total_cents FROM orders o \
          LEFT JOIN invoices i ON i.order_id = o.id WHERE o.id = $1",
@@ -128,31 +135,39 @@ async fn get_order(
         None => Ok(None),
     });
     let (total, billed): (i64, Option<i64>) = read
-        .map_err(|error| status_of(&error.into()))?
-        .ok_or(StatusCode::NOT_FOUND)?;
+        .map_err(|error| refusal(&error))?
+        .ok_or((StatusCode::NOT_FOUND, String::new()))?;
     Ok(Json(
         serde_json::json!({ "id": id, "total_cents": total, "billed_cents": billed }),
     ))
 }
 
-fn status_of(error: &Error) -> StatusCode {
+/// What a client hears in place of an answer.
+type Refusal = (StatusCode, String);
+
+fn refusal(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    // What cannot be raised: an id that is empty, too long, or has characters that no name may have.
+    if let Some(invalid @ StoreError::Invalid { .. }) = error.downcast_ref() {
+        return (StatusCode::UNPROCESSABLE_ENTITY, invalid.to_string());
+    }
     let is_taken = error
         .downcast_ref::<sqlx::Error>()
         .and_then(sqlx::Error::as_database_error)
         .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
     if is_taken {
-        return StatusCode::CONFLICT;
+        return (StatusCode::CONFLICT, String::new());
     }
-    tracing::error!(%error, "an order could not be served");
-    StatusCode::INTERNAL_SERVER_ERROR
+    tracing::error!(error = %ErrorChain(error), "an order could not be served");
+    (StatusCode::INTERNAL_SERVER_ERROR, String::new())
 }
 
-/// Serves orders and handles their events until `stop` ends. Then requests under way are answered
-/// and running handlers end, within [`SHUTDOWN`].
+/// Serves orders and handles their events until `stop` ends. Then requests under way are answered,
+/// and after that running handlers end, each within `deadline`.
 async fn serve(
     url: &str,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
+    deadline: Duration,
 ) -> Result<(), Error> {
     let store = SqliteStore::connect(url, SqliteOptions::new()).await?;
     store.migrate().await?;
@@ -176,14 +191,45 @@ async fn serve(
             raiser: store.raiser(),
         });
     scheduler.start().await?;
-    let served = axum::serve(listener, app)
-        .with_graceful_shutdown(stop)
-        .await;
+    let (stopping, stopped) = oneshot::channel();
+    let served = axum::serve(listener, app).with_graceful_shutdown(async move {
+        stop.await;
+        let _ = stopping.send(());
+    });
+    // By itself it would wait for ever for a client that never ends its request.
+    let too_late = async {
+        let _ = stopped.await;
+        sleep(deadline).await;
+    };
+    let served = tokio::select! {
+        served = served.into_future() => served,
+        () = too_late => {
+            tracing::warn!("requests did not end in time");
+            Ok(())
+        }
+    };
     // After the server, which raises nothing more.
-    scheduler.shutdown(SHUTDOWN).await;
-    pool.close().await;
+    scheduler.shutdown(deadline).await;
+    // Waits for connections that are in use.
+    let _ = timeout(deadline, pool.close()).await;
     store.close().await;
     Ok(served?)
+}
+
+/// Ends with Ctrl-C, or with the SIGTERM that platforms send.
+async fn stop_signal() -> io::Result<()> {
+    let interrupted = pin!(tokio::signal::ctrl_c());
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = interrupted => interrupted,
+            _ = terminated.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    interrupted.await
 }
 
 #[tokio::main]
@@ -193,9 +239,14 @@ async fn main() -> Result<(), Error> {
         .nth(1)
         .unwrap_or_else(|| "sqlite:orders.db".to_owned());
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
-    serve(&url, listener, async {
-        // Platforms send SIGTERM: wait for that as well there, with `tokio::signal::unix`.
-        let _ = tokio::signal::ctrl_c().await;
-    })
-    .await
+    let stop = async {
+        if let Err(error) = stop_signal().await {
+            tracing::error!(%error, "no signals can be waited for; stopping");
+        }
+    };
+    let served = serve(&url, listener, stop, SHUTDOWN).await;
+    if let Err(error) = &served {
+        tracing::error!(error = %ErrorChain(&**error), "the service failed");
+    }
+    served
 }

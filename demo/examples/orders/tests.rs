@@ -18,6 +18,9 @@ use super::*;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long requests and handlers of a service that is stopped may go on.
+const DEADLINE: Duration = Duration::from_millis(300);
+
 /// A running service.
 struct Running {
     address: SocketAddr,
@@ -33,7 +36,7 @@ impl Running {
         let url = url.to_owned();
         let service = tokio::spawn(async move {
             let stopped = async { drop(stopped.await) };
-            serve(&url, listener, stopped).await
+            serve(&url, listener, stopped, DEADLINE).await
         });
         Self {
             address,
@@ -141,4 +144,32 @@ async fn what_was_placed_just_before_the_end_is_billed_after_a_restart() {
     }
     assert_eq!(count_events(&url).await, 20);
     service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_no_entity_can_have_is_the_clients_mistake() {
+    let (_directory, url) = database();
+    let service = Running::start(&url).await;
+    for id in ["", " 4711", "47\u{0}11", &"4".repeat(300)] {
+        let order = json!({ "id": id, "total_cents": 1 }).to_string();
+        let (status, why) = service.request("POST", "/orders", &order).await;
+        assert_eq!(status, 422, "{id:?}: {why}");
+        assert!(why.contains("entity id"), "{why}");
+    }
+    assert_eq!(count_events(&url).await, 0);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_ends_its_request_does_not_keep_the_service() {
+    let (_directory, url) = database();
+    let service = Running::start(&url).await;
+    let mut slow = TcpStream::connect(service.address).await.unwrap();
+    slow.write_all(b"POST /orders HTTP/1.1\r\nhost: localhost\r\n")
+        .await
+        .unwrap();
+    // A later request was answered, so the earlier connection has been accepted.
+    assert_eq!(service.place("4711", 1).await, 201);
+    service.stop().await;
+    drop(slow);
 }

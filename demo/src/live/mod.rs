@@ -5,7 +5,7 @@ mod view;
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
-use tidings::StoreError;
+use tidings::{ErrorChain, StoreError};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
@@ -20,7 +20,7 @@ use crate::{
     session::Session,
     shutdown::Stop,
     status::{self, Status},
-    store::{Impatience, chain},
+    store::Impatience,
 };
 
 /// How often the status is shown where it updates in place.
@@ -92,7 +92,7 @@ async fn watch(session: &Session, greeting: String, view: &Arc<View>) -> Failure
                 // The store comes back, and everything goes on; a view has nothing else to do.
                 Err(error) if error.is_transient() => {
                     if !std::mem::replace(&mut is_away, true) {
-                        tracing::warn!(error = %chain(&error), "the store does not tell the status");
+                        tracing::warn!(error = %ErrorChain(&error), "the store does not tell the status");
                     }
                 }
                 Err(error) => return Err(asking(error)),

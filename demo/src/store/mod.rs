@@ -10,7 +10,7 @@ mod url;
 pub(crate) use self::{
     database::Database,
     open::open,
-    patience::{Impatience, Patience, Pauses, chain},
+    patience::{Impatience, Patience, Pauses},
     tables::{TallyConnection, tallies_of},
     url::{BadUrl, StoreUrl, Target, redact},
 };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidings::{Backoff, Result, StoreError};
+use tidings::{Backoff, ErrorChain, Result, StoreError};
 
 /// The wait after the first failure, and the longest one: short enough to go on soon after an
 /// outage, with a random part so that several demos do not come back together.
@@ -66,7 +66,7 @@ impl Patience {
             }
             // One that lost against another transaction is worth another try at once, and no news.
             if waited.is_none() && !source.is_conflict() {
-                tracing::warn!(error = %chain(&source), "{doing} failed; trying again");
+                tracing::warn!(error = %ErrorChain(&source), "{doing} failed; trying again");
             }
             pauses.pause().await;
         }
@@ -84,17 +84,6 @@ impl Pauses {
         let pause = Backoff::exponential(PAUSE, PAUSE_MAX).after(self.0);
         tokio::time::sleep(pause).await;
     }
-}
-
-/// An error and all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) enum Target<'a> {
   memory:
   sqlite:FILE
   postgres://USER:PASSWORD@HOST:PORT/DATABASE
-  mysql://USER:PASSWORD@HOST:PORT/DATABASE"
+  mysql://USER:PASSWORD@HOST:PORT/DATABASE (or mariadb://…)"
 )]
 pub(crate) struct BadUrl;
 

@@ -195,6 +195,29 @@ fn a_demo_waits_for_a_database_that_is_not_there_yet_and_says_so() {
     rest.join().unwrap();
 }
 
+#[test]
+fn a_drain_beside_a_demo_that_goes_on_raising_says_what_is_open() {
+    let fresh = Fresh::new(Kind::Postgres);
+    let live = demo(["--no-telemetry", "--store", fresh.url()])
+        .spawn()
+        .unwrap();
+    // Something of it is always open from now on: what fails waits to be run again.
+    let failed = "SELECT count(*) FROM tidings_handler_requests WHERE errors > 0";
+    poll(LIMIT, || number(fresh.url(), failed) >= Some(1));
+    let (_directory, path) = file(stars(3));
+    let mut draining = demo(drain_into(fresh.url(), &path)).spawn().unwrap();
+    let mut said = BufReader::new(draining.stderr.take().unwrap()).lines();
+    let line = said.next().unwrap().unwrap();
+    for part in ["not everything is handled yet", "unexecuted", "others"] {
+        assert!(line.contains(part), "{line}");
+    }
+    for demo in [&live, &draining] {
+        signals::send(demo, Signal::SIGTERM);
+    }
+    assert_eq!(finish(live, LIMIT).status.code(), Some(0));
+    assert_eq!(finish(draining, LIMIT).status.code(), Some(143));
+}
+
 /// The counts of the live demo are those of the database, which another demo has filled.
 #[test]
 fn the_live_demo_shows_what_is_in_the_database() {

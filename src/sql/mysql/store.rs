@@ -10,7 +10,7 @@ use super::{
     statements::{COMMON, TEXTS},
 };
 use crate::{
-    error::Result,
+    error::{Result, StoreError},
     sql::{
         options::Options,
         pool,
@@ -142,7 +142,7 @@ impl MySqlStore {
 }
 
 fn parse(url: &str) -> Result<MySqlConnectOptions> {
-    const REMEDY: &str = "write mysql://user:password@host:port/database";
+    const REMEDY: &str = "write mysql://user:password@host:port/database, with %XX for what is special in user and password";
     check_scheme(
         url,
         &["mysql", "mariadb"],
@@ -150,7 +150,16 @@ fn parse(url: &str) -> Result<MySqlConnectOptions> {
         "MySQL or MariaDB",
         REMEDY,
     )?;
-    url.parse().map_err(|_| unreadable(REMEDY))
+    let options: MySqlConnectOptions = url.parse().map_err(|error| unreadable(&error, REMEDY))?;
+    // The server would refuse each statement instead.
+    if options.get_database().is_none() {
+        return Err(StoreError::invalid(
+            "the database URL",
+            "names no database",
+            "append /NAME",
+        ));
+    }
+    Ok(options)
 }
 
 /// What the store's own connections are told when they are opened.

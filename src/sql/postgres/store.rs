@@ -162,7 +162,7 @@ pub(super) async fn set_up_connection(
 }
 
 fn parse(url: &str) -> Result<PgConnectOptions> {
-    const REMEDY: &str = "write postgres://user:password@host:port/database";
+    const REMEDY: &str = "write postgres://user:password@host:port/database, with %XX for what is special in user and password";
     check_scheme(
         url,
         &["postgres", "postgresql"],
@@ -170,7 +170,7 @@ fn parse(url: &str) -> Result<PgConnectOptions> {
         "PostgreSQL",
         REMEDY,
     )?;
-    url.parse().map_err(|_| unreadable(REMEDY))
+    url.parse().map_err(|error| unreadable(&error, REMEDY))
 }
 
 impl fmt::Debug for PostgresStore {

@@ -256,7 +256,8 @@ async fn open(connect: &SqliteConnectOptions, options: &SqliteOptions) -> Result
 fn parse(url: &str) -> Result<SqliteConnectOptions> {
     const REMEDY: &str = "write sqlite:FILE";
     check_scheme(url, &["sqlite"], ":", "a file of SQLite", REMEDY)?;
-    let options = SqliteConnectOptions::from_str(url).map_err(|_| unreadable(REMEDY))?;
+    let options =
+        SqliteConnectOptions::from_str(url).map_err(|error| unreadable(&error, REMEDY))?;
     let settings = url.split_once('?').map_or("", |(_, settings)| settings);
     let says = |setting: &str| settings.split('&').any(|one| one == setting);
     let file = options.get_filename();
