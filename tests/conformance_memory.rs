@@ -216,13 +216,15 @@ async fn a_locked_request_delays_the_renewal_of_no_other() {
     let renewal = Renewal::new(owner, LEASE, requests);
     let mut renewer = store.lease_renewer().await.unwrap();
     let until = clock.now() + LEASE;
-    assert_eq!(renewer.renew(&renewal).await.unwrap(), []);
+    let skipped = renewer.renew(&renewal).await.unwrap().skipped;
+    assert_eq!(skipped, [renewal.requests[0]]);
     for (id, renewed) in ids.iter().zip([false, true, true]) {
         let found = session.handler_requests().find(*id).await.unwrap().unwrap();
         assert_eq!(found.lease.unwrap().until == until, renewed);
     }
     tx.rollback().await.unwrap();
-    assert_eq!(renewer.renew(&renewal).await.unwrap(), []);
+    let renewed = renewer.renew(&renewal).await.unwrap();
+    assert_eq!(renewed, tidings::store::Renewed::default());
     let found = session
         .handler_requests()
         .find(ids[0])

@@ -17,7 +17,10 @@ use tidings::{
         MockErrorReporter, MockEventRepository, MockHandlerRequestRepository, MockLeaseRenewer,
         MockRegistrationRepository, MockScheduler, MockSession, MockStorer, MockTransaction,
     },
-    store::{Connection, LeaseRenewer, Raised, Renewal, RequestFilter, Session, Storer, StorerExt},
+    store::{
+        Connection, LeaseRenewer, Raised, Renewal, Renewed, RequestFilter, Session, Storer,
+        StorerExt,
+    },
 };
 
 // The application under test.
@@ -507,11 +510,11 @@ async fn registrations_requests_and_leases_are_mocked_as_well() {
     renewer
         .expect_renew()
         .once()
-        .returning(move |_| Ok(vec![(id, 1)]));
+        .returning(move |_| Ok(Renewed::new(vec![(id, 1)])));
     let renewal = Renewal::new(
         LeaseOwner::new(),
         std::time::Duration::from_secs(30),
         vec![(id, 1)],
     );
-    assert_eq!(renewer.renew(&renewal).await.unwrap(), [(id, 1)]);
+    assert_eq!(renewer.renew(&renewal).await.unwrap().lost, [(id, 1)]);
 }

@@ -11,8 +11,8 @@ use crate::{
         RequestState,
     },
     store::{
-        Claim, ClaimedRequest, FanOut, FannedOut, HandlerRoom, LeaseOffer, RescueLost, Rescued,
-        RescuedRequest, Selection, Session, Settled, Settlement, Storer, Transaction,
+        Claim, ClaimedRequest, FanOut, FannedOut, HandlerRoom, LeaseOffer, LockMode, RescueLost,
+        Rescued, RescuedRequest, Selection, Session, Settled, Settlement, Storer, Transaction,
     },
     text::Name,
 };
@@ -48,6 +48,17 @@ impl<'t> Kit<'t> {
 
     pub(super) async fn begin(&self) -> Box<dyn Transaction> {
         self.store.begin().await.unwrap()
+    }
+
+    /// A transaction that has locked a request.
+    pub(super) async fn locking(&self, id: HandlerRequestId) -> Box<dyn Transaction> {
+        let mut tx = self.begin().await;
+        let found = tx
+            .handler_requests()
+            .find_for_update(id, LockMode::Wait)
+            .await;
+        assert!(found.unwrap().is_some());
+        tx
     }
 
     pub(super) async fn pass(&self, time: Duration) {

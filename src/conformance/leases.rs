@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     id::{HandlerRequestId, LeaseOwner},
-    model::{Backoff, Outcome, RequestState, Rescue},
-    store::{Claim, ClaimedRequest, LockMode, Renewal, RescueLost, Rescued, Settled},
+    model::{Backoff, HandlerRequest, Outcome, RequestState, Rescue},
+    store::{Claim, ClaimedRequest, LockMode, Renewal, Renewed, RescueLost, Rescued, Settled},
 };
 
 /// A lease that is renewed does not run out.
@@ -39,7 +39,7 @@ pub async fn a_renewal_counts_from_now(target: &dyn Target) {
         requests: vec![fence(&request)],
     };
     let mut renewer = kit.store.lease_renewer().await.unwrap();
-    assert_eq!(renewer.renew(&renewal).await.unwrap(), []);
+    assert_eq!(renewer.renew(&renewal).await.unwrap(), Renewed::default());
     kit.pass(Duration::from_secs(61)).await;
     assert_eq!(kit.rescue().await.len(), 1);
 }
@@ -102,7 +102,8 @@ pub async fn lost_leases_are_told(target: &dyn Target) {
         requests: vec![fence(&held)],
     };
     let mut renewer = kit.store.lease_renewer().await.unwrap();
-    assert_eq!(renewer.renew(&stranger).await.unwrap(), [fence(&held)]);
+    let renewed = renewer.renew(&stranger).await.unwrap();
+    assert_eq!(renewed, Renewed::new(vec![fence(&held)]));
     assert_eq!(
         kit.lose_all().await.len(),
         2,
@@ -224,6 +225,34 @@ pub async fn a_locked_lost_request_is_told(target: &dyn Target) {
     assert_eq!(kit.rescue().await.len(), 1);
 }
 
+/// A lease whose request a transaction has locked is neither renewed nor lost, and keeps no other
+/// from being renewed.
+pub async fn a_locked_lease_is_skipped(target: &dyn Target) {
+    let kit = Kit::new(target);
+    if !kit.concurrent_writers() {
+        // Who would renew waits until the lock is gone.
+        return;
+    }
+    kit.pending("h", 3).await;
+    let claimed = kit.claim(&["h"], ALL).await;
+    let [locked, free, ended] = &claimed[..] else {
+        panic!("three are claimed")
+    };
+    kit.settle(ended, Outcome::Completed).await;
+    let until = |request: HandlerRequest| request.lease.unwrap().until;
+    kit.pass(LEASE / 2).await;
+    let before = until(kit.find(locked.id).await);
+    let tx = kit.locking(locked.id).await;
+    let renewed = try_to_renew(&kit, &[fence(locked), fence(free), fence(ended)]).await;
+    assert_eq!(renewed.skipped, [fence(locked)]);
+    assert_eq!(renewed.lost, [fence(ended)]);
+    assert_eq!(until(kit.find(locked.id).await), before);
+    assert!(until(kit.find(free.id).await) > before);
+    tx.rollback().await.unwrap();
+    assert_eq!(renew(&kit, &[fence(locked)]).await, []);
+    assert!(until(kit.find(locked.id).await) > before);
+}
+
 /// A request under suspicion counts an error at each rescue, backs off, and dies in the end.
 pub async fn a_suspect_counts_errors_and_dies(target: &dyn Target) {
     let kit = Kit::new(target);
@@ -329,6 +358,28 @@ pub async fn a_hand_back_is_fenced(target: &dyn Target) {
     assert_eq!(kit.state(claimed[1].id).await, RequestState::Completed);
 }
 
+/// A locked request keeps no other from being handed back, and stays where it is.
+pub async fn a_hand_back_waits_for_no_lock(target: &dyn Target) {
+    let kit = Kit::new(target);
+    if !kit.concurrent_writers() {
+        // Who would hand back waits until the lock is gone.
+        return;
+    }
+    kit.pending("h", 3).await;
+    let claimed = kit.claim(&["h"], ALL).await;
+    let tx = kit.locking(claimed[1].id).await;
+    let mut fences: Vec<_> = claimed.iter().map(fence).collect();
+    fences.push((claimed[1].id, 0));
+    let mut session = kit.session().await;
+    let mut requests = session.handler_requests();
+    let answers = requests.hand_back(kit.owner, &fences).await.unwrap();
+    use Settled::{Applied, Fenced, Locked};
+    assert_eq!(answers, [Applied, Locked, Applied, Fenced]);
+    tx.rollback().await.unwrap();
+    let answers = requests.hand_back(kit.owner, &fences).await.unwrap();
+    assert_eq!(answers, [Fenced, Applied, Fenced, Fenced]);
+}
+
 /// Concurrent rescuers take each lost request once.
 pub async fn concurrent_rescuers_take_each_request_once(target: &dyn Target) {
     let kit = Kit::new(target);
@@ -372,6 +423,12 @@ async fn renew(
     kit: &Kit<'_>,
     requests: &[(HandlerRequestId, u64)],
 ) -> Vec<(HandlerRequestId, u64)> {
+    let renewed = try_to_renew(kit, requests).await;
+    assert_eq!(renewed.skipped, []);
+    renewed.lost
+}
+
+async fn try_to_renew(kit: &Kit<'_>, requests: &[(HandlerRequestId, u64)]) -> Renewed {
     let renewal = Renewal {
         owner: kit.owner,
         lease: LEASE,

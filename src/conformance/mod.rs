@@ -170,9 +170,11 @@ macro_rules! conformance_cases {
                 a_limit_bounds_a_rescue
                 the_next_expiry_is_told
                 a_locked_lost_request_is_told
+                a_locked_lease_is_skipped
                 a_suspect_counts_errors_and_dies
                 a_hand_back_costs_nothing
                 a_hand_back_is_fenced
+                a_hand_back_waits_for_no_lock
                 concurrent_rescuers_take_each_request_once
             }
             looks {
@@ -281,6 +283,7 @@ macro_rules! conformance_cases {
                 a_raised_event_that_exists_is_no_error
                 a_rolled_back_settlement_never_happened
                 one_of_two_concurrent_settlements_is_refused
+                a_settlement_waits_for_no_lock
             }
             signals {
                 raised_events_are_told_at_the_commit

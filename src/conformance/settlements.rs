@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Target,
-    kit::{ALL, BACKOFF, Kit, event, failed},
+    kit::{ALL, BACKOFF, Kit, WATCH, event, failed},
 };
 use crate::{
     id::{HandlerRequestId, LeaseOwner},
@@ -412,7 +412,7 @@ pub async fn a_rolled_back_settlement_never_happened(target: &dyn Target) {
     assert!(kit.event_exists(raised.id).await);
 }
 
-/// Of two that settle the same execution at once, one is refused.
+/// Of two that settle the same execution at once, one is refused, at once or when it tries again.
 pub async fn one_of_two_concurrent_settlements_is_refused(target: &dyn Target) {
     let kit = Kit::new(target);
     for round in 0..20 {
@@ -422,11 +422,14 @@ pub async fn one_of_two_concurrent_settlements_is_refused(target: &dyn Target) {
                 let (store, settlement) = (kit.target.store(), kit.settlement(&request, outcome));
                 tokio::spawn(async move {
                     let mut session = store.session().await.unwrap();
-                    session
-                        .handler_requests()
-                        .settle(&[settlement])
-                        .await
-                        .unwrap()[0]
+                    loop {
+                        let settle = std::slice::from_ref(&settlement);
+                        let answers = session.handler_requests().settle(settle).await;
+                        let answer = answers.unwrap()[0];
+                        if answer != Settled::Locked {
+                            return answer;
+                        }
+                    }
                 })
             })
             .into_iter()
@@ -437,6 +440,59 @@ pub async fn one_of_two_concurrent_settlements_is_refused(target: &dyn Target) {
         }
         answers.sort_unstable_by_key(|answer| *answer == Settled::Fenced);
         assert_eq!(answers, [Settled::Applied, Settled::Fenced]);
+    }
+}
+
+/// In a session, a locked request keeps no other from being settled, and can be settled later; what
+/// was raised with it is stored only then. In a transaction, a settlement waits.
+pub async fn a_settlement_waits_for_no_lock(target: &dyn Target) {
+    let kit = Kit::new(target);
+    if !kit.concurrent_writers() {
+        // Who would settle waits until the lock is gone.
+        return;
+    }
+    use Settled::{Applied, Fenced, Locked};
+    for plain in [true, false] {
+        kit.pending("h", 3).await;
+        let claimed = kit.claim(&["h"], ALL).await;
+        let raised = event("raised.under.a.lock");
+        let mut settlements: Vec<_> = claimed
+            .iter()
+            .map(|request| kit.settlement(request, Outcome::Completed))
+            .collect();
+        if !plain {
+            settlements[1].raised.push(raised.clone());
+        }
+        settlements.push(Settlement {
+            attempt: 0,
+            ..settlements[1].clone()
+        });
+        if plain {
+            // Not one request twice in one statement.
+            settlements.pop();
+        }
+        let tx = kit.locking(claimed[1].id).await;
+        let mut session = kit.session().await;
+        let mut requests = session.handler_requests();
+        let answers = requests.settle(&settlements).await.unwrap();
+        assert_eq!(answers[..3], [Applied, Locked, Applied]);
+        assert!(answers[3..].iter().all(|answer| *answer == Fenced));
+        assert!(!kit.event_exists(raised.id).await);
+        let waiting = {
+            let (store, settlement) = (kit.target.store(), settlements[1].clone());
+            tokio::spawn(async move {
+                let mut tx = store.begin().await.unwrap();
+                let answers = tx.handler_requests().settle(&[settlement]).await;
+                tx.rollback().await.unwrap();
+                answers
+            })
+        };
+        tokio::time::sleep(WATCH).await;
+        assert!(!waiting.is_finished());
+        tx.rollback().await.unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap(), [Applied]);
+        assert_eq!(kit.settle_as(settlements[1].clone()).await, Applied);
+        assert_eq!(kit.event_exists(raised.id).await, !plain);
     }
 }
 

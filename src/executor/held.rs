@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     handler::{CancellationCause, Context},
     id::HandlerRequestId,
+    store::Renewed,
     telemetry::RoundLink,
 };
 
@@ -87,21 +88,39 @@ impl HeldRequests {
             .collect()
     }
 
-    /// A renewal that was sent at `sent` succeeded for all of `claims` but the `lost` ones.
+    /// Those of some claims that are still to be renewed.
+    pub(super) fn still_renewable(&self, claims: &[Claimed]) -> Vec<Claimed> {
+        let held = self.0.lock();
+        let is_renewable = |claim: &&Claimed| {
+            let lease = held.get(claim);
+            lease.is_some_and(|lease| !lease.context.run().stuck.load(Ordering::Relaxed))
+        };
+        claims.iter().filter(is_renewable).copied().collect()
+    }
+
+    /// Whether a claim has not been lost.
+    pub(super) fn contains(&self, claim: &Claimed) -> bool {
+        self.0.lock().contains_key(claim)
+    }
+
+    /// A renewal of `claims` that was sent at `sent` succeeded but for what it tells.
     pub(super) fn renewed(
         &self,
         claims: &[Claimed],
-        lost: &[Claimed],
+        renewed: &Renewed,
         sent: Instant,
         lease: Duration,
     ) {
-        let lost: HashSet<_> = lost.iter().collect();
+        let lost: HashSet<_> = renewed.lost.iter().collect();
+        let skipped: HashSet<_> = renewed.skipped.iter().collect();
         let mut held = self.0.lock();
         for claim in claims {
             if lost.contains(claim) {
                 if let Some(lost) = held.remove(claim) {
                     lost.context.cancel(CancellationCause::Lost);
                 }
+            } else if skipped.contains(claim) {
+                // Its lease in the store is the one that it had.
             } else if let Some(kept) = held.get_mut(claim) {
                 kept.valid_until = sent + lease;
             }

@@ -12,6 +12,7 @@ mod claimer;
 mod deadline;
 mod ended;
 mod held;
+mod kept_back;
 mod panic_capture;
 mod renewal;
 mod reports;

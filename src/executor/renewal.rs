@@ -20,6 +20,16 @@ use crate::{
 const STUCK_GRACE: Duration = Duration::from_millis(500);
 /// The most leases of one statement.
 const MAX_BATCH: usize = 1000;
+/// What was skipped, because a transaction had locked it, is renewed again after this part of a
+/// lease: so soon that a rescue, which may come as soon as the lock is gone, rarely comes first.
+const SKIPPED_PAUSE: u32 = 10;
+
+/// What a round of renewals came to.
+struct Round {
+    /// No part of it failed.
+    succeeded: bool,
+    skipped: Vec<Claimed>,
+}
 
 impl Executor {
     /// Starts the renewal of leases, which ends when the executor stops.
@@ -46,22 +56,47 @@ impl Executor {
         let renewing = async {
             let mut renewer = None;
             let interval = self.settings().renewal_interval();
-            let mut pause = interval;
+            let mut all_at = Instant::now() + interval;
+            let mut skipped = Vec::new();
             while !self.is_stopped() {
+                let soon = Instant::now() + self.settings().lease / SKIPPED_PAUSE;
+                let wake = if skipped.is_empty() {
+                    all_at
+                } else {
+                    all_at.min(soon)
+                };
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = tokio::time::sleep_until(wake) => {}
                     () = self.stopped() => return,
                 }
-                let renewed = AssertUnwindSafe(self.renew_all(&mut renewer))
+                let is_all = wake == all_at;
+                let claims = if is_all {
+                    self.0.held.renewable()
+                } else {
+                    self.0.held.still_renewable(&skipped)
+                };
+                let renewed = AssertUnwindSafe(self.renew_each(&mut renewer, &claims))
                     .catch_unwind()
                     .await;
-                let succeeded = renewed.unwrap_or_else(|_| {
+                let round = renewed.unwrap_or_else(|_| {
                     tracing::error!("the store panicked while leases were renewed");
-                    false
+                    Round {
+                        succeeded: false,
+                        skipped: Vec::new(),
+                    }
                 });
-                self.0.renewal_outages.note(succeeded, Instant::now());
-                // After a failure sooner, so that two more tries fit into the lease.
-                pause = if succeeded { interval } else { interval / 4 };
+                skipped = round.skipped;
+                if !is_all && claims.is_empty() {
+                    // The store was not asked.
+                    continue;
+                }
+                self.0.renewal_outages.note(round.succeeded, Instant::now());
+                if !round.succeeded {
+                    // Sooner, so that two more tries fit into the lease.
+                    all_at = Instant::now() + interval / 4;
+                } else if is_all {
+                    all_at = Instant::now() + interval;
+                }
             }
         };
         tokio::select! {
@@ -83,27 +118,36 @@ impl Executor {
         }
     }
 
-    /// Renews everything that is held; answers whether that succeeded. A part that fails keeps no
-    /// other from being renewed.
-    async fn renew_all(&self, renewer: &mut Option<Box<dyn LeaseRenewer>>) -> bool {
-        let claims = self.0.held.renewable();
-        let mut succeeded = true;
+    /// Renews these leases. A part that fails keeps no other from being renewed.
+    async fn renew_each(
+        &self,
+        renewer: &mut Option<Box<dyn LeaseRenewer>>,
+        claims: &[Claimed],
+    ) -> Round {
+        let mut round = Round {
+            succeeded: true,
+            skipped: Vec::new(),
+        };
         for claims in claims.chunks(MAX_BATCH) {
-            if let Err(error) = self.renew(renewer, claims).await {
-                tracing::warn!(error = %Chain(&error), requests = claims.len(), "leases could not be renewed");
-                // A connection in an unknown state is not used again.
-                *renewer = None;
-                succeeded = false;
+            match self.renew(renewer, claims).await {
+                Ok(skipped) => round.skipped.extend(skipped),
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), requests = claims.len(), "leases could not be renewed");
+                    // A connection in an unknown state is not used again.
+                    *renewer = None;
+                    round.succeeded = false;
+                }
             }
         }
-        succeeded
+        round
     }
 
+    /// Renews some leases; answers which were skipped.
     async fn renew(
         &self,
         renewer: &mut Option<Box<dyn LeaseRenewer>>,
         claims: &[Claimed],
-    ) -> Result<()> {
+    ) -> Result<Vec<Claimed>> {
         let limit = self
             .settings()
             .renewal_interval()
@@ -120,11 +164,11 @@ impl Executor {
                 Some(open) => open,
                 None => self.store().lease_renewer().await?,
             };
-            let lost = open.renew(&renewal).await?;
+            let renewed = open.renew(&renewal).await?;
             *renewer = Some(open);
-            Ok(lost)
+            Ok(renewed)
         };
-        let lost = match tokio::time::timeout(limit, call).await {
+        let renewed = match tokio::time::timeout(limit, call).await {
             Ok(result) => result?,
             Err(_) => {
                 return Err(StoreError::TimedOut {
@@ -133,8 +177,8 @@ impl Executor {
                 });
             }
         };
-        self.0.held.renewed(claims, &lost, sent, lease);
-        Ok(())
+        self.0.held.renewed(claims, &renewed, sent, lease);
+        Ok(renewed.skipped)
     }
 
     /// Reports handlers that block their threads past their time-outs. They are not renewed any

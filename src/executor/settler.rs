@@ -16,6 +16,7 @@ use super::{
     Executor,
     ended::{self, Disposition, Ended},
     held::{Claimed, Held, key},
+    kept_back::{Kept, KeptBack},
     panic_capture::Panicked,
 };
 use crate::{
@@ -32,15 +33,15 @@ pub(super) struct Settler {
     pending: Mutex<Vec<Ended>>,
     /// Taken from `pending` and not yet written.
     in_flight: AtomicUsize,
-    /// Settlements that are written by tasks of their own.
-    apart: AtomicUsize,
+    /// What could not be written and is tried again.
+    pub(super) kept_back: KeptBack,
     /// Somebody wants no waiting for a fuller batch.
     flush: AtomicBool,
     /// Raised when there is something to do for the settling loop.
     work: Signal,
     /// Raised after each batch.
-    written: Signal,
-    batch_size: usize,
+    pub(super) written: Signal,
+    pub(super) batch_size: usize,
 }
 
 impl Settler {
@@ -52,7 +53,7 @@ impl Settler {
         Self {
             pending: Mutex::new(Vec::new()),
             in_flight: AtomicUsize::new(0),
-            apart: AtomicUsize::new(0),
+            kept_back: KeptBack::new(),
             flush: AtomicBool::new(false),
             work: Signal::new(),
             written: Signal::new(),
@@ -62,9 +63,7 @@ impl Settler {
 
     /// Outcomes that have not been written.
     pub(super) fn len(&self) -> usize {
-        self.pending.lock().len()
-            + self.in_flight.load(Ordering::Acquire)
-            + self.apart.load(Ordering::Acquire)
+        self.pending.lock().len() + self.in_flight.load(Ordering::Acquire) + self.kept_back.len()
     }
 
     /// Takes an end in, after waiting for space; answers whether that woke the settling loop.
@@ -153,22 +152,6 @@ impl Settler {
     }
 }
 
-/// A settlement that is written apart. However that ends, also by a panic of the store, it counts no
-/// longer and is not renewed any more.
-struct Apart<'a> {
-    executor: &'a Executor,
-    claims: Vec<Claimed>,
-}
-
-impl Drop for Apart<'_> {
-    fn drop(&mut self) {
-        let shared = &self.executor.0;
-        shared.held.remove(self.claims.drain(..));
-        shared.settler.apart.fetch_sub(1, Ordering::AcqRel);
-        shared.settler.written.raise();
-    }
-}
-
 /// How many ends make a batch: at most `rows`, and at most so many raised events as one call may
 /// raise, unless a single one has more.
 fn batch_len(pending: &[Ended], rows: usize) -> usize {
@@ -180,16 +163,23 @@ fn batch_len(pending: &[Ended], rows: usize) -> usize {
     fitting.count().max(1).min(pending.len())
 }
 
+/// An execution that has ended, and whose settlement is to be written.
+pub(super) struct End {
+    pub(super) held: Held,
+    pub(super) panicked: Option<Panicked>,
+    /// How often it was kept back.
+    pub(super) tries: u32,
+}
+
 /// What is written in one statement, and whom it concerns.
-struct Batch {
-    settlements: Vec<Settlement>,
-    ends: Vec<(Held, Option<Panicked>)>,
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) settlements: Vec<Settlement>,
+    pub(super) ends: Vec<End>,
     /// An earlier try may have taken effect although its answer was lost.
-    uncertain: bool,
+    pub(super) uncertain: bool,
     /// The one settlement of this batch was refused by the store, and replaced by an error.
     replaced: bool,
-    /// Written by a task of its own, so that it holds up no other.
-    is_alone: bool,
 }
 
 impl Batch {
@@ -201,15 +191,22 @@ impl Batch {
             ends: self.ends.split_off(middle),
             uncertain: self.uncertain,
             replaced: false,
-            is_alone: false,
         };
         vec![second, self]
+    }
+
+    fn claims(&self) -> impl Iterator<Item = Claimed> {
+        self.ends.iter().map(|end| key(&end.held.context))
     }
 }
 
 impl Executor {
     /// Settles until the executor stops; then what is pending is left to be rescued.
     pub(crate) async fn settle_loop(self) {
+        tokio::join!(self.settle_pending(), self.settle_kept_back());
+    }
+
+    async fn settle_pending(&self) {
         loop {
             let batch = tokio::select! {
                 batch = self.0.settler.next_batch() => batch,
@@ -221,24 +218,22 @@ impl Executor {
                 .await
                 .is_err()
             {
-                // A store that panics has an unknown outcome. What is not held is not renewed, so
-                // the requests are rescued and run again if they were not settled.
-                tracing::error!(requests = claims.len(), "the store panicked while settling");
-                self.0.held.remove(claims.into_iter());
+                self.panicked(claims);
             }
             self.0.settler.in_flight.store(0, Ordering::Release);
             self.0.settler.written.raise();
         }
     }
 
+    /// A store that panics has an unknown outcome. What is not held is not renewed, so the requests
+    /// are rescued and run again if they were not settled.
+    pub(super) fn panicked(&self, claims: Vec<Claimed>) {
+        tracing::error!(requests = claims.len(), "the store panicked while settling");
+        self.0.held.remove(claims.into_iter());
+    }
+
     async fn write(&self, ends: Vec<Ended>) {
-        let mut batch = Batch {
-            settlements: Vec::new(),
-            ends: Vec::new(),
-            uncertain: false,
-            replaced: false,
-            is_alone: false,
-        };
+        let mut batch = Batch::default();
         batch.settlements.reserve(ends.len());
         batch.ends.reserve(ends.len());
         let mut hand_back = Vec::new();
@@ -252,7 +247,11 @@ impl Executor {
             match disposition {
                 Disposition::Settle(settlement) => {
                     batch.settlements.push(settlement);
-                    batch.ends.push((held, panicked));
+                    batch.ends.push(End {
+                        held,
+                        panicked,
+                        tries: 0,
+                    });
                 }
                 Disposition::HandBack => hand_back.push(held),
                 Disposition::Settled(outcome) => {
@@ -272,6 +271,10 @@ impl Executor {
         if !hand_back.is_empty() {
             self.hand_back(hand_back).await;
         }
+        self.settle_all(batch).await;
+    }
+
+    pub(super) async fn settle_all(&self, batch: Batch) {
         let mut batches = vec![batch];
         while let Some(batch) = batches.pop() {
             if !batch.settlements.is_empty() {
@@ -293,21 +296,27 @@ impl Executor {
                 .await
             {
                 Ok(results) => {
-                    self.settled(&batch, results).await;
+                    self.settled(batch, results).await;
                     return Vec::new();
                 }
                 Err(StoreError::TimedOut { .. } | StoreError::Conflict { .. })
                     if batch.settlements.len() > 1 =>
                 {
-                    // So much at once may never be done in time, or one row of it is locked.
+                    // So much at once may never be done in time, or somebody is raising an event of
+                    // one of them.
                     batch.uncertain = true;
                     return batch.halves();
                 }
-                Err(StoreError::TimedOut { .. } | StoreError::Conflict { .. })
-                    if !batch.is_alone =>
-                {
+                Err(StoreError::TimedOut { .. } | StoreError::Conflict { .. }) => {
                     batch.uncertain = true;
-                    self.settle_apart(batch);
+                    for (settlement, end) in batch.settlements.into_iter().zip(batch.ends) {
+                        self.keep_back(Kept {
+                            settlement,
+                            end,
+                            uncertain: true,
+                            is_slow: true,
+                        });
+                    }
                     return Vec::new();
                 }
                 Err(error) if error.is_transient() => {
@@ -320,25 +329,6 @@ impl Executor {
                 Err(error) => return self.divide(batch, &error),
             }
         }
-    }
-
-    /// Goes on with one settlement whose row is locked by somebody else, in a task of its own.
-    fn settle_apart(&self, mut batch: Batch) {
-        batch.is_alone = true;
-        self.0.settler.apart.fetch_add(1, Ordering::AcqRel);
-        let this = self.clone();
-        tokio::spawn(async move {
-            let claims = batch.ends.iter().map(|(held, _)| key(&held.context));
-            let apart = Apart {
-                executor: &this,
-                claims: claims.collect(),
-            };
-            let mut batches = vec![batch];
-            while let Some(batch) = batches.pop() {
-                batches.extend(this.settle(batch).await);
-            }
-            drop(apart);
-        });
     }
 
     async fn settle_once(&self, settlements: &[Settlement]) -> Result<Vec<Settled>> {
@@ -355,8 +345,8 @@ impl Executor {
             return batch.halves();
         }
         let text = Chain(error).to_string();
-        for (settlement, (held, _)) in batch.settlements.iter_mut().zip(&batch.ends) {
-            let request = held.context.request();
+        for (settlement, end) in batch.settlements.iter_mut().zip(&batch.ends) {
+            let request = end.held.context.request();
             tracing::error!(request = %request.id, handler = %request.handler, error = text, "a settlement was refused");
             settlement.raised.clear();
             let backoff = Backoff::default().after(request.errors.saturating_add(1));
@@ -367,25 +357,47 @@ impl Executor {
         }
         if batch.replaced {
             // Not even the error can be written: the lease runs out, and a rescue has it next.
-            self.0
-                .held
-                .remove(batch.ends.iter().map(|(held, _)| key(&held.context)));
+            self.0.held.remove(batch.claims());
             return Vec::new();
         }
         batch.replaced = true;
         vec![batch]
     }
 
-    async fn settled(&self, batch: &Batch, mut results: Vec<Settled>) {
+    /// Keeps a settlement for another try.
+    fn keep_back(&self, kept: Kept) {
+        let Err(kept) = self.0.settler.kept_back.keep(kept) else {
+            return;
+        };
+        let claim = key(&kept.end.held.context);
+        tracing::warn!(request = %kept.settlement.id, "too many settlements wait for locks: this one is left to its lease");
+        self.0.held.remove(std::iter::once(claim));
+    }
+
+    async fn settled(&self, batch: Batch, mut results: Vec<Settled>) {
         if batch.uncertain {
             self.find_out_fenced(&batch.settlements, &mut results).await;
         }
         let now = Utc::now();
         let mut comes_back = false;
-        for (index, (settlement, (held, panicked))) in
-            batch.settlements.iter().zip(&batch.ends).enumerate()
-        {
-            let applied = results.get(index) == Some(&Settled::Applied);
+        let mut gone = Vec::with_capacity(batch.ends.len());
+        let ended = batch.settlements.into_iter().zip(batch.ends);
+        for (index, (settlement, end)) in ended.enumerate() {
+            let claim = key(&end.held.context);
+            let result = results.get(index).copied().unwrap_or(Settled::Fenced);
+            // What is lost has had its last try.
+            if result == Settled::Locked && self.0.held.contains(&claim) {
+                self.keep_back(Kept {
+                    settlement,
+                    end,
+                    uncertain: batch.uncertain,
+                    is_slow: false,
+                });
+                continue;
+            }
+            gone.push(claim);
+            let End { held, panicked, .. } = &end;
+            let applied = result == Settled::Applied;
             if applied {
                 comes_back |= is_retried(&settlement.outcome);
                 self.telemetry()
@@ -403,9 +415,7 @@ impl Executor {
                 self.0.reports.send(report);
             }
         }
-        self.0
-            .held
-            .remove(batch.ends.iter().map(|(held, _)| key(&held.context)));
+        self.0.held.remove(gone.into_iter());
         if comes_back {
             // The claim that waits does not know of these yet: it would sleep past their backoff.
             self.store().signals().ready.raise();
@@ -460,12 +470,14 @@ impl Executor {
     /// Gives requests back, so that others run them at once. What cannot be given back is rescued
     /// when its lease runs out.
     pub(super) async fn hand_back(&self, held: Vec<Held>) {
-        /// An outage is bridged by leases, not by waiting here.
+        /// An outage is bridged by leases, and so is a lock that outlasts one of our own renewals,
+        /// not by waiting here.
         const TRIES: u32 = 3;
         if held.is_empty() {
             return;
         }
         let claims: Vec<_> = held.iter().map(|held| key(&held.context)).collect();
+        let mut left = claims.clone();
         let mut backoff = LoopBackoff::default();
         for _ in 0..TRIES {
             let call = async {
@@ -473,20 +485,20 @@ impl Executor {
                     .session()
                     .await?
                     .handler_requests()
-                    .hand_back(self.owner(), &claims)
+                    .hand_back(self.owner(), &left)
                     .await
             };
-            match self.call("hand requests back", call).await {
-                Ok(results) => {
-                    let applied = results
-                        .iter()
-                        .filter(|result| **result == Settled::Applied)
-                        .count();
-                    self.0.handed_back.fetch_add(applied, Ordering::AcqRel);
+            if let Ok(results) = self.call("hand requests back", call).await {
+                let is_applied = |result: &&Settled| **result == Settled::Applied;
+                let applied = results.iter().filter(is_applied).count();
+                self.0.handed_back.fetch_add(applied, Ordering::AcqRel);
+                let mut results = results.into_iter();
+                left.retain(|_| results.next() == Some(Settled::Locked));
+                if left.is_empty() {
                     break;
                 }
-                Err(_) => tokio::time::sleep(backoff.next()).await,
             }
+            tokio::time::sleep(backoff.next()).await;
         }
         self.0.held.remove(claims.into_iter());
     }

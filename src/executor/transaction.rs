@@ -178,6 +178,14 @@ impl Executor {
                 let _ = self.roll_back(transaction).await;
                 TransactionRun::Ended(RunResult::Lost)
             }
+            // A store waits here for others, or says that it did so for too long.
+            Ok(Settled::Locked) => {
+                let _ = self.roll_back(transaction).await;
+                Self::store_failed(StoreError::Conflict {
+                    operation: "settle in a handler's transaction",
+                    source: None,
+                })
+            }
             Err(error) => {
                 drop(transaction);
                 Self::store_failed(error)
@@ -200,12 +208,14 @@ impl Executor {
     }
 
     /// The answer to a commit was lost: reads the request again, locked, until the store answers
-    /// or the lease has run out.
+    /// or the lease has run out. It looks once more after that: a renewal takes what the commit has
+    /// settled for lost.
     async fn find_out(&self, context: &Context, lost: &StoreError) -> RunResult {
         tracing::warn!(request = %context.request_id(), error = %Chain(lost), "the answer to a commit was lost");
         let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1));
         let mut errors = 0;
-        while !context.is_canceled() {
+        loop {
+            let was_canceled = context.is_canceled();
             let read = async {
                 let mut transaction = self.store().begin().await?;
                 let found = transaction
@@ -230,6 +240,9 @@ impl Executor {
                 Err(error) => {
                     errors += 1;
                     tracing::debug!(error = %Chain(&error), "the store does not tell yet");
+                    if was_canceled {
+                        return RunResult::Lost;
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(backoff.after(errors)) => {}
                         _ = context.canceled() => {}
@@ -237,7 +250,6 @@ impl Executor {
                 }
             }
         }
-        RunResult::Lost
     }
 
     fn not_begun(&self, error: &StoreError) -> RunResult {

@@ -16,8 +16,8 @@ use crate::{
         AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Prune, Pruned, Raised, Registered,
-        RegistrationRepository, Renamed, Renewal, Replay, Replayed, RequestFilter, RescueLost,
-        Rescued, Settled, Settlement, StoredEvent,
+        RegistrationRepository, Renamed, Renewal, Renewed, Replay, Replayed, RequestFilter,
+        RescueLost, Rescued, Settled, Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -280,7 +280,7 @@ impl RegistrationRepository for Faulty<Box<dyn RegistrationRepository + '_>> {
 
 #[async_trait]
 impl LeaseRenewer for Faulty<Box<dyn LeaseRenewer>> {
-    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>> {
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Renewed> {
         let call = self.inner.renew(renewal);
         self.faults.call(Operation::Renew, call).await
     }

@@ -4,8 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     error::Result,
-    id::HandlerRequestId,
-    store::{LeaseRenewer, Renewal},
+    store::{LeaseRenewer, Renewal, Renewed},
     telemetry::Telemetry,
 };
 
@@ -16,7 +15,7 @@ pub(super) struct InstrumentedLeaseRenewer {
 
 #[async_trait]
 impl LeaseRenewer for InstrumentedLeaseRenewer {
-    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>> {
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Renewed> {
         self.telemetry
             .measured("renew", self.inner.renew(renewal), |_| {
                 renewal.requests.len()

@@ -11,7 +11,8 @@ use crate::{
     id::{HandlerRequestId, LeaseOwner},
     model::{Backoff, HandlerRequest, Refusal, Rescue},
     store::{
-        LockMode, Renewal, RequestFilter, RescueLost, Rescued, RescuedRequest, Settled, Settlement,
+        LockMode, Renewal, Renewed, RequestFilter, RescueLost, Rescued, RescuedRequest, Settled,
+        Settlement,
     },
 };
 
@@ -32,15 +33,16 @@ impl Scope<'_> {
     }
 
     fn lock_for(&mut self, settlement: &Settlement) -> Statement<()> {
-        if !self.lock_request(settlement.id, LockMode::Wait)? {
+        // A transaction waits, since its owner settles nothing else beside.
+        let mode = if self.overlay.is_some() {
+            LockMode::Wait
+        } else {
+            LockMode::SkipLocked
+        };
+        if !self.lock_request(settlement.id, mode)? {
             return Ok(());
         }
-        let holds = self.request(settlement.id).is_some_and(|request| {
-            request
-                .check_fence(settlement.owner, settlement.attempt)
-                .is_ok()
-        });
-        if holds {
+        if self.holds(settlement.id, settlement.owner, settlement.attempt) {
             settlement
                 .raised
                 .iter()
@@ -58,6 +60,9 @@ impl Scope<'_> {
             executed,
             raised,
         } = settlement;
+        if let Some(skipped) = self.skipped(*id, *owner, *attempt) {
+            return skipped;
+        }
         let now = self.now;
         match self.update_request(*id, |request| {
             request.settle(now, *owner, *attempt, outcome, *executed)
@@ -73,40 +78,59 @@ impl Scope<'_> {
         }
     }
 
+    /// The answer for a request that another transaction has locked.
+    fn skipped(&self, id: HandlerRequestId, owner: LeaseOwner, attempt: u64) -> Option<Settled> {
+        let is_locked = !self.state.locks.is_empty() && self.is_request_locked_elsewhere(id);
+        is_locked.then(|| {
+            if self.holds(id, owner, attempt) {
+                Settled::Locked
+            } else {
+                Settled::Fenced
+            }
+        })
+    }
+
+    fn holds(&self, id: HandlerRequestId, owner: LeaseOwner, attempt: u64) -> bool {
+        let request = self.request(id);
+        request.is_some_and(|request| request.check_fence(owner, attempt).is_ok())
+    }
+
     pub(super) fn hand_back(
         &mut self,
         owner: LeaseOwner,
         requests: &[(HandlerRequestId, u64)],
     ) -> Statement<Vec<Settled>> {
         for (id, _) in requests {
-            self.lock_request(*id, LockMode::Wait)?;
+            self.lock_request(*id, LockMode::SkipLocked)?;
         }
-        let hand_back = |(id, attempt): &(HandlerRequestId, u64)| match self
-            .update_request(*id, |request| request.hand_back(owner, *attempt))
-        {
-            Some(Ok(())) => Settled::Applied,
-            _ => Settled::Fenced,
+        let hand_back = |(id, attempt): &(HandlerRequestId, u64)| {
+            if let Some(skipped) = self.skipped(*id, owner, *attempt) {
+                return skipped;
+            }
+            match self.update_request(*id, |request| request.hand_back(owner, *attempt)) {
+                Some(Ok(())) => Settled::Applied,
+                _ => Settled::Fenced,
+            }
         };
         Ok(requests.iter().map(hand_back).collect())
     }
 
-    /// Renews what is held and not locked, and answers what is lost.
-    pub(super) fn renew(&mut self, renewal: &Renewal) -> Vec<(HandlerRequestId, u64)> {
-        let mut lost = Vec::new();
+    /// Renews what is held and not locked, and answers what is lost, and what was skipped.
+    pub(super) fn renew(&mut self, renewal: &Renewal) -> Renewed {
+        let mut answer = Renewed::default();
         for &(id, attempt) in &renewal.requests {
             let now = self.now;
-            let holds = self
-                .request(id)
-                .is_some_and(|request| request.check_fence(renewal.owner, attempt).is_ok());
-            if !holds {
-                lost.push((id, attempt));
-            } else if !self.state.requests.find(id).is_some_and(|row| row.locked) {
+            if !self.holds(id, renewal.owner, attempt) {
+                answer.lost.push((id, attempt));
+            } else if self.is_request_locked_elsewhere(id) {
+                answer.skipped.push((id, attempt));
+            } else {
                 self.update_request(id, |request| {
                     request.renew(now, renewal.owner, attempt, renewal.lease)
                 });
             }
         }
-        lost
+        answer
     }
 
     pub(super) fn rescue(&mut self, rescue: &RescueLost) -> Statement<Rescued> {

@@ -13,8 +13,8 @@ use crate::{
         AbsentHandler, Claim, ClaimedBatch, ClaimedEvent, EventClaim, EventFailure, EventFilter,
         EventRepository, EventStream, FanOut, FannedOut, HandlerRequestRepository,
         HandlerRequestStream, LeaseRenewer, LockMode, Page, Prune, Pruned, Raised, Registered,
-        RegistrationRepository, Renamed, Renewal, Replay, Replayed, RequestFilter, RescueLost,
-        Rescued, Settled, Settlement, StoredEvent,
+        RegistrationRepository, Renamed, Renewal, Renewed, Replay, Replayed, RequestFilter,
+        RescueLost, Rescued, Settled, Settlement, StoredEvent,
     },
     text::Name,
 };
@@ -97,6 +97,6 @@ mock! {
 
     #[async_trait]
     impl LeaseRenewer for LeaseRenewer {
-        async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>>;
+        async fn renew(&mut self, renewal: &Renewal) -> Result<Renewed>;
     }
 }

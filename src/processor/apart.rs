@@ -27,12 +27,12 @@ impl Processor {
     /// its claim to run out, or backs off.
     pub(super) async fn fan_out_apart(
         &self,
-        prepared: Prepared,
+        prepared: &Prepared,
         most: usize,
         refused: StoreError,
     ) -> Result<Processed> {
-        let Prepared { passed, round, .. } = prepared;
-        let claimed = match passed {
+        let round = &prepared.round;
+        let claimed = match prepared.passed.clone() {
             Some(passed) => passed,
             None => self.claim_less(most.min(MAX_APART)).await?,
         };
@@ -58,12 +58,12 @@ impl Processor {
             }
         }
         let next_due = failed.iter().map(|(_, failure)| failure.backoff).min();
-        let failures = self.let_back_off(failed, &round).await;
+        let failures = self.let_back_off(failed, round).await;
         if fanned_out.processed.is_empty() {
             // Not one was the culprit, but the call; or there are no events at all.
             return Err(refused);
         }
-        self.note(&fanned_out, &round);
+        self.note(&fanned_out, round);
         failures?;
         Ok(Processed {
             any: true,

@@ -44,6 +44,8 @@ pub(crate) struct Processor {
 pub(crate) struct Prepared {
     /// The claimed events that passed the hooks; `None` without hooks, for whatever is due.
     passed: Option<Vec<ClaimedEvent>>,
+    /// Until when the claims of these hold.
+    claimed_until: Instant,
     /// There may be more that are due.
     more: bool,
     round: Round,
@@ -60,6 +62,11 @@ impl Prepared {
         self.passed
             .as_ref()
             .is_some_and(|passed| !passed.is_empty())
+    }
+
+    /// Whether its claims still hold after this pause.
+    pub(crate) fn holds_claims_for(&self, pause: Duration) -> bool {
+        self.holds_claims() && Instant::now() + pause < self.claimed_until
     }
 }
 
@@ -119,9 +126,11 @@ impl Processor {
     pub(crate) async fn prepare(&self) -> Result<Prepared> {
         let round = self.telemetry().process_round();
         let most = self.size.lock().limit();
+        let claimed_until = Instant::now() + self.settings.lease;
         if self.settings.before_process.is_empty() {
             return Ok(Prepared {
                 passed: None,
+                claimed_until,
                 more: false,
                 round,
             });
@@ -135,6 +144,7 @@ impl Processor {
         drop(self.let_back_off(vetoed, &round).await);
         Ok(Prepared {
             passed: Some(passed),
+            claimed_until,
             more,
             round,
         })
@@ -143,10 +153,11 @@ impl Processor {
     /// Fans out what was prepared; born leased to the one who offers.
     ///
     /// # Errors
-    /// The store failed; nothing is lost.
+    /// The store failed; nothing is lost. After an error that passes, what was prepared can be sent
+    /// again while its claims hold.
     pub(crate) async fn fan_out(
         &self,
-        prepared: Prepared,
+        prepared: &Prepared,
         offer: Option<Offer>,
     ) -> Result<Processed> {
         let batch = self.size.lock().limit();

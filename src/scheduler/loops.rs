@@ -17,7 +17,7 @@ use crate::{
     clock::instant_after,
     error::Result,
     executor::{Claimer, Refill},
-    processor::{Offer, Processor},
+    processor::{Offer, Prepared, Processor},
     signal::{Signal, Signals},
     store_calls::LoopBackoff,
 };
@@ -296,6 +296,28 @@ async fn process_once(inner: &Inner, processor: &Processor, woken: Woken) -> Res
             next_due: None,
         }));
     }
+    let mut backoff = LoopBackoff::default();
+    loop {
+        match fan_out_once(inner, processor, &prepared).await {
+            // Its events would wait for their claims to run out.
+            Err(error) if error.is_transient() => {
+                let pause = backoff.next();
+                if !prepared.holds_claims_for(pause) {
+                    return Err(error);
+                }
+                tokio::time::sleep(pause).await;
+            }
+            found => return found,
+        }
+    }
+}
+
+/// `None` when the scheduler does not run, and nothing is claimed.
+async fn fan_out_once(
+    inner: &Inner,
+    processor: &Processor,
+    prepared: &Prepared,
+) -> Result<Option<Found>> {
     let _gate = inner.gate.read().await;
     let executor = &inner.executor;
     let is_running = inner.is_running();

@@ -25,7 +25,7 @@ use crate::{
     model::{Event, HandlerRequest},
     store::{
         Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
-        Raised, Renewal, Settled, Settlement, WakeUps,
+        Raised, Renewal, Renewed, Settled, Settlement, WakeUps,
     },
     text::Name,
 };
@@ -298,11 +298,7 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     }
 
     /// See [`LeaseRenewer::renew`](crate::store::LeaseRenewer::renew).
-    async fn renew(
-        &self,
-        link: &mut Link<'_>,
-        renewal: &Renewal,
-    ) -> Result<Vec<(HandlerRequestId, u64)>> {
+    async fn renew(&self, link: &mut Link<'_>, renewal: &Renewal) -> Result<Renewed> {
         settle::renew(link, renewal).await
     }
 

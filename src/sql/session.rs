@@ -11,10 +11,9 @@ use super::{
 };
 use crate::{
     error::Result,
-    id::HandlerRequestId,
     store::{
         Connection, EventRepository, HandlerRequestRepository, LeaseRenewer,
-        RegistrationRepository, Renewal, Session, Transaction,
+        RegistrationRepository, Renewal, Renewed, Session, Transaction,
     },
 };
 
@@ -67,7 +66,7 @@ impl SqlLeaseRenewer {
 
 #[async_trait]
 impl LeaseRenewer for SqlLeaseRenewer {
-    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>> {
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Renewed> {
         // Taken out, so that a connection whose call was broken off is closed.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,

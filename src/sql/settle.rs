@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     id::{HandlerRequestId, LeaseOwner},
     model::HandlerRequest,
-    store::{LockMode, Renewal, RescueLost, Rescued, RescuedRequest, Settled, Settlement},
+    store::{LockMode, Renewal, Renewed, RescueLost, Rescued, RescuedRequest, Settled, Settlement},
 };
 
 /// After how long a request that cannot be read is tried again.
@@ -103,29 +103,40 @@ pub(super) async fn settle(
     link: &mut Link<'_>,
     settlements: &[Settlement],
 ) -> Result<Vec<Settled>> {
-    let ids = settlements.iter().map(|settlement| settlement.id);
-    let Some(mut locked) = lock(link, ids, LockMode::Wait).await? else {
-        return Ok(vec![Settled::Fenced; settlements.len()]);
+    // A transaction waits, since its owner settles nothing else beside.
+    let mode = if link.is_in_transaction() {
+        LockMode::Wait
+    } else {
+        LockMode::SkipLocked
     };
-    let now = locked.now;
+    let ids = settlements.iter().map(|settlement| settlement.id);
+    let mut locked = lock(link, ids, mode).await?;
     let mut raised = Vec::new();
     let mut answers = Vec::with_capacity(settlements.len());
     for settlement in settlements {
-        let answer = locked.change(settlement.id, |request| {
-            request.settle(
-                now,
-                settlement.owner,
-                settlement.attempt,
-                &settlement.outcome,
-                settlement.executed,
-            )
+        let Settlement {
+            id, attempt, owner, ..
+        } = *settlement;
+        let answer = locked.as_mut().and_then(|locked| {
+            let now = locked.now;
+            locked.change(id, |request| {
+                request.settle(
+                    now,
+                    owner,
+                    attempt,
+                    &settlement.outcome,
+                    settlement.executed,
+                )
+            })
         });
-        answers.push(settled(answer));
-        if answers.last() == Some(&Settled::Applied) {
+        if matches!(answer, Some(Ok(()))) {
             raised.extend(settlement.raised.iter().cloned());
         }
+        answers.push(settled(link, (id, attempt), owner, answer).await?);
     }
-    locked.write(link).await?;
+    if let Some(locked) = locked {
+        locked.write(link).await?;
+    }
     if !raised.is_empty() {
         super::raise::raise(link, &raised).await?;
     }
@@ -140,35 +151,42 @@ pub(super) async fn hand_back(
     requests: &[(HandlerRequestId, u64)],
 ) -> Result<Vec<Settled>> {
     let ids = requests.iter().map(|(id, _)| *id);
-    let Some(mut locked) = lock(link, ids, LockMode::Wait).await? else {
-        return Ok(vec![Settled::Fenced; requests.len()]);
-    };
-    let answers: Vec<_> = requests
-        .iter()
-        .map(|(id, attempt)| {
-            settled(locked.change(*id, |request| request.hand_back(owner, *attempt)))
-        })
-        .collect();
-    locked.write(link).await?;
+    let mut locked = lock(link, ids, LockMode::SkipLocked).await?;
+    let mut answers = Vec::with_capacity(requests.len());
+    for &(id, attempt) in requests {
+        let answer = locked
+            .as_mut()
+            .and_then(|locked| locked.change(id, |request| request.hand_back(owner, attempt)));
+        answers.push(settled(link, (id, attempt), owner, answer).await?);
+    }
+    if let Some(locked) = locked {
+        locked.write(link).await?;
+    }
     link.effects.ready |= answers.contains(&Settled::Applied);
     Ok(answers)
 }
 
-fn settled<E>(answer: Option<Result<(), E>>) -> Settled {
-    match answer {
+/// What a change of a locked request came to, or that it was skipped.
+async fn settled<E>(
+    link: &mut Link<'_>,
+    (id, attempt): (HandlerRequestId, u64),
+    owner: LeaseOwner,
+    answer: Option<Result<(), E>>,
+) -> Result<Settled> {
+    Ok(match answer {
         Some(Ok(())) => Settled::Applied,
-        _ => Settled::Fenced,
-    }
+        Some(Err(_)) => Settled::Fenced,
+        None if holds(link, id, owner, attempt).await? => Settled::Locked,
+        // Gone.
+        None => Settled::Fenced,
+    })
 }
 
 /// See [`LeaseRenewer::renew`](crate::store::LeaseRenewer::renew).
-pub(super) async fn renew(
-    link: &mut Link<'_>,
-    renewal: &Renewal,
-) -> Result<Vec<(HandlerRequestId, u64)>> {
+pub(super) async fn renew(link: &mut Link<'_>, renewal: &Renewal) -> Result<Renewed> {
     let ids = renewal.requests.iter().map(|(id, _)| *id);
     let mut locked = lock(link, ids, LockMode::SkipLocked).await?;
-    let mut lost = Vec::new();
+    let mut answer = Renewed::default();
     for &(id, attempt) in &renewal.requests {
         let renewed = locked.as_mut().and_then(|locked| {
             let now = locked.now;
@@ -178,16 +196,18 @@ pub(super) async fn renew(
         });
         match renewed {
             Some(Ok(())) => {}
-            Some(Err(_)) => lost.push((id, attempt)),
+            Some(Err(_)) => answer.lost.push((id, attempt)),
             // Locked by a transaction, or gone.
-            None if holds(link, id, renewal.owner, attempt).await? => {}
-            None => lost.push((id, attempt)),
+            None if holds(link, id, renewal.owner, attempt).await? => {
+                answer.skipped.push((id, attempt));
+            }
+            None => answer.lost.push((id, attempt)),
         }
     }
     if let Some(locked) = locked {
         locked.write(link).await?;
     }
-    Ok(lost)
+    Ok(answer)
 }
 
 async fn holds(

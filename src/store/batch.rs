@@ -414,13 +414,16 @@ impl Settlement {
 }
 
 /// Whether a settlement or hand-back took effect.
-// Exhaustive: the fence holds or it does not.
+// Exhaustive: the fence holds or it does not, or nobody can tell yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// It did.
     Applied,
     /// The fence refused it: somebody else has the request by now, or it ended. Nothing changed.
     Fenced,
+    /// A transaction has locked the request, whose fence held before. Nothing changed; it is worth
+    /// trying again.
+    Locked,
 }
 
 /// Asks to keep leases.
@@ -447,6 +450,28 @@ impl Renewal {
             owner,
             lease,
             requests,
+        }
+    }
+}
+
+/// What became of leases that were to be renewed; those that are in neither list were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Renewed {
+    /// Claims that are over: taken by somebody else, canceled, or ended.
+    pub lost: Vec<(HandlerRequestId, u64)>,
+    /// Claims whose requests a transaction had locked. Their leases run out when they would have,
+    /// so they are worth renewing again soon.
+    pub skipped: Vec<(HandlerRequestId, u64)>,
+}
+
+impl Renewed {
+    /// Leases of which these are lost, and none was skipped.
+    #[must_use]
+    pub const fn new(lost: Vec<(HandlerRequestId, u64)>) -> Self {
+        Self {
+            lost,
+            skipped: Vec::new(),
         }
     }
 }

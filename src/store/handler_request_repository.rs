@@ -39,9 +39,13 @@ pub trait HandlerRequestRepository: Send {
     async fn claim_suspect(&mut self, claim: &Claim) -> Result<ClaimedBatch>;
 
     /// Writes outcomes, each fenced; answers in their order.
+    ///
+    /// In a session it waits for no request that a transaction has locked, which would hold up the
+    /// others: it answers [`Settled::Locked`]. In a transaction it waits.
     async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Settled>>;
 
-    /// Gives back requests that were not started, each with its fence; answers in their order.
+    /// Gives back requests that were not started, each with its fence; answers in their order. It
+    /// never waits for one that a transaction has locked, and answers [`Settled::Locked`].
     async fn hand_back(
         &mut self,
         owner: LeaseOwner,

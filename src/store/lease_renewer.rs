@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::Renewal;
-use crate::{error::Result, id::HandlerRequestId};
+use super::{Renewal, Renewed};
+use crate::error::Result;
 
 /// Renews leases, on a thread and a connection of its own.
 #[async_trait]
@@ -12,7 +12,7 @@ pub trait LeaseRenewer: Send {
     /// else, canceled, or ended. One request may be asked for with several attempts, of which the
     /// latest can be held.
     ///
-    /// It never waits for a row: one that a transaction has locked is neither renewed nor lost, and
-    /// cannot be rescued before it is free.
-    async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>>;
+    /// It never waits for a row: one that a transaction has locked is neither renewed nor lost but
+    /// skipped. It cannot be rescued before it is free, but may be as soon as it is.
+    async fn renew(&mut self, renewal: &Renewal) -> Result<Renewed>;
 }

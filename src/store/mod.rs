@@ -60,7 +60,7 @@ mod storer;
 pub use administration::{Prune, Pruned, Replay, Replayed};
 pub use batch::{
     Claim, ClaimedBatch, ClaimedEvent, ClaimedRequest, EventClaim, EventFailure, FanOut, FannedOut,
-    HandlerRoom, LeaseOffer, ProcessedEvent, Renewal, Selection, Settled, Settlement,
+    HandlerRoom, LeaseOffer, ProcessedEvent, Renewal, Renewed, Selection, Settled, Settlement,
     UnreadableRequest,
 };
 pub use event_repository::{EventRepository, EventStream, Raised, StoredEvent};

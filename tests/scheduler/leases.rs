@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidings::{
     Backoff, CancellationCause, Context, ErrorReport, ErrorReporter, Event, Handler, HandlerError,
-    HandlerRequestId, ReportKind, RequestState, SUSPECT_FROM_RESCUES, Scheduler, store::Storer,
+    HandlerRequestId, ReportKind, RequestState, SUSPECT_FROM_RESCUES, Scheduler,
+    store::{LockMode, Storer},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -76,6 +77,57 @@ async fn a_slow_handler_is_not_stolen_while_its_process_renews() {
             (request.attempt, request.rescues, request.executions),
             (1, 0, 1)
         );
+    }
+}
+
+/// A renewal skips what a transaction has locked: the lease in the store runs out, and so does the
+/// context's.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_a_lock_keeps_from_being_renewed_is_no_lease() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let held = Held::default();
+        let map = config([held.handler()]);
+        let _scheduler = rig.scheduler(map).kind(kind).start().await;
+        rig.raise("thing.happened").await;
+        held.running.notified().await;
+        let begun = Instant::now();
+        let mut holder = rig.store.begin().await.unwrap();
+        let mut requests = holder.handler_requests();
+        let id = rig.only().await.id;
+        let found = requests.find_for_update(id, LockMode::Wait).await;
+        assert!(found.unwrap().is_some());
+        drop(requests);
+        let context = held.context(0);
+        let canceled = tokio::time::timeout(Duration::from_secs(60), context.canceled());
+        assert_eq!(canceled.await, Ok(CancellationCause::LeaseExpired));
+        assert!(begun.elapsed() <= Duration::from_secs(30));
+        holder.rollback().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_locked_when_it_was_to_be_renewed_is_renewed_soon() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let held = Held::default();
+        let map = config([held.handler()]);
+        let _scheduler = rig.scheduler(map).kind(kind).start().await;
+        rig.raise("thing.happened").await;
+        held.running.notified().await;
+        let before = rig.only().await;
+        let mut holder = rig.store.begin().await.unwrap();
+        let mut requests = holder.handler_requests();
+        let found = requests.find_for_update(before.id, LockMode::Wait).await;
+        assert!(found.unwrap().is_some());
+        drop(requests);
+        // Leases of 30 s are renewed every 10 s.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert_eq!(rig.only().await.lease, before.lease);
+        holder.rollback().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let until = rig.only().await.lease.unwrap().until;
+        assert!(until > before.lease.unwrap().until);
     }
 }
 
@@ -510,7 +562,9 @@ mod cut_off {
     use super::*;
     use tidings::{
         Result, Signals, StoreError,
-        store::{Capabilities, ConnectionType, LeaseRenewer, Renewal, Session, Transaction},
+        store::{
+            Capabilities, ConnectionType, LeaseRenewer, Renewal, Renewed, Session, Transaction,
+        },
     };
 
     #[derive(Debug)]
@@ -542,7 +596,7 @@ mod cut_off {
 
     #[async_trait]
     impl LeaseRenewer for Renewer {
-        async fn renew(&mut self, renewal: &Renewal) -> Result<Vec<(HandlerRequestId, u64)>> {
+        async fn renew(&mut self, renewal: &Renewal) -> Result<Renewed> {
             check(&self.1)?;
             self.0.renew(renewal).await
         }

@@ -354,6 +354,56 @@ async fn a_commit_that_fails_or_whose_answer_is_lost_writes_exactly_once() {
     }
 }
 
+/// A renewal takes what the commit has settled for lost, which ends the wait for the store's answer.
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_was_lost_is_looked_for_once_more_after_the_lease() {
+    async fn nothing(_: Arc<Event>, _: Context, _: &mut MemoryConnection) -> HandlerResult {
+        Ok(())
+    }
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let handler = Handler::transactional("nothing", nothing).on("thing.*");
+        // The first look is given up after the first renewal, which is after 10 s.
+        let wanted = outage
+            .rig
+            .scheduler_on(outage.store.clone(), config([handler]));
+        let _scheduler = wanted
+            .kind(kind)
+            .call_timeout(Duration::from_secs(12))
+            .start()
+            .await;
+        let look = Operation::FindRequestForUpdate;
+        outage
+            .faults
+            .inject(Operation::Commit, Fault::LoseAnswer, 1);
+        outage.faults.inject(look, Fault::Block, 1);
+        outage.rig.raise("thing.happened").await;
+        outage.rig.until_only(RequestState::Completed).await;
+        outage.faults.until_blocked(look, 1).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(outage.faults.calls(look), 2, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fan_out_that_fails_after_the_hooks_is_made_again_while_its_claims_hold() {
+    for kind in KINDS {
+        let outage = Outage::new(kind);
+        let wanted = outage
+            .rig
+            .scheduler_on(outage.store.clone(), config([outage.handler()]));
+        let passes = |_: tidings::ProcessContext| async { Ok(()) };
+        let _scheduler = wanted.kind(kind).before_process(passes).start().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        outage.faults.inject(Operation::FanOut, Fault::Fail, 3);
+        outage.rig.raise("thing.happened").await;
+        let begun = Instant::now();
+        outage.rig.until_completed(1).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "{kind:?}: {took:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn rescue_waits_until_live_owners_could_renew_after_an_outage() {
     let outage = Outage::new(Kind::Concurrent);

@@ -9,6 +9,8 @@ mod frozen;
 mod idling;
 #[cfg(feature = "postgres")]
 mod listening;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod locked;
 mod lost_commits;
 #[cfg(feature = "mysql")]
 mod mysql;

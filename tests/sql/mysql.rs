@@ -478,7 +478,7 @@ async fn the_hot_path_does_not_deadlock_with_itself() {
                     .map(|request| (request.id, request.attempt))
                     .collect();
                 let renewal = tidings::store::Renewal::new(owner, LEASE, held);
-                let lost = renewer.renew(&renewal).await?;
+                let lost = renewer.renew(&renewal).await?.lost;
                 assert_eq!(lost, []);
                 let settlements: Vec<_> = claimed
                     .iter()

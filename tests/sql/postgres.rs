@@ -261,7 +261,8 @@ async fn use_all_of(store: &PostgresStore) {
     let lost = renewer
         .renew(&Renewal::new(owner, lease, held))
         .await
-        .unwrap();
+        .unwrap()
+        .lost;
     assert_eq!(lost, []);
     let outcomes = [
         Outcome::Completed,

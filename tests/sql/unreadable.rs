@@ -160,7 +160,7 @@ macro_rules! unreadable_tests {
             let held = vec![(bad, 1), (good, 1)];
             let renewal = Renewal::new(claim.owner, LONG, held.clone());
             let mut renewer = fresh.store.lease_renewer().await.unwrap();
-            let lost = renewer.renew(&renewal).await.unwrap();
+            let lost = renewer.renew(&renewal).await.unwrap().lost;
             assert!(!lost.contains(&(good, 1)));
             let error = Outcome::Failed {
                 error: "no".to_owned(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidings::{
     Backoff, HandlerRequest, HandlerRequestId, Outcome, RequestState,
-    store::{self, Renewal, RescueLost, Settled, Settlement, Storer},
+    store::{self, Renewal, Renewed, RescueLost, Settled, Settlement, Storer},
 };
 
 use crate::{
@@ -145,7 +145,10 @@ impl Driver {
             };
             let holds = row.check_fence(self.owner, settlement.attempt).is_ok();
             if locks.requests.contains(&settlement.id) {
-                return assert_locked(answer);
+                if inside {
+                    return assert_locked(answer);
+                }
+                continue;
             }
             locked.requests.insert(settlement.id);
             for event in settlement.raised.iter().filter(|_| holds) {
@@ -169,6 +172,12 @@ impl Driver {
                 raised,
                 ..
             } = settlement;
+            let held = rows.request(*id);
+            let holds = held.is_some_and(|row| row.check_fence(*owner, *attempt).is_ok());
+            if locks.requests.contains(id) {
+                expected.push(skipped(holds));
+                continue;
+            }
             let applied = rows
                 .request(*id)
                 .map(|row| row.settle(now, *owner, *attempt, outcome, *executed));
@@ -198,15 +207,15 @@ impl Driver {
             .handler_requests()
             .hand_back(owner, &fences)
             .await;
-        if fences
-            .iter()
-            .any(|(id, _)| locks.requests.contains(id) && rows.request(*id).is_some())
-        {
-            return assert_locked(answer);
-        }
         let (mut expected, mut locked) = (Vec::new(), Locks::default());
         for (id, attempt) in fences {
             let row = rows.request(id);
+            if locks.requests.contains(&id) {
+                expected.push(skipped(
+                    row.is_some_and(|row| row.check_fence(owner, attempt).is_ok()),
+                ));
+                continue;
+            }
             locked.requests.extend(row.as_ref().map(|row| row.id));
             let applied = row.map(|row| row.hand_back(owner, attempt)) == Some(Ok(()));
             expected.push(if applied {
@@ -226,14 +235,14 @@ impl Driver {
             .collect();
         let renewal = Renewal::new(self.owner, Duration::from_secs(seconds), requests);
         let (mut rows, locks) = (self.model.view(false), self.model.others_locks(false));
-        let mut expected = Vec::new();
+        let mut expected = Renewed::default();
         for (id, attempt) in &renewal.requests {
             let row = rows
                 .request(*id)
                 .filter(|row| row.check_fence(renewal.owner, *attempt).is_ok());
             match row {
-                None => expected.push((*id, *attempt)),
-                Some(_) if locks.requests.contains(id) => {}
+                None => expected.lost.push((*id, *attempt)),
+                Some(_) if locks.requests.contains(id) => expected.skipped.push((*id, *attempt)),
                 Some(row) => row
                     .renew(self.model.now, renewal.owner, *attempt, renewal.lease)
                     .unwrap(),
@@ -304,5 +313,14 @@ fn outcome(number: usize) -> Outcome {
         2 => Outcome::Discarded { reason: text },
         3 => Outcome::Snoozed { duration: wait },
         _ => Outcome::Canceled { reason: text },
+    }
+}
+
+/// The answer for a request that another transaction has locked.
+fn skipped(holds: bool) -> Settled {
+    if holds {
+        Settled::Locked
+    } else {
+        Settled::Fenced
     }
 }

@@ -42,7 +42,7 @@ use crate::{
     },
     store::{
         Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
-        Raised, Renewal, Selection, Settled, Settlement, WakeUps,
+        Raised, Renewal, Renewed, Selection, Settled, Settlement, WakeUps,
     },
     text::Name,
 };
@@ -565,16 +565,15 @@ impl Dialect for PostgresDialect {
             }
             return settle::settle(link, settlements).await;
         }
-        let all: Vec<_> = settlements.iter().collect();
         let standstill = is_lasting.then_some(&*self.begins.standstill);
-        let settled = hot::settle(link, &self.statements, &all, standstill).await?;
-        if !settled.is_empty() {
+        let settled = hot::settle(link, &self.statements, settlements, standstill).await?;
+        if settled.contains(&Settled::Applied) {
             link.is_certain();
         } else if link.is_in_doubt() {
             // Either the fence does not hold, or there is no transaction any more.
             self.check_commit(link).await?;
         }
-        Ok(hot::answers(settlements, &settled))
+        Ok(settled)
     }
 
     fn wake_ups(&self) -> WakeUps {
@@ -616,11 +615,7 @@ impl Dialect for PostgresDialect {
         Needs::Pins
     }
 
-    async fn renew(
-        &self,
-        link: &mut Link<'_>,
-        renewal: &Renewal,
-    ) -> Result<Vec<(HandlerRequestId, u64)>> {
+    async fn renew(&self, link: &mut Link<'_>, renewal: &Renewal) -> Result<Renewed> {
         hot::renew(link, &self.statements, renewal).await
     }
 }

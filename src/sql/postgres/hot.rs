@@ -23,7 +23,7 @@ use crate::{
     },
     store::{
         Claim, ClaimedBatch, ClaimedRequest, FannedOut, HandlerRoom, LeaseOffer, ProcessedEvent,
-        Renewal, Settled, Settlement, UnreadableRequest,
+        Renewal, Renewed, Settled, Settlement, UnreadableRequest,
     },
     text::Name,
 };
@@ -258,15 +258,15 @@ pub(super) const fn is_plain(settlement: &Settlement) -> bool {
         )
 }
 
-/// Completes and snoozes; answers which of them held their fence. All ids differ. In a transaction
+/// Completes and snoozes; answers in the order of the settlements. All ids differ. In a transaction
 /// that its owner commits, `standstill` says how long the server waits for that.
 pub(super) async fn settle(
     link: &mut Link<'_>,
     statements: &Statements,
-    settlements: &[&Settlement],
+    settlements: &[Settlement],
     standstill: Option<&str>,
-) -> Result<HashSet<Uuid>> {
-    let mut ordered = settlements.to_vec();
+) -> Result<Vec<Settled>> {
+    let mut ordered: Vec<_> = settlements.iter().collect();
     ordered.sort_unstable_by_key(|settlement| settlement.id);
     let snoozes = ordered.iter().map(|settlement| match settlement.outcome {
         Outcome::Snoozed { duration } => Some(micros(duration)),
@@ -290,20 +290,58 @@ pub(super) async fn settle(
         }
         None => link.rows(&statements.settle, args).await?,
     };
-    let settled: HashSet<_> = rows
-        .iter()
-        .map(|row| row.reader(HANDLER_REQUESTS).uuid("id"))
-        .collect::<Result<_>>()?;
+    let settled = ids(&rows)?;
     link.effects.settled |= !settled.is_empty();
-    Ok(settled)
+    let is_settled = |settlement: &Settlement| settled.contains(&settlement.id.as_uuid());
+    ordered.retain(|settlement| !is_settled(settlement));
+    // A transaction has waited for those that somebody had locked.
+    let held = if ordered.is_empty() || standstill.is_some() {
+        HashSet::new()
+    } else {
+        find_held(link, statements, &ordered).await?
+    };
+    let answer = |settlement: &Settlement| {
+        if is_settled(settlement) {
+            Settled::Applied
+        } else if held.contains(&settlement.id.as_uuid()) {
+            Settled::Locked
+        } else {
+            Settled::Fenced
+        }
+    };
+    Ok(settlements.iter().map(answer).collect())
 }
 
-/// Renews leases; answers which are lost.
+/// Those whose fence holds although they were not settled.
+async fn find_held(
+    link: &mut Link<'_>,
+    statements: &Statements,
+    settlements: &[&Settlement],
+) -> Result<HashSet<Uuid>> {
+    let attempt = |settlement: &&Settlement| settlement.attempt.cast_signed();
+    let args = vec![
+        Arg::uuids(settlements.iter().map(|settlement| settlement.id.as_uuid())),
+        Arg::ints(settlements.iter().map(attempt)),
+        Arg::uuids(
+            settlements
+                .iter()
+                .map(|settlement| settlement.owner.as_uuid()),
+        ),
+    ];
+    ids(&link.rows(&statements.held, args).await?)
+}
+
+fn ids(rows: &[Row]) -> Result<HashSet<Uuid>> {
+    let id = |row: &Row| row.reader(HANDLER_REQUESTS).uuid("id");
+    rows.iter().map(id).collect()
+}
+
+/// Renews leases; answers which are lost, and which were skipped.
 pub(super) async fn renew(
     link: &mut Link<'_>,
     statements: &Statements,
     renewal: &Renewal,
-) -> Result<Vec<(HandlerRequestId, u64)>> {
+) -> Result<Renewed> {
     let owner: LeaseOwner = renewal.owner;
     let args = vec![
         Arg::uuids(renewal.requests.iter().map(|(id, _)| id.as_uuid())),
@@ -317,27 +355,18 @@ pub(super) async fn renew(
         Arg::from(micros(renewal.lease)),
     ];
     let rows = link.rows(&statements.renew, args).await?;
-    rows.iter()
-        .map(|row| {
-            let mut columns = row.reader(HANDLER_REQUESTS);
-            let id = HandlerRequestId::from_uuid(columns.uuid("id")?);
-            Ok((id, columns.int("attempt")?))
-        })
-        .collect()
-}
-
-/// Answers in the order of the settlements.
-pub(super) fn answers(settlements: &[Settlement], settled: &HashSet<Uuid>) -> Vec<Settled> {
-    settlements
-        .iter()
-        .map(|settlement| {
-            if settled.contains(&settlement.id.as_uuid()) {
-                Settled::Applied
-            } else {
-                Settled::Fenced
-            }
-        })
-        .collect()
+    let mut answer = Renewed::default();
+    for row in &rows {
+        let mut columns = row.reader(HANDLER_REQUESTS);
+        let id = HandlerRequestId::from_uuid(columns.uuid("id")?);
+        let claim = (id, columns.int("attempt")?);
+        if columns.bool("is_held")? {
+            answer.skipped.push(claim);
+        } else {
+            answer.lost.push(claim);
+        }
+    }
+    Ok(answer)
 }
 
 /// Handlers with room, and their rooms.

@@ -408,17 +408,20 @@ statements! {
         /// (handlers, rooms, limit, owner, lease): requests that are claimed now, each event once.
         claim,
         /// (ids, attempts, owners, executed, snoozes): completes or snoozes; the ids of those whose
-        /// fence held.
+        /// fence held and that nobody has locked.
         settle,
-        /// As settle, then how long the server waits for the commit, in milliseconds as a text. In
-        /// the store's transaction alone.
+        /// As settle, then how long the server waits for the commit, in milliseconds as a text; it
+        /// waits for those that somebody has locked. In the store's transaction alone.
         settle_in,
         /// (milliseconds as a text): how long the server waits for the next statement; whether the
         /// transaction is the store's.
         bound_standstill,
+        /// (ids, attempts, owners): the ids of those whose fence holds.
+        held,
         /// As the common one, and (test channel): notifies it unless it is NULL.
         look,
-        /// (ids, attempts, owner, lease): renews; the ids and attempts that are lost.
+        /// (ids, attempts, owner, lease): renews; the ids and attempts that were not, and whether
+        /// the fence holds.
         renew,
     }
 }
@@ -656,12 +659,19 @@ pub(super) const TEXTS: Texts = Texts {
         " FROM (SELECT) header LEFT JOIN placed c ON true \
          LEFT JOIN {p}events e ON e.id = c.event_id AND c.place = 1"
     ),
-    settle: concat!(settle!(), " RETURNING r.id"),
+    settle: concat!(
+        settle!(),
+        // Whether somebody has the lock is known without taking it if whoever had it last, with
+        // the number xmax, has ended. Taking it first is what makes settling dearer by a fifth.
+        " AND (age(r.xmax) > (SELECT age(pg_snapshot_xmin(pg_current_snapshot())::xid)) \
+           OR r.id = (SELECT l.id FROM {p}handler_requests l WHERE l.id = r.id FOR NO KEY UPDATE SKIP LOCKED)) \
+         RETURNING r.id"
+    ),
     bound_standstill: concat!(
         "SELECT set_config('idle_in_transaction_session_timeout', $1, true), ",
         is_ours!()
     ),
-    // As settle. The time-out is set before a row is locked.
+    // As settle, but it waits. The time-out is set before a row is locked.
     settle_in: concat!(
         settle!(),
         " AND ",
@@ -669,21 +679,23 @@ pub(super) const TEXTS: Texts = Texts {
         " AND (SELECT set_config('idle_in_transaction_session_timeout', $6, true)) IS NOT NULL \
          RETURNING r.id"
     ),
+    held: "SELECT r.id FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS s (id, attempt, owner) \
+         JOIN {p}handler_requests r ON r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner",
     look: concat!(
         look!(),
         ", CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
     ),
     // Locks the requests; those that are locked are skipped, and are not lost.
-    renew: "WITH given AS MATERIALIZED ( \
-           SELECT id, attempt FROM unnest($1::uuid[], $2::bigint[]) AS given (id, attempt)), \
-         held AS MATERIALIZED ( \
-           SELECT h.id FROM given CROSS JOIN LATERAL ( \
+    renew: "WITH asked AS MATERIALIZED ( \
+           SELECT given.id, given.attempt, held.id AS held \
+           FROM unnest($1::uuid[], $2::bigint[]) AS given (id, attempt) LEFT JOIN LATERAL ( \
              SELECT r.id FROM {p}handler_requests r \
-             WHERE r.id = given.id AND r.attempt = given.attempt AND r.owner = $3 FOR UPDATE SKIP LOCKED) h), \
+             WHERE r.id = given.id AND r.attempt = given.attempt AND r.owner = $3 FOR UPDATE SKIP LOCKED) held ON true), \
          renewed AS ( \
            UPDATE {p}handler_requests r SET lease_until = statement_timestamp() + $4::bigint * interval '1 microsecond' \
-           WHERE r.id = ANY (ARRAY(SELECT id FROM held)) RETURNING r.id) \
-         SELECT given.id, given.attempt FROM given WHERE NOT EXISTS ( \
+           WHERE r.id = ANY (ARRAY(SELECT held FROM asked WHERE held IS NOT NULL))) \
+         SELECT id, attempt, EXISTS ( \
            SELECT FROM {p}handler_requests r \
-           WHERE r.id = given.id AND r.attempt = given.attempt AND r.owner = $3)",
+           WHERE r.id = asked.id AND r.attempt = asked.attempt AND r.owner = $3) \
+         FROM asked WHERE held IS NULL",
 };
