@@ -248,9 +248,9 @@ macro_rules! conformance_cases {
                 a_handler_that_came_later_gets_past_events
                 missing_ended_and_open_requests_are_told_apart
                 only_wanted_handlers_get_past_events
+                one_event_is_replayed_alone
                 unprocessed_events_are_left_alone
                 a_range_bounds_what_is_replayed
-                one_event_is_replayed_alone
                 batches_go_on_where_the_last_one_ended
                 a_replay_without_a_limit_is_refused
                 a_replay_to_nobody_is_refused

@@ -296,8 +296,11 @@ async fn use_all_of(store: &PostgresStore) {
         .unwrap();
     assert_eq!(found.unwrap().errors, 1);
     drop(requests);
+    // It takes a connection for each of its calls.
+    drop(session);
     let renamed = store.rename(&"i".into(), &"j".into()).await;
     assert!(renamed.unwrap().requests > 0);
+    let mut session = store.session().await.unwrap();
     session.registrations().touch(&["h".into()]).await.unwrap();
     let prune = Prune::new(10).completed_for(Some(Duration::ZERO));
     session.events().prune(&prune).await.unwrap();
