@@ -462,14 +462,11 @@ pub async fn a_settlement_waits_for_no_lock(target: &dyn Target) {
             .collect();
         if !plain {
             settlements[1].raised.push(raised.clone());
-        }
-        settlements.push(Settlement {
-            attempt: 0,
-            ..settlements[1].clone()
-        });
-        if plain {
-            // Not one request twice in one statement.
-            settlements.pop();
+            // One request twice, which a store may have a statement of its own for.
+            settlements.push(Settlement {
+                attempt: 0,
+                ..settlements[1].clone()
+            });
         }
         let tx = kit.locking(claimed[1].id).await;
         let mut session = kit.session().await;
