@@ -299,9 +299,12 @@ const fn mysql(number: u16) -> Verdict {
         1044 | 1045 | 1698 => Verdict::Denied,
         // no such savepoint (nor procedure, but the store calls none)
         1305 => Verdict::NoTransaction,
-        // disk full, too many connections, shutdown, killed, lost, read-only, out of memory
+        // disk full, too many connections, shutdown, killed, lost, read-only, out of memory or of
+        // room for locks, in service, a session that is being ended, going offline
         1021 | 1040 | 1053 | 1077 | 1079 | 1152 | 1158 | 1159 | 1160 | 1161 | 1203 | 1226
-        | 1290 | 1317 | 1836 | 1927 | 4031 | 1037 | 1038 => Verdict::Unavailable,
+        | 1290 | 1317 | 1836 | 1927 | 4031 | 1037 | 1038 | 1206 | 3032 | 3168 | 3169 => {
+            Verdict::Unavailable
+        }
         _ => Verdict::Other,
     }
 }
@@ -314,8 +317,9 @@ fn sqlite(code: i32, message: &str) -> Verdict {
         (BUSY_SNAPSHOT, _) => Verdict::Conflict,
         // busy, locked
         (_, 5 | 6) => Verdict::LockTimeout,
-        // out of memory, read-only, interrupted, i/o error, full, cannot open
-        (_, 7..=10 | 13 | 14) => Verdict::Unavailable,
+        // out of memory, read-only, interrupted, i/o error, full, cannot open, a log that others have
+        // changed too often meanwhile
+        (_, 7..=10 | 13..=15) => Verdict::Unavailable,
         _ if message.starts_with("no such table") || message.starts_with("no such column") => {
             Verdict::NoSchema
         }

@@ -146,6 +146,54 @@ async fn a_swallowed_deadlock_commits_nothing() {
     assert!(answer.as_ref().unwrap_err().is_conflict(), "{answer:?}");
 }
 
+/// It is in a transaction that nobody commits.
+#[tokio::test]
+async fn what_is_written_after_a_swallowed_deadlock_is_not_there() {
+    let target = MySql::new().await;
+    target.run("CREATE TABLE {p}ledger (id INT)").await;
+    let mut tx = with_swallowed_deadlock(&target).await;
+    let connection = tx.connection().downcast::<MySqlConnection>().unwrap();
+    let insert = format!("INSERT INTO {}ledger VALUES (1)", target.prefix);
+    connection
+        .execute(sqlx::AssertSqlSafe(insert))
+        .await
+        .unwrap();
+    let answer = tx.commit().await;
+    assert!(answer.as_ref().unwrap_err().is_conflict(), "{answer:?}");
+    assert_eq!(target.count("SELECT COUNT(*) FROM {p}ledger").await, 0);
+}
+
+/// While a table is changed or locked for long, those who give up leave no statement behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_were_given_up_do_not_pile_up_behind_a_locked_table() {
+    let prefix = prefix();
+    let options = MySqlOptions::new()
+        .table_prefix(&*prefix)
+        .statement_timeout(Duration::from_secs(1));
+    let store = MySqlStore::connect(&mysql_url(), options).await.unwrap();
+    store.migrate().await.unwrap();
+    let mut other = MySqlConnection::connect(&mysql_url()).await.unwrap();
+    let lock = format!("LOCK TABLES {prefix}handler_requests WRITE");
+    other.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
+    let mut beside = MySqlConnection::connect(&mysql_url()).await.unwrap();
+    let waiting = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist \
+         WHERE state LIKE 'Waiting for table metadata%' AND info LIKE '%{prefix}%'"
+    );
+    let mut most = 0;
+    for _ in 0..6 {
+        let mut session = store.session().await.unwrap();
+        let counted = session.handler_requests().count_unexecuted().await;
+        assert!(counted.is_err());
+        let now: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(waiting.clone()))
+            .fetch_one(&mut beside)
+            .await
+            .unwrap();
+        most = most.max(now);
+    }
+    assert!((1..=3).contains(&most), "{most} statements wait");
+}
+
 #[tokio::test]
 async fn a_handler_that_keeps_its_transaction_is_settled() {
     let target = MySql::new().await;
@@ -564,6 +612,9 @@ async fn a_transaction_that_was_lost_in_a_restart_ends_nobody_elses_connection()
             let mut tx = store.begin().await.unwrap();
             let connection = tx.connection().downcast::<MySqlConnection>().unwrap();
             let ours = number(connection).await;
+            // The life of a server is known by the second in which it began; none but these is so
+            // short.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
             let private = Arc::clone(&server);
             let restart = tokio::task::spawn_blocking(move || private.restart());
             restart.await.unwrap();

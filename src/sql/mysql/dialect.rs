@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool, SqlStr};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool, SqlSafeStr as _, SqlStr};
 use uuid::Uuid;
 
 use super::{
@@ -38,6 +38,10 @@ use crate::{
     store::{HandlerRoom, LockMode, Raised},
     text::Name,
 };
+
+/// Lifts the limits on statements and their waits in a connection of the store's own.
+const UNBOUNDED: &str = "SET SESSION lock_wait_timeout = 31536000 \
+     /*M!100300 , SESSION max_statement_time = 0 */";
 
 /// The steps of the schema.
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -109,8 +113,16 @@ impl Dialect for MySqlDialect {
         // Changes of a schema end a transaction, so there is none. The lock belongs to the session
         // and is gone at the latest when this connection is.
         wait_for_turn(link, &self.statements.try_lock_migrations).await?;
+        if self.settings.is_some() {
+            // Changes of a schema may take longer than a call, and wait for longer.
+            run(link, UNBOUNDED).await?;
+        }
         let applied = apply(link, shared).await;
         let unlocked = link.rows(&self.statements.unlock_migrations, args![]).await;
+        if let Some(settings) = &self.settings {
+            let settings = AssertSqlSafe(Arc::clone(settings)).into_sql_str();
+            link.script(settings, shared.limits.statement).await?;
+        }
         applied.and(unlocked.map(drop))
     }
 

@@ -75,12 +75,21 @@ impl MySqlStore {
     pub async fn connect(url: &str, options: MySqlOptions) -> Result<Self> {
         let prefix = options.common.prefix()?;
         let connect = parse(url)?;
-        let lasting: Arc<str> = settings(&options.common).into();
+        let settings = settings(&options.common);
+        // What a handler writes after an error that has ended its transaction is part of another one,
+        // which nobody commits.
+        let lasting: Arc<str> = format!("{settings}, autocommit = 0").into();
         // These are never lent. A process that stands still in the middle of a call, or whose
-        // machine is gone, keeps no lock that others need; MySQL has nothing like it.
+        // machine is gone, keeps no lock that others need; MySQL has nothing like it. And a statement
+        // that was given up here does not go on there, nor wait for as long as a table is changed.
         let idle = options.common.statement_timeout.as_secs().max(1);
-        let own: Arc<str> =
-            format!("{lasting} /*M!100300 , SESSION idle_transaction_timeout = {idle} */").into();
+        let end = idle + 1;
+        let own: Arc<str> = format!(
+            "{settings}, autocommit = 1, SESSION lock_wait_timeout = {end} \
+             /*M!100300 , SESSION idle_transaction_timeout = {idle}, SESSION max_statement_time = {end} */ \
+             /*!80000 , SESSION max_execution_time = {end}000 */"
+        )
+        .into();
         let set_up = |connections, settings: &Arc<str>| {
             let settings = Arc::clone(settings);
             pool::pool::<sqlx::MySql>(&options.common, connections)
@@ -168,7 +177,7 @@ fn settings(options: &Options) -> String {
     let lock_timeout = options.lock_timeout.as_millis().div_ceil(1000).max(1);
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION autocommit = 1, innodb_lock_wait_timeout = {lock_timeout}, \
+         SET SESSION innodb_lock_wait_timeout = {lock_timeout}, \
          sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
     )
 }
