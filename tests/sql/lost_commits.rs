@@ -68,7 +68,7 @@ mod mysql {
 
 #[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
 mod sqlite {
-    use std::{task::Poll, time::Duration};
+    use std::task::Poll;
 
     use tidings::{
         Event,
@@ -91,7 +91,9 @@ mod sqlite {
             let mut commit = Box::pin(tx.commit());
             let mut committed = futures_util::poll!(commit.as_mut());
             // From its first step to after its end.
-            std::thread::sleep(Duration::from_micros(u64::from(step) * 25));
+            for _ in 0..step * 20 {
+                tokio::task::yield_now().await;
+            }
             if committed.is_pending() && step % 2 == 1 {
                 committed = futures_util::poll!(commit.as_mut());
             }
