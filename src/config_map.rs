@@ -156,11 +156,18 @@ impl ConfigMapBuilder {
         let mut old_names = BTreeSet::new();
         for (from, to) in &self.renamed {
             check_name(from)?;
-            if !old_names.insert(from) || handlers.contains_key(from) || self.retired.contains(from)
-            {
-                return Err(ConfigError::RenamedTwice {
-                    handler: from.clone(),
-                });
+            let handler = || from.clone();
+            if from == to {
+                return Err(ConfigError::RenamedToItself { handler: handler() });
+            }
+            if handlers.contains_key(from) {
+                return Err(ConfigError::RenamedButMapped { handler: handler() });
+            }
+            if self.retired.contains(from) {
+                return Err(ConfigError::RenamedAndRetired { handler: handler() });
+            }
+            if !old_names.insert(from) {
+                return Err(ConfigError::RenamedTwice { handler: handler() });
             }
             if !handlers.contains_key(to) {
                 return Err(ConfigError::RenamedToUnknown {
@@ -208,15 +215,20 @@ fn register(handler: &Handler, registrations: &mut Vec<Registration>) -> Result<
             handler: name(),
             defect,
         })?;
-    for (is_zero, setting) in [
-        (handler.max_errors == 0, "max errors"),
-        (handler.timeout.is_zero(), "time-out"),
-        (handler.concurrency == Some(0), "concurrency limit"),
+    for (is_zero, setting, remedy) in [
+        (handler.max_errors == 0, "max errors", "at least one"),
+        (handler.timeout.is_zero(), "time-out", "a longer one"),
+        (
+            handler.concurrency == Some(0),
+            "concurrency limit",
+            "at least one",
+        ),
     ] {
         if is_zero {
             return Err(ConfigError::Zero {
                 handler: name(),
                 setting,
+                remedy,
             });
         }
     }
@@ -333,12 +345,14 @@ pub enum ConfigError {
         defect: PriorityError,
     },
     /// A limit of zero, with which the handler could never run.
-    #[error("the {setting} of handler {handler:?} is zero; choose at least one")]
+    #[error("the {setting} of handler {handler:?} is zero; choose {remedy}")]
     Zero {
         /// The handler.
         handler: Name,
         /// The setting.
         setting: &'static str,
+        /// What it can be.
+        remedy: &'static str,
     },
     /// A handler is retired and mapped.
     #[error("handler {handler:?} is both mapped and retired; remove one")]
@@ -346,10 +360,30 @@ pub enum ConfigError {
         /// The handler.
         handler: Name,
     },
-    /// An old name that is renamed twice, or that is still in use.
-    #[error("the old name {handler:?} is renamed twice, retired, or still mapped; remove one")]
+    /// An old name that is renamed twice.
+    #[error("the old name {handler:?} is renamed twice; remove one")]
     RenamedTwice {
         /// The old name.
+        handler: Name,
+    },
+    /// An old name that is retired as well.
+    #[error("the old name {handler:?} is both renamed and retired; remove one")]
+    RenamedAndRetired {
+        /// The old name.
+        handler: Name,
+    },
+    /// An old name that a handler of the map still has.
+    #[error("the old name {handler:?} is still mapped; remove its handler, or the rename")]
+    RenamedButMapped {
+        /// The old name.
+        handler: Name,
+    },
+    /// An old name that is the new one.
+    #[error(
+        "handler {handler:?} is renamed to itself; say what it was called, or remove the rename"
+    )]
+    RenamedToItself {
+        /// Both.
         handler: Name,
     },
     /// A rename to a handler that the map does not have.

@@ -47,7 +47,7 @@ pub enum StoreError {
     },
     /// No connection could be had because the pool has none left. Nothing has taken effect.
     #[error(
-        "{operation}: all {connections} connections are in use, after {waited:?} still; end sessions and transactions earlier, or allow more connections"
+        "{operation}: all connections ({connections}) are still in use after {waited:.0?}; end sessions and transactions earlier, or allow more connections"
     )]
     Exhausted {
         /// What was being done.
@@ -231,21 +231,71 @@ pub(crate) use ErrorChain as Chain;
 impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Written by `write!`, which answers with an error of `Display` where `to_string` panics.
-        let mut last = String::new();
-        write!(last, "{}", self.0)?;
-        f.write_str(&last)?;
+        let mut last = Text::of(self.0)?;
+        f.write_str(&last.shown)?;
         let mut source = self.0.source();
         while let Some(error) = source {
-            let mut text = String::new();
-            write!(text, "{error}")?;
-            if !last.ends_with(&text) {
-                write!(f, ": {text}")?;
+            let text = Text::of(error)?;
+            if !last.repeats(&text) {
+                write!(f, ": {}", text.shown)?;
                 last = text;
             }
             source = error.source();
         }
         Ok(())
     }
+}
+
+/// What an error says.
+struct Text {
+    own: String,
+    /// What is shown of it.
+    shown: String,
+}
+
+impl Text {
+    fn of(error: &(dyn StdError + 'static)) -> Result<Self, fmt::Error> {
+        let mut own = String::new();
+        write!(own, "{error}")?;
+        let shown = shown(error).unwrap_or_else(|| own.clone());
+        Ok(Self { own, shown })
+    }
+
+    /// Whether it ends with what its source says.
+    fn repeats(&self, source: &Self) -> bool {
+        self.own.ends_with(&source.own) || self.shown.ends_with(&source.shown)
+    }
+}
+
+/// What a database says, where the text of its error is misleading.
+fn shown(error: &(dyn StdError + 'static)) -> Option<String> {
+    #[cfg(any(feature = "postgres", feature = "mysql", feature = "_sqlite"))]
+    {
+        if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+            let text = without_line(error.as_database_error()?)?;
+            return Some(format!("error returned from database: {text}"));
+        }
+        // What is the source of the one above.
+        let error = error.downcast_ref::<Box<dyn sqlx::error::DatabaseError>>()?;
+        without_line(&**error)
+    }
+    #[cfg(not(any(feature = "postgres", feature = "mysql", feature = "_sqlite")))]
+    {
+        let _ = error;
+        None
+    }
+}
+
+/// PostgreSQL's own text and code. `sqlx` ends the text in a line number, which is not one of the
+/// statement, but one of the server's source.
+#[cfg(any(feature = "postgres", feature = "mysql", feature = "_sqlite"))]
+pub(crate) fn without_line(error: &dyn sqlx::error::DatabaseError) -> Option<String> {
+    #[cfg(feature = "postgres")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        return Some(format!("{} [SQLSTATE {}]", error.message(), error.code()));
+    }
+    let _ = error;
+    None
 }
 
 #[cfg(test)]
@@ -268,6 +318,20 @@ mod tests {
             }));
         }
         ErrorChain(&*links.unwrap()).to_string()
+    }
+
+    #[test]
+    fn an_exhausted_pool_says_how_long_it_was_waited_for() {
+        let exhausted = StoreError::Exhausted {
+            operation: "open a session",
+            connections: 1,
+            waited: Duration::from_nanos(1_040_998_418),
+        };
+        assert_eq!(
+            exhausted.to_string(),
+            "open a session: all connections (1) are still in use after 1s; end sessions and \
+             transactions earlier, or allow more connections"
+        );
     }
 
     #[test]

@@ -95,6 +95,12 @@ impl Raiser {
     /// queue), one statement on SQLite. The first time on a connection, statements are prepared, which
     /// takes one more for each.
     ///
+    /// Through a connection of MySQL that is in no transaction, or one of PostgreSQL behind a
+    /// transaction pooler or with more than 16 MiB of events, the event is raised in one of the store's own, on a connection of its own, and committed before the answer: that is four round
+    /// trips more than the one which asks. If all connections that the store may have are in use, the
+    /// answer is [`StoreError::Exhausted`] after its time limit for one; a store on the application's
+    /// pool needs another connection of it than the one that the application holds.
+    ///
     /// # Errors
     /// [`StoreError::Invalid`] for a bad name or too much data, with nothing stored; else what the
     /// store gives.
@@ -130,7 +136,8 @@ impl Raiser {
     /// and cancellation are those of [`raise`](Self::raise), for thousands as for one, as long as they
     /// fit into one statement: 16 MiB of data on PostgreSQL, 4 MiB of JSON with all that belongs to an
     /// event on MySQL (10,000 small ones), 8 MiB of data on SQLite. Beyond that, each further statement
-    /// is a round trip more.
+    /// is a round trip more. Outside of a transaction several statements are in one that is begun for
+    /// them: on SQLite through the connection, elsewhere through one of the store's own.
     ///
     /// # Errors
     /// As [`raise`](Self::raise); also when there are more than the limit of a call.
@@ -185,7 +192,7 @@ impl Raiser {
             return Err(StoreError::invalid(
                 "a batch of events",
                 format!("has {count} events, more than the limit of {max}"),
-                "raise them in several calls, or raise the limit",
+                "raise them in several calls, or raise `Raiser::max_batch`",
             ));
         }
         events

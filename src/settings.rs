@@ -86,48 +86,65 @@ impl Settings {
     }
 
     pub(crate) fn check(&self) -> Result<(), BuildError> {
-        for (setting, is_bad, remedy) in [
+        let rows = "choose 1 to 10,000";
+        let is_bad_count = |count: usize| count == 0 || count > 10_000;
+        let is_outside = |time: Duration, least: Duration, most_secs: u64| {
+            time < least || time > Duration::from_secs(most_secs)
+        };
+        let (count, time) = (
+            |count: usize| count.to_string(),
+            |time: Duration| format!("{time:?}"),
+        );
+        for (setting, is_bad, value, remedy) in [
             (
                 "workers",
-                self.workers == 0 || self.workers > 10_000,
-                "choose 1 to 10,000",
+                is_bad_count(self.workers),
+                count(self.workers),
+                rows,
             ),
             (
-                "batch size",
-                self.batch_size == 0 || self.batch_size > 10_000,
-                "choose 1 to 10,000",
+                "batch_size",
+                is_bad_count(self.batch_size),
+                count(self.batch_size),
+                rows,
             ),
             (
                 "lease",
-                self.lease < Duration::from_millis(100)
-                    || self.lease > Duration::from_secs(24 * 3600),
+                is_outside(self.lease, Duration::from_millis(100), 24 * 3600),
+                time(self.lease),
                 "choose 100 ms to 24 h",
             ),
             (
-                "poll interval",
-                self.poll_interval < Duration::from_millis(1)
-                    || self.poll_interval > Duration::from_secs(3600),
+                "poll_interval",
+                is_outside(self.poll_interval, Duration::from_millis(1), 3600),
+                time(self.poll_interval),
                 "choose 1 ms to 1 h",
             ),
             (
-                "call time-out",
+                "call_timeout",
                 self.call_timeout.is_zero() || self.call_timeout > self.lease,
+                format!("{:?}, with a lease of {:?}", self.call_timeout, self.lease),
                 "choose more than zero and at most the lease",
             ),
             (
-                "interval of the retention",
-                self.retention.every < Duration::from_secs(1)
-                    || self.retention.every > Duration::from_secs(30 * 24 * 3600),
+                "Retention::every",
+                is_outside(self.retention.every, Duration::from_secs(1), 30 * 24 * 3600),
+                time(self.retention.every),
                 "choose 1 s to 30 days",
             ),
             (
-                "batch of the retention",
-                self.retention.batch == 0 || self.retention.batch > 10_000,
-                "choose 1 to 10,000",
+                "Retention::batch",
+                is_bad_count(self.retention.batch),
+                count(self.retention.batch),
+                rows,
             ),
         ] {
             if is_bad {
-                return Err(BuildError::Setting { setting, remedy });
+                return Err(BuildError::Setting {
+                    setting,
+                    value,
+                    remedy,
+                });
             }
         }
         Ok(())
@@ -172,10 +189,12 @@ impl fmt::Debug for Settings {
 #[non_exhaustive]
 pub enum BuildError {
     /// A setting that is out of range.
-    #[error("the scheduler's setting {setting:?} is out of range; {remedy}")]
+    #[error("the scheduler's setting `{setting}` is out of range: {value}; {remedy}")]
     Setting {
-        /// The setting.
+        /// The setting, by the name of its method.
         setting: &'static str,
+        /// What was given.
+        value: String,
         /// The range.
         remedy: &'static str,
     },
@@ -183,3 +202,6 @@ pub enum BuildError {
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
+
+#[cfg(test)]
+mod tests;

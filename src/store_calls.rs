@@ -60,8 +60,8 @@ impl StoreHealth {
                 if error.is_transient() {
                     tracing::warn!(error = %Chain(error), "the store failed; trying again");
                 } else {
-                    // Some callers try again all the same, but a start does not.
-                    tracing::warn!(error = %Chain(error), "the store failed");
+                    // The store is there. Some callers try again all the same, but a start does not.
+                    tracing::warn!(operation, error = %Chain(error), "the store refused a call");
                 }
             }
         }

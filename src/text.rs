@@ -1,6 +1,6 @@
 //! Short texts with bounds: names, and error messages that are cut before they are stored.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,21 @@ pub(crate) fn cut(text: &str, max: usize) -> String {
     short
 }
 
+/// A duration in the digits that a reader wants: tenths of seconds, or else whole milliseconds, or
+/// else microseconds.
+pub(crate) fn rounded(duration: Duration) -> Duration {
+    let unit = if duration.as_secs() > 0 {
+        100_000_000
+    } else if duration >= Duration::from_millis(1) {
+        1_000_000
+    } else {
+        1_000
+    };
+    let nanos = u64::from(duration.subsec_nanos());
+    let rest = Duration::from_nanos((nanos + unit / 2) / unit * unit);
+    Duration::from_secs(duration.as_secs()).saturating_add(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +133,23 @@ mod tests {
         assert_eq!(cut("äöü", 6), "äöü");
         assert_eq!(cut("äöüß", 7), "äö…");
         assert!(cut(&"x".repeat(10_000), 100).len() <= 100);
+    }
+
+    #[test]
+    fn durations_are_shown_in_few_digits() {
+        for (nanos, shown) in [
+            (0, "0ns"),
+            (1_600, "2µs"),
+            (65_377_319, "65ms"),
+            (999_600_000, "1s"),
+            (1_000_998_418, "1s"),
+            (7_000_000_000, "7s"),
+            (420_214_805_978, "420.2s"),
+            (419_999_999_999, "420s"),
+        ] {
+            assert_eq!(format!("{:?}", rounded(Duration::from_nanos(nanos))), shown);
+        }
+        assert_eq!(rounded(Duration::MAX), Duration::MAX);
     }
 
     #[test]

@@ -48,19 +48,32 @@ impl Happenings {
 #[async_trait]
 impl ErrorReporter for Happenings {
     async fn report(&self, report: ErrorReport) -> bool {
-        let end = if report.is_final {
-            ", the request is dead"
-        } else {
-            ""
-        };
-        self.tell(format!("{}: {}{end}", report.handler, report.message));
+        // In front, since a narrow terminal cuts the end.
+        let end = if report.is_final { "dead: " } else { "" };
+        self.tell(format!("{end}{}: {}", report.handler, report.message));
         true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidings::{EventId, HandlerRequestId, ReportKind};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_narrow_line_still_says_that_a_request_is_dead() {
+        let event = EventId::new();
+        let id = HandlerRequestId::derive(event, "mail");
+        let (handler, name) = ("mail".into(), "order.placed".into());
+        let mut report = ErrorReport::new(ReportKind::Final, id, handler, event, name);
+        report.message = "x".repeat(200);
+        report.is_final = true;
+        let happenings = Happenings::new();
+        assert!(happenings.report(report).await);
+        let line = &happenings.last()[0];
+        assert!(line.trim_start().contains("s  dead: mail: xxx"), "{line}");
+    }
 
     #[test]
     fn only_the_last_ones_are_kept_in_their_order() {

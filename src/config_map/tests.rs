@@ -73,7 +73,7 @@ macro_rules! variants {
 
 variants! {
     BadName DuplicateHandler SameHash BadPattern DuplicatePattern WrongEvent NoEvent PriorityOutOfRange Zero
-    RetiredButMapped RenamedTwice RenamedToUnknown WrongConnection
+    RetiredButMapped RenamedTwice RenamedAndRetired RenamedButMapped RenamedToItself RenamedToUnknown WrongConnection
 }
 
 #[test]
@@ -111,8 +111,8 @@ fn every_mistake_is_refused_with_its_handler_and_the_remedy() {
         ),
         (
             build([handler("index").on("com.*.opened")]),
-            "handler \"index\" has a bad event pattern: the event pattern \"com.*.opened\" contains a *, which only \
-             patterns may; use a name, a prefix such as com.github.issues.*, or *"
+            "handler \"index\" has a bad event pattern: the event pattern \"com.*.opened\" has a * elsewhere than \
+             alone or after the last dot; use a name, a prefix such as com.github.issues.*, or *"
                 .into(),
         ),
         (
@@ -146,7 +146,7 @@ fn every_mistake_is_refused_with_its_handler_and_the_remedy() {
         ),
         (
             build([handler("index").timeout(Duration::ZERO)]),
-            r#"the time-out of handler "index" is zero; choose at least one"#.into(),
+            r#"the time-out of handler "index" is zero; choose a longer one"#.into(),
         ),
         (
             build([handler("index").concurrency(0)]),
@@ -158,15 +158,19 @@ fn every_mistake_is_refused_with_its_handler_and_the_remedy() {
         ),
         (
             with(|map| map.rename("old", "index").rename("old", "index")),
-            r#"the old name "old" is renamed twice, retired, or still mapped; remove one"#.into(),
+            r#"the old name "old" is renamed twice; remove one"#.into(),
         ),
         (
             with(|map| map.rename("old", "index").retire("old")),
-            r#"the old name "old" is renamed twice, retired, or still mapped; remove one"#.into(),
+            r#"the old name "old" is both renamed and retired; remove one"#.into(),
         ),
         (
             with(|map| map.handler(handler("old")).rename("old", "index")),
-            r#"the old name "old" is renamed twice, retired, or still mapped; remove one"#.into(),
+            r#"the old name "old" is still mapped; remove its handler, or the rename"#.into(),
+        ),
+        (
+            with(|map| map.rename("index", "index")),
+            r#"handler "index" is renamed to itself; say what it was called, or remove the rename"#.into(),
         ),
         (
             with(|map| map.rename("old", "indx")),

@@ -237,11 +237,15 @@ macro_rules! conformance_cases {
                 a_rename_can_be_undone
                 a_rename_that_was_broken_off_goes_on
                 a_batch_of_a_rename_has_a_bound
+                a_rename_waits_for_no_lock
                 a_rename_strands_nothing
                 requests_follow_over_several_renames
                 requests_are_not_given_to_another_handler
                 several_can_rename_at_once
                 an_unknown_handler_is_renamed_to_no_effect
+                a_rename_counts_what_goes_by_the_new_name
+                a_rename_onto_an_active_handler_merges_both
+                a_rename_to_a_bad_name_is_refused
                 registrations_are_rolled_back
             }
             replays {

@@ -10,7 +10,7 @@ use crate::{
     error::StoreError,
     id::HandlerRequestId,
     model::{Outcome, RegistrationState, RequestState},
-    store::{Renamed, Settled, StorerExt},
+    store::{LockMode, Renamed, Settled, StorerExt},
     text::Name,
 };
 
@@ -216,9 +216,10 @@ pub async fn a_rename_takes_open_and_dead_requests_along(target: &dyn Target) {
             .unwrap(),
         ["new"]
     );
+    let again = rename(&kit, "old", "new").await;
     assert_eq!(
-        rename(&kit, "old", "new").await,
-        Renamed::default(),
+        (again.requests, again.superseded),
+        (0, 0),
         "again changes nothing"
     );
 }
@@ -362,7 +363,8 @@ pub async fn a_rename_can_be_undone(target: &dyn Target) {
     kit.raise(&["for.a"]).await;
     assert_eq!(kit.fan_out().await.processed[0].requests, 1);
     assert_eq!(kit.claim(&["a"], ALL).await.len(), 2);
-    assert_eq!(rename(&kit, "a", "a").await, Renamed::default());
+    let same = rename(&kit, "a", "a").await;
+    assert_eq!((same.requests, same.registrations), (0, 1));
 }
 
 /// What is renamed in many batches is renamed in the end, of whatever state; in between both names
@@ -388,7 +390,8 @@ pub async fn a_rename_that_was_broken_off_goes_on(target: &dyn Target) {
         let handler = if index == 0 { "old" } else { "new" };
         assert_eq!(kit.find(id).await.handler, handler, "{index}");
     }
-    assert_eq!(rename(&kit, "old", "new").await, Renamed::default());
+    let again = rename(&kit, "old", "new").await;
+    assert_eq!((again.requests, again.superseded), (0, 0));
     assert_eq!(rename_requests(&kit, "old", 3).await, Renamed::default());
 }
 
@@ -405,6 +408,44 @@ pub async fn a_batch_of_a_rename_has_a_bound(target: &dyn Target) {
         rename_requests(&kit, "unknown", 4).await,
         Renamed::default()
     );
+}
+
+/// What somebody has locked keeps nothing else from being renamed, and is left to a later call.
+pub async fn a_rename_waits_for_no_lock(target: &dyn Target) {
+    let kit = Kit::new(target);
+    if !kit.concurrent_writers() {
+        // Who would rename waits until the lock is gone.
+        return;
+    }
+    let ids = kit.pending("old", 5).await;
+    let event = kit.find(ids[4]).await.event_id;
+    begin_to_rename(&kit, "old", "new").await.unwrap();
+    let mut tx = kit.locking(ids[0]).await;
+    let locked = tx.events().find_for_update(event, LockMode::Wait).await;
+    assert!(locked.unwrap().is_some());
+    let renamed = rename_requests(&kit, "old", ALL).await;
+    assert_eq!(
+        (renamed.requests, renamed.skipped, renamed.more),
+        (3, 2, false)
+    );
+    let names = async || {
+        let mut names = Vec::new();
+        for id in &ids {
+            names.push(kit.find(*id).await.handler.to_string());
+        }
+        names
+    };
+    assert_eq!(names().await, ["old", "new", "new", "new", "old"]);
+    // All of them are locked, so another call does no more.
+    let renamed = rename_requests(&kit, "old", 2).await;
+    assert_eq!(
+        (renamed.requests, renamed.skipped, renamed.more),
+        (0, 2, false)
+    );
+    tx.rollback().await.unwrap();
+    let renamed = rename_requests(&kit, "old", ALL).await;
+    assert_eq!((renamed.requests, renamed.skipped), (2, 0));
+    assert_eq!(names().await, ["new"; 5]);
 }
 
 /// A request that was executing when its handler was renamed, and whose process is lost before the
@@ -511,6 +552,72 @@ pub async fn an_unknown_handler_is_renamed_to_no_effect(target: &dyn Target) {
     let kit = Kit::new(target);
     assert_eq!(rename(&kit, "unknown", "new").await, Renamed::default());
     assert_eq!(all(&kit).await, []);
+}
+
+/// Who renames can tell a typo from a rename that was made before.
+pub async fn a_rename_counts_what_goes_by_the_new_name(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[
+        ("a", "old", 50, 5),
+        ("b", "old", 50, 5),
+        ("b", "there", 5, 3),
+        ("c", "there", 5, 3),
+    ])
+    .await;
+    let count = async |from, to| rename(&kit, from, to).await.registrations;
+    assert_eq!(count("odl", "there").await, 0, "a typo");
+    assert_eq!(count("old", "there").await, 2);
+    assert_eq!(count("old", "there").await, 2, "again");
+    assert_eq!(count("there", "newest").await, 3);
+    assert_eq!(count("old", "newest").await, 2, "by way of the other");
+    assert_eq!(count("old", "there").await, 0, "it goes by another name");
+}
+
+/// A handler that gets the name of another active one is one with it: patterns of both, and the
+/// terms of the one whose name it is where both have a pattern.
+pub async fn a_rename_onto_an_active_handler_merges_both(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[
+        ("a", "old", 50, 5),
+        ("b", "old", 50, 5),
+        ("b", "there", 5, 3),
+        ("c", "there", 5, 3),
+    ])
+    .await;
+    rename(&kit, "old", "there").await;
+    let mut there = all(&kit).await;
+    there.retain(|row| row.0 == "there");
+    let expected = [
+        ("there", "a", 50, 5, RegistrationState::Active),
+        ("there", "b", 5, 3, RegistrationState::Active),
+        ("there", "c", 5, 3, RegistrationState::Active),
+    ];
+    assert_eq!(there, expected.map(owned));
+    kit.raise(&["b"]).await;
+    assert_eq!(kit.fan_out().await.processed[0].requests, 1);
+}
+
+/// What cannot be a handler's name does not become one by a rename.
+pub async fn a_rename_to_a_bad_name_is_refused(target: &dyn Target) {
+    let kit = Kit::new(target);
+    let id = kit.pending("old", 1).await[0];
+    let before = all(&kit).await;
+    let long = "x".repeat(Name::MAX_LEN + 1);
+    for bad in ["", " bad\n", " bad", "a\u{7}b", "index*", &long] {
+        let refused = begin_to_rename(&kit, "old", bad).await.unwrap_err();
+        let StoreError::Invalid { reason, .. } = &refused else {
+            panic!("{bad:?}: {refused:?}");
+        };
+        assert_eq!(Some(&**reason), Name::from(bad).defect());
+        let store = kit.target.store();
+        let refused = store.rename(&"old".into(), &bad.into()).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Invalid { .. }), "{refused:?}");
+    }
+    assert_eq!(all(&kit).await, before);
+    // The longest that is none of them.
+    let longest = "x".repeat(Name::MAX_LEN);
+    assert_eq!(rename(&kit, "old", &longest).await.requests, 1);
+    assert_eq!(kit.find(id).await.handler, *longest);
 }
 
 /// Registrations are part of a transaction.

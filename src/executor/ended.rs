@@ -9,7 +9,7 @@ use crate::{
     id::LeaseOwner,
     model::{Backoff, Event, ExecutionError, Outcome},
     store::Settlement,
-    text::cut,
+    text::{cut, rounded},
 };
 
 /// Of the lines that tell of handlers' errors, so that filters can choose them by a name that stays.
@@ -121,7 +121,7 @@ impl Ended {
                 tracing::warn!(
                     handler = handler.name(),
                     error,
-                    ?wait,
+                    wait = ?rounded(wait),
                     "no transaction for a handler; it runs again later"
                 );
                 settle(Outcome::Snoozed { duration: wait }, false, Vec::new())
@@ -164,14 +164,28 @@ impl Ended {
 /// Logs an error that counts, once it has been counted: whoever sets no reporter finds it here. The
 /// event's data is no part of it.
 pub(super) fn log(held: &Held, outcome: &Outcome, panicked: Option<&Panicked>) {
-    let (error, again_in) = match outcome {
-        Outcome::Failed { error, backoff } => (error, Some(*backoff)),
-        Outcome::Discarded { reason } => (reason, None),
-        _ => return,
-    };
     let request = held.context.request();
     let errors = request.errors.saturating_add(1);
-    let again_in = again_in.filter(|_| errors < request.max_errors);
+    let (error, again_in) = match outcome {
+        Outcome::Failed { error, backoff } => {
+            let again_in = Some(*backoff).filter(|_| errors < request.max_errors);
+            (error, again_in)
+        }
+        // It was not the last error that it may have, so their numbers would mislead.
+        Outcome::Discarded { reason } => {
+            tracing::error!(
+                target: LOG_TARGET,
+                handler = %request.handler,
+                event = %request.event.id,
+                event_name = %request.event.name,
+                request = %request.id,
+                error = cut(reason, ExecutionError::MAX_LEN),
+                "a handler discarded its request; it is dead"
+            );
+            return;
+        }
+        _ => return,
+    };
     // A stored error goes on with the backtrace, and may be long.
     let error = panicked.map_or(error, |panic| &panic.message);
     match again_in {
@@ -183,7 +197,7 @@ pub(super) fn log(held: &Held, outcome: &Outcome, panicked: Option<&Panicked>) {
             request = %request.id,
             errors,
             max_errors = request.max_errors,
-            ?again_in,
+            again_in = ?rounded(again_in),
             error = cut(error, ExecutionError::MAX_LEN),
             "a handler failed"
         ),

@@ -93,7 +93,12 @@ impl Executor {
                 self.0.renewal_outages.note(round.succeeded, Instant::now());
                 if !round.succeeded {
                     // Sooner, so that two more tries fit into the lease.
-                    all_at = Instant::now() + interval / 4;
+                    let again_at = Instant::now() + interval / 4;
+                    all_at = if is_all {
+                        again_at
+                    } else {
+                        all_at.min(again_at)
+                    };
                 } else if is_all {
                     all_at = Instant::now() + interval;
                 }

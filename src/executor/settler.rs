@@ -268,10 +268,9 @@ impl Executor {
         if !gone.is_empty() {
             self.0.held.remove(gone.into_iter());
         }
-        if !hand_back.is_empty() {
-            self.hand_back(hand_back).await;
-        }
+        // What has ended first: a store that hangs would keep it waiting.
         self.settle_all(batch).await;
+        self.hand_back(hand_back).await;
     }
 
     pub(super) async fn settle_all(&self, batch: Batch) {
@@ -423,11 +422,19 @@ impl Executor {
     }
 
     /// After a lost answer, a fence may be that of the settlement itself: the same attempt without
-    /// a lease means that it took effect. Asks until the store answers.
+    /// a lease means that it took effect. Asks until the store answers, a few at a time, and what is
+    /// known stays known: the store may be slow, but a call has its limit.
     async fn find_out_fenced(&self, settlements: &[Settlement], results: &mut [Settled]) {
+        /// How many are asked for in one call at first.
+        const AT_ONCE: usize = 64;
+        let is_fenced = |index: &usize| results.get(*index) == Some(&Settled::Fenced);
+        let mut unknown: Vec<_> = (0..settlements.len()).filter(is_fenced).collect();
+        let mut at_once = AT_ONCE;
         let mut backoff = LoopBackoff::default();
-        loop {
-            let call = self.find_applied(settlements, results);
+        while !unknown.is_empty() {
+            let asked = unknown.len().saturating_sub(at_once);
+            let asked = unknown.get(asked..).unwrap_or_default();
+            let call = self.find_applied(settlements, asked);
             match self.call("read requests after a lost answer", call).await {
                 Ok(applied) => {
                     for index in applied {
@@ -435,28 +442,34 @@ impl Executor {
                             *result = Settled::Applied;
                         }
                     }
-                    return;
+                    unknown.truncate(unknown.len() - asked.len());
+                    backoff.reset();
                 }
-                Err(error) if error.is_transient() => tokio::select! {
-                    () = tokio::time::sleep(backoff.next()) => {}
-                    () = self.stopped() => return,
-                },
+                Err(error) if error.is_transient() => {
+                    if matches!(error, StoreError::TimedOut { .. }) {
+                        at_once = (at_once / 2).max(1);
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next()) => {}
+                        () = self.stopped() => return,
+                    }
+                }
                 Err(_) => return,
             }
         }
     }
 
-    /// Which of the fenced settlements took effect all the same.
+    /// Which of these settlements took effect all the same.
     async fn find_applied(
         &self,
         settlements: &[Settlement],
-        results: &[Settled],
+        asked: &[usize],
     ) -> Result<Vec<usize>> {
         let mut session = self.store().session().await?;
         let mut requests = session.handler_requests();
         let mut applied = Vec::new();
-        for (index, (settlement, result)) in settlements.iter().zip(results).enumerate() {
-            if *result == Settled::Fenced
+        for &index in asked {
+            if let Some(settlement) = settlements.get(index)
                 && let Some(request) = requests.find(settlement.id).await?
                 && request.attempt == settlement.attempt
                 && request.lease.is_none()
@@ -479,7 +492,10 @@ impl Executor {
         let claims: Vec<_> = held.iter().map(|held| key(&held.context)).collect();
         let mut left = claims.clone();
         let mut backoff = LoopBackoff::default();
-        for _ in 0..TRIES {
+        for number in 0..TRIES {
+            if number > 0 {
+                tokio::time::sleep(backoff.next()).await;
+            }
             let call = async {
                 self.store()
                     .session()
@@ -498,7 +514,6 @@ impl Executor {
                     break;
                 }
             }
-            tokio::time::sleep(backoff.next()).await;
         }
         self.0.held.remove(claims.into_iter());
     }

@@ -338,12 +338,12 @@ fn every_table_and_index_has_its_reason() {
 }
 
 /// Checks the defaults in the rows of options against what `Debug` shows.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "_sql")]
 fn assert_defaults(page: &str, options: &impl std::fmt::Debug) {
     let options = format!("{options:?}");
     let rows = page.lines().map(cells);
     let mut checked = 0;
-    for row in rows.filter(|row| row.len() == 3) {
+    for row in rows.filter(|row| row.len() == 4) {
         let (Some(option), default) = (row[0].strip_prefix('`'), &row[1]) else {
             continue;
         };
@@ -381,6 +381,12 @@ fn the_defaults_of_postgresql_are_those_of_the_code() {
 #[test]
 fn the_defaults_of_mysql_are_those_of_the_code() {
     assert_defaults(MYSQL, &crate::MySqlOptions::new());
+}
+
+#[cfg(feature = "_sqlite")]
+#[test]
+fn the_defaults_of_sqlite_are_those_of_the_code() {
+    assert_defaults(SQLITE, &crate::SqliteOptions::new());
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Scope<'_> {
     }
 
     pub(super) fn rename(&mut self, from: &Name, to: &Name) -> Statement<u64> {
+        Registration::check_new_name(to).map_err(Stop::Failed)?;
         self.lock(LockKey::Registrations)?;
         self.lock(LockKey::Names)?;
         if from == to {
@@ -98,18 +99,19 @@ impl Scope<'_> {
             return Ok(Renamed::default());
         };
         let found: Vec<_> = self.open_and_dead_of(from).take(limit).collect();
-        // The lock keeps a replay from making a request of the new name meanwhile.
-        for (_, event) in &found {
-            self.lock_event(*event, LockMode::Wait)?;
+        let mut renamed = Renamed::default();
+        let mut held = Vec::with_capacity(found.len());
+        for &(id, event) in &found {
+            let skip = LockMode::SkipLocked;
+            // The lock keeps a replay from making a request of the new name meanwhile.
+            if self.lock_event(event, skip)? && self.lock_request(id, skip)? {
+                held.push((id, event));
+            } else {
+                renamed.skipped += 1;
+            }
         }
-        for (id, _) in &found {
-            self.lock_request(*id, LockMode::Wait)?;
-        }
-        let mut renamed = Renamed {
-            more: found.len() >= limit && limit > 0,
-            ..Renamed::default()
-        };
-        for (id, event) in found {
+        renamed.more = found.len() >= limit && !held.is_empty();
+        for (id, event) in held {
             self.rename_request(id, event, &today, &mut renamed);
         }
         self.effects.settled |= renamed.superseded > 0;

@@ -41,6 +41,10 @@ impl Default for Backoff {
 
 impl Backoff {
     /// Begins with `base` and never exceeds `cap`; doubles, with a jitter of one half.
+    ///
+    /// Any two durations are accepted. With a `base` of zero there is no wait at all, whatever the
+    /// cap and the factor: a handler that fails goes through all its errors at once. A `cap` below
+    /// the base is the wait after each error, less the jitter.
     #[must_use]
     pub fn exponential(base: Duration, cap: Duration) -> Self {
         Self {
@@ -96,7 +100,10 @@ impl Backoff {
         let exponent = f64::from(errors.saturating_sub(1));
         let cap = self.cap.as_secs_f64();
         let grown = self.base.as_secs_f64() * self.factor.powf(exponent);
-        let wait = if grown.is_finite() {
+        let wait = if self.base.is_zero() {
+            // Times infinity it would be no number.
+            0.0
+        } else if grown.is_finite() {
             grown.min(cap)
         } else {
             cap
@@ -118,6 +125,17 @@ mod tests {
             .map(|errors| backoff.after(errors).as_secs())
             .collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[test]
+    fn nothing_grows_from_a_base_of_zero_or_above_a_low_cap() {
+        let hour = Duration::from_secs(3600);
+        let none = Backoff::exponential(Duration::ZERO, hour);
+        let low = Backoff::exponential(hour, Duration::from_secs(1)).jitter(0.0);
+        for errors in [1, 2, 5000, u32::MAX] {
+            assert_eq!(none.after(errors), Duration::ZERO);
+            assert_eq!(low.after(errors), Duration::from_secs(1));
+        }
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Event {
             return invalid(
                 "data",
                 format!("has {len} bytes, more than the limit of {max_data_len}"),
-                "store large data elsewhere and refer to it, or raise the limit",
+                "store large data elsewhere and refer to it, or raise `Raiser::max_data_len`",
             );
         }
         let headers: usize = self

@@ -42,6 +42,9 @@ impl EventPattern {
             return Ok(Self(text));
         }
         match Name::from(text.strip_suffix(".*").unwrap_or(&text)).defect() {
+            Some(defect) if defect.contains('*') => {
+                bad("has a * elsewhere than alone or after the last dot")
+            }
             Some(defect) => bad(defect),
             None => Ok(Self(text)),
         }
@@ -120,6 +123,14 @@ mod tests {
     fn stars_elsewhere_are_refused() {
         for bad in ["", ".*", "a*", "*.a", "a.*.b", "a.**", "**", " a", "a.* "] {
             assert!(EventPattern::parse(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["a*", "*.a", "a*b", "a.*.b", "a.**"] {
+            let told = EventPattern::parse(bad).unwrap_err().to_string();
+            let expected = format!(
+                "the event pattern {bad:?} has a * elsewhere than alone or after the last dot; use a \
+                 name, a prefix such as com.github.issues.*, or *"
+            );
+            assert_eq!(told, expected);
         }
     }
 

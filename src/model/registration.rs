@@ -70,6 +70,22 @@ impl Registration {
         Some(today.clone())
     }
 
+    /// Checks the new name of a handler that is renamed, as a [`ConfigMap`](crate::ConfigMap) does.
+    /// Old names are not checked: whatever the store has can be renamed and retired.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], with the [defect](Name::defect) of the name.
+    pub fn check_new_name(name: &Name) -> Result<(), StoreError> {
+        match name.defect() {
+            Some(defect) => Err(StoreError::invalid(
+                format!("the new handler name {name:?}"),
+                defect,
+                "choose a name such as index_commits",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Why a handler cannot be renamed to a name that was itself given up by a rename, while some
     /// requests still go by it: they would become another handler's.
     #[must_use]

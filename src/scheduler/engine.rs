@@ -51,6 +51,9 @@ pub(super) struct Inner {
     /// Held for reading by whoever claims; a pause takes it for writing, so that afterwards no
     /// claim is under way.
     pub(super) gate: RwLock<()>,
+    /// Held for reading by a round of fan-out; a shutdown takes it for writing, so that events which
+    /// were claimed for hooks are fanned out and not left to the end of their claims.
+    pub(super) rounds: RwLock<()>,
     pub(super) hearing: Hearing,
     /// What is known of events to fan out.
     pub(super) events: Known,
@@ -88,6 +91,7 @@ impl Engine {
             state: Mutex::new(SchedulerState::Created),
             changed: Signal::new(),
             gate: RwLock::new(()),
+            rounds: RwLock::new(()),
             hearing: Hearing::default(),
             events: Known::new(),
             requests: Known::new(),
@@ -409,7 +413,13 @@ impl Inner {
             () = self.executor.hand_back_queued() => {}
             () = deadline.reached() => {}
         }
-        let abandoned = self.executor.finish(deadline).await;
+        let rounds = async {
+            tokio::select! {
+                _none = self.rounds.write() => {}
+                () = deadline.near() => {}
+            }
+        };
+        let (abandoned, ()) = tokio::join!(self.executor.finish(deadline), rounds);
         *self.report.lock() = ShutdownReport {
             handed_back: self.executor.handed_back(),
             abandoned,

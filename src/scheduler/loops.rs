@@ -282,8 +282,9 @@ struct Found {
 /// `None` when the scheduler does not run.
 ///
 /// Hooks run without the gate, as they may take long. What was claimed for them is fanned out also
-/// when the scheduler has been paused meanwhile, but not to run here.
+/// when the scheduler has been paused or shut down meanwhile, but not to run here.
 async fn process_once(inner: &Inner, processor: &Processor, woken: Woken) -> Result<Option<Found>> {
+    let _round = inner.rounds.read().await;
     if !inner.is_running() {
         return Ok(None);
     }
@@ -318,9 +319,9 @@ async fn fan_out_once(
     processor: &Processor,
     prepared: &Prepared,
 ) -> Result<Option<Found>> {
-    let _gate = inner.gate.read().await;
     let executor = &inner.executor;
-    let is_running = inner.is_running();
+    let gate = pass(inner).await;
+    let is_running = gate.is_some();
     if !is_running && !prepared.holds_claims() {
         return Ok(None);
     }
@@ -343,11 +344,26 @@ async fn fan_out_once(
         executor.accept(processed.born_leased, &round.link(), processed.sent);
     }
     drop(room);
+    drop(gate);
     Ok(Some(Found {
         any: processed.any,
         more: processed.more,
         next_due: processed.next_due,
     }))
+}
+
+/// Passes the gate, behind which requests are taken in; `None` when the scheduler does not run.
+async fn pass(inner: &Inner) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
+    loop {
+        let state = inner.changed.seen();
+        if !inner.is_running() {
+            return None;
+        }
+        tokio::select! {
+            gate = inner.gate.read() => return inner.is_running().then_some(gate),
+            () = inner.changed.changed_since(state) => {}
+        }
+    }
 }
 
 /// `None` when the scheduler does not run.

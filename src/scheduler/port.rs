@@ -1,6 +1,6 @@
 //! What all schedulers can do.
 
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use async_trait::async_trait;
 
@@ -124,7 +124,7 @@ pub enum SchedulerError {
     #[error("the scheduler was shut down; build another one")]
     Stopped,
     /// It is not running.
-    #[error("{action} needs a running scheduler, but it is {state}")]
+    #[error("{action} needs a running scheduler, but it {}", IsInstead(*.state))]
     NotRunning {
         /// What was asked.
         action: &'static str,
@@ -137,4 +137,16 @@ pub enum SchedulerError {
     /// The store refuses to take the handlers' registrations: its schema is missing, for example.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// How it is, in place of running.
+struct IsInstead(SchedulerState);
+
+impl fmt::Display for IsInstead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SchedulerState::Created => f.write_str("has not been started"),
+            state => write!(f, "is {state}"),
+        }
+    }
 }

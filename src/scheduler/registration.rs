@@ -15,25 +15,35 @@ use crate::{
 pub(super) async fn register(calls: &StoreCalls, config: &ConfigMap) -> Result<()> {
     let mut backoff = LoopBackoff::default();
     loop {
-        let registered = async {
-            // A name that a rename gave up is given away: what still goes by it is not the new
-            // one's.
-            for (_, to) in config.renamed() {
-                take_requests_along(calls, to).await?;
-            }
-            calls
-                .call("register handlers", register_once(calls, config))
-                .await
-        };
-        match registered.await {
-            Ok(()) => return Ok(()),
+        match try_to_register(calls, config).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
             Err(error) if error.is_transient() => {
                 tracing::warn!(error = %Chain(&error), "waiting for the store to register the handlers");
-                tokio::time::sleep(backoff.next()).await;
             }
             Err(error) => return Err(error),
         }
+        tokio::time::sleep(backoff.next()).await;
     }
+}
+
+/// Answers whether the handlers are registered: not while somebody keeps requests locked that go by a
+/// name which a rename gave up, and which is to be given away.
+async fn try_to_register(calls: &StoreCalls, config: &ConfigMap) -> Result<bool> {
+    for (_, to) in config.renamed() {
+        // What still goes by it is not the new one's.
+        let renamed = take_requests_along(calls, to).await?;
+        if renamed.skipped > 0 {
+            tracing::warn!(
+                handler = %to,
+                requests = renamed.skipped,
+                "waiting for requests that go by this name of before a rename, and that somebody has locked"
+            );
+            return Ok(false);
+        }
+    }
+    let registered = calls.call("register handlers", register_once(calls, config));
+    registered.await.map(|()| true)
 }
 
 async fn register_once(calls: &StoreCalls, config: &ConfigMap) -> Result<()> {

@@ -13,7 +13,10 @@ use crate::{
 /// How often it is looked for requests that a rename left behind: one that was broken off, by
 /// whomever, or one of a request that somebody reexecuted under its old name. Rarely enough that it
 /// does not count beside the looks of an idle process.
-const INTERVAL: Duration = Duration::from_secs(3600);
+const INTERVAL: Duration = Duration::from_secs(1200);
+
+/// After how long it is looked again for requests that somebody had locked.
+const LOCKED_PAUSE: Duration = Duration::from_secs(2);
 
 /// Takes along what every rename left, at once and now and then. It is none of a start's time: a
 /// handler can have any number of requests, and others need not wait for them.
@@ -21,31 +24,39 @@ pub(super) async fn take_along(calls: StoreCalls) {
     let mut backoff = LoopBackoff::default();
     loop {
         // Failures are noted where calls are made.
-        match take_all_along(&calls).await {
-            Err(error) if error.is_transient() => tokio::time::sleep(backoff.next()).await,
-            Ok(()) | Err(_) => {
+        let pause = match take_all_along(&calls).await {
+            Err(error) if error.is_transient() => backoff.next(),
+            Ok(renamed) if renamed.skipped > 0 => LOCKED_PAUSE,
+            Ok(_) | Err(_) => {
                 backoff.reset();
-                tokio::time::sleep(INTERVAL).await;
+                INTERVAL
             }
-        }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
-async fn take_all_along(calls: &StoreCalls) -> Result<()> {
+/// What one handler's requests cannot be done to keeps no other handler's from it.
+async fn take_all_along(calls: &StoreCalls) -> Result<Renamed> {
     let all = async { calls.store().session().await?.registrations().all().await };
     let all = calls.call("list registrations", all).await?;
     let renamed = all
         .into_iter()
         .filter(|one| matches!(one.state, RegistrationState::RenamedTo(_)))
         .map(|one| one.handler);
+    let mut total = Ok(Renamed::default());
     for from in renamed.collect::<BTreeSet<_>>() {
-        take_requests_along(calls, &from).await?;
+        match (take_requests_along(calls, &from).await, &mut total) {
+            (Ok(renamed), Ok(total)) => total.skipped += renamed.skipped,
+            (Err(error), total) => *total = Err(error),
+            (Ok(_), Err(_)) => {}
+        }
     }
-    Ok(())
+    total
 }
 
 /// Takes along whatever goes by a name of before a rename; each batch is a call of its own.
-pub(super) async fn take_requests_along(calls: &StoreCalls, from: &Name) -> Result<()> {
+pub(super) async fn take_requests_along(calls: &StoreCalls, from: &Name) -> Result<Renamed> {
     let mut total = Renamed::default();
     loop {
         let batch = async {
@@ -56,6 +67,7 @@ pub(super) async fn take_requests_along(calls: &StoreCalls, from: &Name) -> Resu
         let renamed = calls.call("rename requests", batch).await?;
         total.requests += renamed.requests;
         total.superseded += renamed.superseded;
+        total.skipped = renamed.skipped;
         if !renamed.more {
             break;
         }
@@ -63,5 +75,5 @@ pub(super) async fn take_requests_along(calls: &StoreCalls, from: &Name) -> Resu
     if total.requests > 0 || total.superseded > 0 {
         tracing::info!(%from, requests = total.requests, superseded = total.superseded, "requests go by their handler's new name");
     }
-    Ok(())
+    Ok(total)
 }

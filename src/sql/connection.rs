@@ -8,6 +8,7 @@ use sqlx_core::transaction::TransactionManager;
 
 use super::{
     dialect::{Kill, Turn},
+    guards::Guards,
     link::{Link, Raw},
     shared::Shared,
 };
@@ -52,7 +53,7 @@ pub(super) enum Handle {
     #[cfg(feature = "mysql")]
     MySql(Held<sqlx::MySql>),
     #[cfg(feature = "_sqlite")]
-    Sqlite(Held<sqlx::Sqlite>),
+    Sqlite(Held<sqlx::Sqlite>, Guards),
 }
 
 impl Handle {
@@ -63,34 +64,18 @@ impl Handle {
             #[cfg(feature = "mysql")]
             Self::MySql(held) => Raw::MySql(held.get()),
             #[cfg(feature = "_sqlite")]
-            Self::Sqlite(held) => Raw::Sqlite(held.get()),
+            Self::Sqlite(held, _) => Raw::Sqlite(held.get()),
         }
     }
 
-    /// Lets what runs on the connection be broken off later, where closing it would not do that.
-    #[cfg_attr(
-        not(feature = "_sqlite"),
-        expect(
-            unused_variables,
-            reason = "servers end what was given up by themselves"
-        )
-    )]
-    async fn arm(&mut self, alarm: &Alarm) -> sqlx::Result<()> {
+    /// What keeps it in hand, where no server does.
+    const fn guards(&self) -> Option<&Guards> {
         match self {
             #[cfg(feature = "_sqlite")]
-            Self::Sqlite(held) => {
-                // Some ten microseconds of SQLite's work, by its documentation of virtual machine
-                // codes.
-                const STEPS: i32 = 10_000;
-                let alarm = Arc::clone(&alarm.0);
-                let goes_on = move || !alarm.load(std::sync::atomic::Ordering::Relaxed);
-                let mut connection = held.get().lock_handle().await?;
-                connection.set_progress_handler(STEPS, goes_on);
-            }
+            Self::Sqlite(_, guards) => Some(guards),
             #[cfg(any(feature = "postgres", feature = "mysql"))]
-            _ => {}
+            _ => None,
         }
-        Ok(())
     }
 
     fn spoil(&mut self) {
@@ -100,7 +85,10 @@ impl Handle {
             #[cfg(feature = "mysql")]
             Self::MySql(held) => held.spoil(),
             #[cfg(feature = "_sqlite")]
-            Self::Sqlite(held) => held.spoil(),
+            Self::Sqlite(held, guards) => {
+                held.spoil();
+                guards.give_up();
+            }
         }
     }
 }
@@ -166,6 +154,8 @@ pub(super) struct Progress {
     /// The database may have ended the transaction: a handler had the connection since it was
     /// checked, or a statement failed.
     pub(super) in_doubt: bool,
+    /// Nothing but the store's own statements comes in this transaction any more.
+    pub(super) is_ending: bool,
     pub(super) effects: Effects,
     /// What ends it on the server, where that must be told.
     pub(super) kill: Option<Kill>,
@@ -175,38 +165,29 @@ pub(super) struct Progress {
     pub(super) is_first: bool,
     /// Held while it writes, where only one connection can.
     pub(super) turn: Option<Turn>,
-}
-
-/// Breaks off the statement that runs on a connection of SQLite, which nothing else can: it runs in
-/// this process, on a thread that waits for its end.
-#[derive(Debug, Default)]
-pub(super) struct Alarm(Arc<std::sync::atomic::AtomicBool>);
-
-impl Alarm {
-    fn ring(&self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
+    /// What breaks off its statements, where nothing else would.
+    pub(super) guards: Option<Guards>,
 }
 
 /// A connection of a store.
 pub(super) struct SqlConnection {
     handle: Handle,
-    alarm: Alarm,
     progress: Progress,
     shared: Arc<Shared>,
 }
 
 impl SqlConnection {
     pub(super) fn new(handle: Handle, shared: Arc<Shared>) -> Self {
+        let guards = handle.guards().cloned();
         Self {
             handle,
-            alarm: Alarm::default(),
             progress: Progress {
                 mode: Mode::Autocommit,
                 busy: false,
                 lent: false,
                 uncommitted_seen: 0,
                 in_doubt: false,
+                is_ending: false,
                 effects: Effects {
                     raised: false,
                     ready: false,
@@ -216,6 +197,7 @@ impl SqlConnection {
                 is_lost: false,
                 is_first: false,
                 turn: None,
+                guards,
             },
             shared,
         }
@@ -229,6 +211,11 @@ impl SqlConnection {
 
     pub(super) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Whether each call is a transaction of its own, and another one can follow.
+    pub(super) fn is_in_autocommit(&self) -> bool {
+        self.progress.mode == Mode::Autocommit && !self.progress.busy
     }
 
     /// Starts a call. What it needs beyond one statement is begun here, if no transaction is open.
@@ -250,7 +237,7 @@ impl SqlConnection {
         let needs_transaction = match needs {
             Needs::Nothing => false,
             Needs::OneStatement => !self.shared.dialect.keeps_connection(),
-            Needs::Atomicity => true,
+            Needs::Atomicity | Needs::Haste => true,
             Needs::Pins => !self.shared.dialect.has_pinned_sessions(),
         };
         let begins = needs_transaction && self.progress.mode == Mode::Autocommit;
@@ -269,6 +256,18 @@ impl SqlConnection {
             Ok(()) => Ok(link),
             Err(error) => link.close(Err(error)).await,
         }
+    }
+
+    /// As [`open`](Self::open), for what comes last in a transaction of a handler, but for its commit.
+    pub(super) async fn open_last(
+        &mut self,
+        operation: &'static str,
+        needs: Needs,
+    ) -> Result<Link<'_>> {
+        let was_ending = std::mem::replace(&mut self.progress.is_ending, true);
+        // Checked again, since that may tell the server what to do if nothing follows.
+        self.progress.in_doubt |= self.progress.lent && !was_ending;
+        self.open(operation, needs).await
     }
 
     /// Makes sure that the transaction of this connection, if it is in one, goes on. One that does
@@ -322,16 +321,13 @@ impl SqlConnection {
     /// Begins the transaction that the owner of this connection ends.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
-        let limits = self.shared.limits;
-        let armed = self.handle.arm(&self.alarm).await;
-        armed.map_err(|error| limits.error("begin", error))?;
+        self.progress.is_ending = false;
         let beginning = self.shared.dialect.begin_lasting();
         self.progress.kill = beginning.kill;
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
         link.begin(beginning.text).await?;
         self.shared.dialect.mark(&mut link).await?;
         link.keep_open();
-        drop(link);
         self.progress.mode = Mode::Transaction;
         self.progress.busy = false;
         Ok(())
@@ -360,7 +356,13 @@ impl SqlConnection {
         };
         // Whether the transaction has ended is not known until the answer is there.
         self.progress.kill.take_if(|kill| kill.is_of_transaction);
+        self.progress.is_ending = true;
+        let guards = self.handle.guards().cloned();
         let mut link = self.open(operation, Needs::OneStatement).await?;
+        // Not before it is known that nothing else is under way.
+        if commits && let Some(guards) = guards {
+            guards.allow_commit();
+        }
         let ended = link.end(commits).await;
         drop(link);
         self.progress.mode = Mode::Ended;
@@ -380,12 +382,13 @@ impl SqlConnection {
         }
         self.progress.lent = true;
         self.progress.in_doubt = true;
+        self.progress.is_ending = false;
         self.handle.raw().lend()
     }
 }
 
 /// A transaction that has ended unseen is worth running again, as one that lost against another is.
-fn lost_transaction(operation: &'static str, error: StoreError) -> StoreError {
+pub(super) fn lost_transaction(operation: &'static str, error: StoreError) -> StoreError {
     match error {
         ended @ StoreError::Ended { .. } => StoreError::Conflict {
             operation,
@@ -404,6 +407,9 @@ pub(super) enum Needs {
     OneStatement,
     /// It is several statements, all or none.
     Atomicity,
+    /// As atomicity, and where the database can it fails soon rather than wait for a lock: others
+    /// wait behind it.
+    Haste,
     /// It is one statement whose plan is pinned.
     Pins,
 }
@@ -413,7 +419,6 @@ impl Drop for SqlConnection {
         let in_transaction = self.progress.mode == Mode::Transaction;
         if self.progress.busy || self.progress.lent || in_transaction {
             self.handle.spoil();
-            self.alarm.ring();
             // A connection that was lost ends on the server as well, and if the server went down
             // with it, all that come back would ask a server that has just started.
             if let Some(kill) = self.progress.kill.take_if(|_| !self.progress.is_lost) {

@@ -125,6 +125,9 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// was [marked](Self::mark). Where an error ends a transaction behind the back of its owner, what
     /// follows would be committed although what came before is gone. Answers whether it was asked; a
     /// database that refuses everything after an error need not be, before a settlement or a commit.
+    ///
+    /// In a transaction that [is ending](Link::is_ending), this may do what
+    /// [`bound_standstill`](Self::bound_standstill) does.
     async fn check_transaction(&self, _link: &mut Link<'_>) -> Result<bool> {
         Ok(false)
     }
@@ -144,9 +147,24 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Begins a transaction in which events are raised, if a connection of the application is in
-    /// none and raising them [needs](Self::raise_needs) one; answers whether it has.
+    /// none and raising them [needs](Self::foreign_raise_needs) one; answers whether it has. Where a
+    /// begin that is dropped cannot stay behind on the connection.
     async fn begin_foreign(&self, _link: &mut Link<'_>, _needs: Needs) -> Result<bool> {
         Ok(false)
+    }
+
+    /// Whether events that were given to a connection of the application, and whose raise has these
+    /// [needs](Self::foreign_raise_needs), have to be raised through one of the store's own instead: because
+    /// the application's is in no transaction. One that was begun there would stay open if the raise
+    /// were dropped meanwhile, and take along what the application writes later.
+    async fn raises_elsewhere(&self, _link: &mut Link<'_>, _needs: Needs) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The text that begins a transaction in place of one that an error has ended behind the back of
+    /// sqlx, which could not end what is gone and would take the connection to be in it for ever.
+    fn begin_lost(&self) -> Option<SqlStr> {
+        None
     }
 
     /// Whether a connection is always the same one of the server. If not, it is only within a
@@ -166,6 +184,11 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
 
     /// Whether raising so many events takes several statements.
     fn raise_needs(&self, events: &[Event]) -> Needs;
+
+    /// As [`raise_needs`](Self::raise_needs), on a connection of the application.
+    fn foreign_raise_needs(&self, events: &[Event]) -> Needs {
+        self.raise_needs(events)
+    }
 
     /// Due events, oldest first, locked; those that are locked are skipped.
     async fn due_events(&self, link: &mut Link<'_>, limit: usize) -> Result<Vec<DueEvent>>;

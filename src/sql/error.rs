@@ -2,7 +2,8 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::error::StoreError;
+use super::tls;
+use crate::error::{StoreError, without_line};
 
 /// The limits that a time-out names.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +75,7 @@ impl Limits {
             },
             Verdict::NoSchema => StoreError::invalid(
                 "the schema of the store",
-                format!("is not there or not complete ({source})"),
+                format!("is not there or not complete ({})", Reason(&source)),
                 "run `migrate()` of the store, or apply its migrations, with the same table prefix",
             ),
             Verdict::NoTransaction => StoreError::Ended {
@@ -96,6 +97,9 @@ impl Limits {
         server: String,
         error: Arc<sqlx::Error>,
     ) -> StoreError {
+        if let Some(tls) = tls::refusal(&error) {
+            return tls.error(server, &error);
+        }
         let verdict = match &*error {
             sqlx::Error::PoolClosed => {
                 return StoreError::Ended {
@@ -111,12 +115,12 @@ impl Limits {
         match verdict {
             Verdict::NoDatabase => StoreError::invalid(
                 format!("the database of the URL is not known to the server at {server}"),
-                format!("({error})"),
+                format!("({})", Reason(&error)),
                 "create it, or correct the end of the URL",
             ),
             Verdict::Denied => StoreError::invalid(
                 format!("the server at {server} does not admit the user of the URL"),
-                format!("({error})"),
+                format!("({})", Reason(&error)),
                 "correct user and password, or let the server admit this user from here to this database",
             ),
             Verdict::Unavailable => StoreError::Unreachable {
@@ -154,13 +158,31 @@ struct Cause(Arc<sqlx::Error>);
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        match self.0.as_database_error().and_then(without_line) {
+            Some(text) => write!(f, "error returned from database: {text}"),
+            None => fmt::Display::fmt(&self.0, f),
+        }
     }
 }
 
 impl Error for Cause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
+    }
+}
+
+/// What the database says, for brackets: without what `sqlx` puts before it.
+struct Reason<'a>(&'a sqlx::Error);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_database_error() {
+            Some(error) => match without_line(error) {
+                Some(text) => f.write_str(&text),
+                None => fmt::Display::fmt(error, f),
+            },
+            None => fmt::Display::fmt(self.0, f),
+        }
     }
 }
 
@@ -313,8 +335,11 @@ const fn mysql(number: u16) -> Verdict {
 #[cfg(feature = "_sqlite")]
 fn sqlite(code: i32, message: &str) -> Verdict {
     const BUSY_SNAPSHOT: i32 = 517;
+    const COMMIT_HOOK: i32 = 531;
     match (code, code & 0xff) {
-        (BUSY_SNAPSHOT, _) => Verdict::Conflict,
+        // With the second one the transaction of a handler has ended before, and what came after it
+        // was not committed.
+        (BUSY_SNAPSHOT | COMMIT_HOOK, _) => Verdict::Conflict,
         // busy, locked
         (_, 5 | 6) => Verdict::LockTimeout,
         // out of memory, read-only, interrupted, i/o error, full, cannot open, a log that others have

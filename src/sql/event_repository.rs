@@ -30,7 +30,19 @@ use crate::{
 /// How many rows of a stream are held at once, or fewer if they are large.
 pub(super) const STREAM_PAGE: usize = 500;
 
+/// How often a raise of the store's own is run again that lost to a concurrent one of the same id. Once
+/// is enough, unless that one is rolled back as well.
+const RERUNS: usize = 3;
+
 pub(super) struct SqlEvents<'c>(pub(super) &'c mut SqlConnection);
+
+impl SqlEvents<'_> {
+    async fn raise_once(&mut self, events: &[Event], needs: Needs) -> Result<Vec<Raised>> {
+        let mut link = self.0.open("raise", needs).await?;
+        let answer = raise::raise(&mut link, events).await;
+        link.close(answer).await
+    }
+}
 
 #[async_trait]
 impl EventRepository for SqlEvents<'_> {
@@ -41,9 +53,13 @@ impl EventRepository for SqlEvents<'_> {
             Needs::OneStatement if !dialect.has_pinned_sessions() => Needs::Atomicity,
             needs => needs,
         };
-        let mut link = self.0.open("raise", needs).await?;
-        let answer = raise::raise(&mut link, events).await;
-        link.close(answer).await
+        for _ in 0..RERUNS {
+            match self.raise_once(events, needs).await {
+                Err(error) if error.is_conflict() && self.0.is_in_autocommit() => {}
+                answer => return answer,
+            }
+        }
+        self.raise_once(events, needs).await
     }
 
     async fn claim(&mut self, claim: &EventClaim) -> Result<Vec<ClaimedEvent>> {

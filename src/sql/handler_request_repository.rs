@@ -50,7 +50,7 @@ impl HandlerRequestRepository for SqlRequests<'_> {
             return Ok(Vec::new());
         }
         let needs = self.0.shared().dialect.settle_needs(settlements);
-        let mut link = self.0.open("settle", needs).await?;
+        let mut link = self.0.open_last("settle", needs).await?;
         let answer = link.shared.dialect.settle(&mut link, settlements).await;
         link.close(answer).await
     }

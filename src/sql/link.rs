@@ -141,6 +141,8 @@ pub(super) struct Link<'c> {
     began: bool,
     /// Whether a reply may still be under way, or the connection is gone.
     broken: bool,
+    /// Whether a statement is under way.
+    running: bool,
 }
 
 impl<'c> Link<'c> {
@@ -158,6 +160,7 @@ impl<'c> Link<'c> {
             effects: Effects::default(),
             began: false,
             broken: false,
+            running: false,
         }
     }
 
@@ -171,6 +174,7 @@ impl<'c> Link<'c> {
             effects: Effects::default(),
             began: false,
             broken: false,
+            running: false,
         }
     }
 
@@ -180,6 +184,7 @@ impl<'c> Link<'c> {
         statement: &Statement,
         args: Vec<Arg<'_>>,
     ) -> Result<Vec<Row>> {
+        self.running = true;
         let call = self.raw.rows(statement.sql(), self.shared.prepares, args);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
         self.answer(answer)
@@ -193,6 +198,7 @@ impl<'c> Link<'c> {
         statement: &Statement,
         args: Vec<Arg<'_>>,
     ) -> Result<Vec<Row>> {
+        self.running = true;
         let call = self.raw.rows(statement.sql(), false, args);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
         self.answer(answer)
@@ -222,6 +228,12 @@ impl<'c> Link<'c> {
         progress.is_some_and(|progress| progress.mode == Mode::Transaction && progress.in_doubt)
     }
 
+    /// Whether nothing but the store's own statements comes in the transaction any more.
+    pub(super) fn is_ending(&self) -> bool {
+        let progress = self.progress.as_deref();
+        progress.is_some_and(|progress| progress.is_ending)
+    }
+
     /// The transaction is the one that was begun.
     pub(super) fn is_certain(&mut self) {
         if let Some(progress) = self.progress.as_deref_mut() {
@@ -244,6 +256,7 @@ impl<'c> Link<'c> {
         statement: &Statement,
         args: Vec<Arg<'_>>,
     ) -> Result<u64> {
+        self.running = true;
         let call = self
             .raw
             .execute(statement.sql(), self.shared.prepares, args);
@@ -253,6 +266,7 @@ impl<'c> Link<'c> {
 
     /// Runs a text of any number of statements, within a limit of its own.
     pub(super) async fn script(&mut self, sql: SqlStr, limit: Duration) -> Result<()> {
+        self.running = true;
         let answer = tokio::time::timeout(limit, self.raw.script(sql)).await;
         self.answer(answer)
     }
@@ -284,6 +298,7 @@ impl<'c> Link<'c> {
     async fn begin_in_turn(&mut self, statement: SqlStr) -> Result<()> {
         let give_up_at = Instant::now() + self.shared.limits.lock;
         loop {
+            self.running = true;
             let call = self.raw.begin(statement.clone());
             let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
             let answer = self.answer(answer);
@@ -327,33 +342,58 @@ impl<'c> Link<'c> {
     }
 
     /// Leaves the transaction that was begun to the owner of the connection.
-    pub(super) const fn keep_open(&mut self) {
+    pub(super) fn keep_open(mut self) {
         self.began = false;
+        self.progress = None;
     }
 
     pub(super) async fn end(&mut self, commits: bool) -> Result<()> {
+        self.running = true;
         let call = self.raw.end(commits);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
-        self.began = false;
         let answer = self.answer(answer);
         if answer.is_ok() {
+            self.began = false;
             self.end_turn();
         }
         answer
+    }
+
+    /// Rolls back what the call began.
+    async fn undo(&mut self) -> Result<()> {
+        let undone = self.end(false).await;
+        match (&undone, self.shared.dialect.begin_lost()) {
+            // The application uses the connection again, and so must sqlx know where it stands.
+            (Err(_), Some(begin)) if self.is_foreign() && !self.running => {
+                self.script(begin, self.shared.limits.statement).await?;
+                self.end(false).await
+            }
+            _ => undone,
+        }
     }
 
     /// Ends the call: commits or rolls back what it began, and tells others what was done.
     pub(super) async fn close<T>(mut self, answer: Result<T>) -> Result<T> {
         let answer = match answer {
             Ok(value) => {
-                if self.began {
-                    self.end(true).await?;
+                if self.began
+                    && let Err(error) = self.end(true).await
+                {
+                    if self.is_foreign() && !self.running {
+                        // Should it fail as well, it is done once the call has ended.
+                        let _ = self.undo().await;
+                    }
+                    return Err(error);
                 }
                 Ok(value)
             }
             Err(error) => {
                 // The connection stays marked as busy, and is closed.
-                if self.began && (self.broken || self.end(false).await.is_err()) {
+                let is_lost = match self.is_foreign() {
+                    true => self.running,
+                    false => self.broken,
+                };
+                if self.began && (is_lost || self.undo().await.is_err()) {
                     return Err(error);
                 }
                 Err(error)
@@ -376,7 +416,10 @@ impl<'c> Link<'c> {
                 progress.mode = Mode::Ended;
                 return answer;
             }
-            Err(_) if self.broken => return answer,
+            Err(_) if self.broken => {
+                give_up(&mut self.raw, progress, self.running);
+                return answer;
+            }
             Err(_) => progress.in_doubt = true,
         }
         progress.busy = false;
@@ -387,6 +430,8 @@ impl<'c> Link<'c> {
         &mut self,
         answer: Result<sqlx::Result<T>, tokio::time::error::Elapsed>,
     ) -> Result<T> {
+        // After a time-out it still is.
+        self.running = answer.is_err();
         match answer {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
@@ -410,12 +455,37 @@ impl<'c> Link<'c> {
     }
 }
 
+/// Lets go of a connection of the store whose call did not end: what it wrote is undone and others may
+/// write, also while its owner keeps it. Servers are told when it is closed.
+///
+/// Where nothing refuses commits, a transaction is left to be rolled back with its connection, and its
+/// statement to be broken off then, which would end it as well: what its owner writes after that would
+/// be committed.
+fn give_up(raw: &mut Raw<'_>, progress: &mut Progress, is_running: bool) {
+    if let Some(guards) = &progress.guards {
+        if progress.mode == Mode::Transaction && !guards.refuses_commits() {
+            return;
+        }
+        if is_running {
+            guards.give_up();
+        }
+        raw.start_rollback();
+        progress.turn = None;
+    }
+}
+
 impl Drop for Link<'_> {
     /// A connection of the application's does not stay in a transaction that it does not know of.
     /// One of the store's own is closed if its call did not end.
     fn drop(&mut self) {
-        if self.began && self.is_foreign() {
-            self.raw.start_rollback();
+        match self.progress.take() {
+            None if self.began => self.raw.start_rollback(),
+            None => {}
+            // Checks of a transaction end without being closed.
+            Some(progress) if self.running || self.broken || progress.mode == Mode::Autocommit => {
+                give_up(&mut self.raw, progress, self.running);
+            }
+            Some(_) => {}
         }
     }
 }

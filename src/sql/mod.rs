@@ -23,6 +23,7 @@ mod dialect;
 mod error;
 mod event_repository;
 mod fan_out;
+mod guards;
 mod handler_request_repository;
 mod link;
 mod look;
@@ -53,6 +54,7 @@ mod shared;
 mod sqlite;
 mod statement;
 mod store;
+mod tls;
 mod url;
 
 #[cfg(feature = "mysql")]

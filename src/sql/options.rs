@@ -1,14 +1,22 @@
 //! What every SQL store can be told.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{error::Limits, prefix::TablePrefix};
-use crate::error::Result;
+use crate::error::{Result, StoreError};
+
+/// How many connections a pool may have. A pool of none cannot be made.
+const CONNECTIONS: RangeInclusive<u32> = 1..=10_000;
+/// How long a time-out may be: databases count in milliseconds and take no more than some days, and
+/// a time that is too far away cannot be told.
+const TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
 
 /// The options that all databases have; each store documents its own setters of them.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) max_connections: u32,
+    pub(super) session_connections: u32,
     pub(super) acquire_timeout: Duration,
     pub(super) statement_timeout: Duration,
     pub(super) lock_timeout: Duration,
@@ -20,6 +28,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_connections: 10,
+            session_connections: 4,
             acquire_timeout: Duration::from_secs(5),
             // Less than a scheduler waits for a call, so that the database answers first.
             statement_timeout: Duration::from_secs(8),
@@ -31,7 +40,33 @@ impl Default for Options {
 }
 
 impl Options {
-    pub(super) fn prefix(&self) -> Result<TablePrefix> {
+    /// Refuses options that no store can work with, before anything is opened; answers the prefix.
+    pub(super) fn check(&self) -> Result<TablePrefix> {
+        for (name, connections) in [
+            ("max_connections", self.max_connections),
+            ("session_connections", self.session_connections),
+        ] {
+            if !CONNECTIONS.contains(&connections) {
+                return Err(StoreError::invalid(
+                    format!("the store's option `{name}`"),
+                    format!("is out of range ({connections})"),
+                    "let it be 1 to 10000",
+                ));
+            }
+        }
+        for (name, timeout) in [
+            ("acquire_timeout", self.acquire_timeout),
+            ("statement_timeout", self.statement_timeout),
+            ("lock_timeout", self.lock_timeout),
+        ] {
+            if !TIMEOUTS.contains(&timeout) {
+                return Err(StoreError::invalid(
+                    format!("the store's option `{name}`"),
+                    format!("is out of range ({timeout:?})"),
+                    "let it be 1 ms to 24 h",
+                ));
+            }
+        }
         match &self.table_prefix {
             Some(prefix) => TablePrefix::parse(prefix),
             None => Ok(TablePrefix::default()),
@@ -57,21 +92,23 @@ macro_rules! common_setters {
         }
 
         /// At most this many connections for transactions, sessions and the application's own use
-        /// of the store; 10 by default. See the documentation of the store for what it opens
-        /// beside these.
+        /// of the store: 1 to 10000, 10 by default. Others are refused when the store is made. See
+        /// the documentation of the store for what it opens beside these.
         pub const fn max_connections(mut self, connections: u32) -> Self {
             self.common.max_connections = connections;
             self
         }
 
-        /// How long a call waits for a connection; 5 s by default.
+        /// How long a call waits for a connection: 1 ms to 24 h, 5 s by default. Others are refused
+        /// when the store is made.
         pub const fn acquire_timeout(mut self, limit: std::time::Duration) -> Self {
             self.common.acquire_timeout = limit;
             self
         }
 
-        /// How long a statement of the store may take; 8 s by default, which is less than a
-        /// scheduler waits for a call. A connection whose statement took longer is closed.
+        /// How long a statement of the store may take: 1 ms to 24 h, 8 s by default, which is less
+        /// than a scheduler waits for a call. Others are refused when the store is made. A
+        /// connection whose statement took longer is closed.
         pub const fn statement_timeout(mut self, limit: std::time::Duration) -> Self {
             self.common.statement_timeout = limit;
             self
@@ -88,7 +125,8 @@ macro_rules! common_setters {
     () => {
         $crate::sql::options::common_setters!(shared);
 
-        /// How long a statement waits for a lock that another transaction has; 5 s by default.
+        /// How long a statement waits for a lock that another transaction has: 1 ms to 24 h, 5 s by
+        /// default. Others are refused when the store is made.
         pub const fn lock_timeout(mut self, limit: std::time::Duration) -> Self {
             self.common.lock_timeout = limit;
             self

@@ -37,7 +37,15 @@ pub(super) async fn prune(link: &mut Link<'_>, prune: &Prune) -> Result<Pruned> 
         return Ok(pruned);
     }
     let held = lock_all(link, &mut candidates, &requests).await?;
-    // Under the locks it is looked at again: others may have changed it meanwhile.
+    // Under the locks it is looked at again: others may have changed it meanwhile, or have deleted the
+    // event and raised it anew, which then is not processed. From here on the lock on the event keeps
+    // it from being deleted and its requests from being made; and what is processed stays so.
+    let still: HashMap<_, _> = processed_events(link, prune).await?.into_iter().collect();
+    candidates.retain_mut(|(id, unwanted_at)| {
+        let now_unwanted_at = still.get(id);
+        *unwanted_at = now_unwanted_at.copied().flatten();
+        now_unwanted_at.is_some()
+    });
     let ids: Vec<_> = candidates.iter().map(|(id, _)| *id).collect();
     let requests = requests_of(link, &ids).await?;
     let is_held = |event: &EventId| {

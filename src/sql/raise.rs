@@ -5,14 +5,15 @@ use std::{borrow::Borrow, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
+    event_repository::SqlEvents,
     link::{Link, Raw},
-    shared::Shared,
+    shared::{Purpose, Shared},
 };
 use crate::{
     error::{Result, StoreError},
     model::Event,
     raiser::{RaiseConnection, Raising},
-    store::Raised,
+    store::{EventRepository as _, Raised},
 };
 
 /// What a SQL store puts into its [`Raiser`](crate::Raiser).
@@ -28,7 +29,8 @@ pub(super) async fn raise(link: &mut Link<'_>, events: &[Event]) -> Result<Vec<R
     Ok(raised)
 }
 
-/// Stores events through a connection of the application, of whose commit the store does not hear.
+/// Stores events through a connection of the application, of whose commit the store does not hear;
+/// where that cannot be done, in a transaction of the store's own.
 async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Result<Vec<Raised>> {
     let Some(Backend(shared)) = raising.backend::<Backend>() else {
         return Err(wrong_raiser(system));
@@ -37,8 +39,13 @@ async fn raise_foreign(raw: Raw<'_>, system: &str, raising: &Raising<'_>) -> Res
         return Err(wrong_raiser(system));
     }
     let mut link = Link::foreign(raw, shared, "raise");
-    let needs = shared.dialect.raise_needs(raising.events());
-    let begun = shared.dialect.begin_foreign(&mut link, needs).await;
+    let dialect = &shared.dialect;
+    let needs = dialect.foreign_raise_needs(raising.events());
+    if dialect.raises_elsewhere(&mut link, needs).await? {
+        let mut connection = shared.acquire(Purpose::Session).await?;
+        return SqlEvents(&mut connection).raise(raising.events()).await;
+    }
+    let begun = dialect.begin_foreign(&mut link, needs).await;
     let commits = matches!(begun, Ok(true));
     let raised = match begun {
         Ok(_) => raise(&mut link, raising.events()).await,

@@ -78,7 +78,7 @@ impl Handle {
             #[cfg(feature = "mysql")]
             Self::MySql(held) => held.close().await,
             #[cfg(feature = "_sqlite")]
-            Self::Sqlite(held) => held.close().await,
+            Self::Sqlite(held, _) => held.close().await,
         };
         if let Err(error) = closed {
             tracing::debug!(%error, "could not close a connection");

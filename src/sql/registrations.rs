@@ -146,6 +146,7 @@ pub(super) async fn retire(link: &mut Link<'_>, handler: &Name) -> Result<u64> {
 
 /// See [`RegistrationRepository::rename`](crate::store::RegistrationRepository::rename).
 pub(super) async fn rename(link: &mut Link<'_>, from: &Name, to: &Name) -> Result<u64> {
+    Registration::check_new_name(to)?;
     if from == to {
         return Ok(0);
     }

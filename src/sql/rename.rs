@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::Result,
     id::{EventId, HandlerRequestId},
-    model::{Refusal, Registration},
+    model::{HandlerRequest, Refusal, Registration},
     store::{LockMode, Renamed},
     text::Name,
 };
@@ -41,17 +41,18 @@ pub(super) async fn rename_requests(
     if found.is_empty() {
         return Ok(Renamed::default());
     }
-    let taken = events_that_have(link, &found, &today).await?;
-    let (superseded, free): (Vec<_>, Vec<_>) = found
+    let held = hold(link, &found, &today).await?;
+    let (superseded, free): (Vec<_>, Vec<_>) = held
+        .requests
         .iter()
-        .copied()
-        .partition(|(_, event)| taken.contains(event));
-    let free: Vec<_> = free.into_iter().map(|(id, _)| id).collect();
+        .partition(|(_, event)| held.taken.contains(event));
     let superseded = superseded.into_iter().map(|(id, _)| id);
     let mut renamed = Renamed {
         superseded: supersede(link, superseded, from, &today).await?,
+        skipped: held.skipped,
         ..Renamed::default()
     };
+    let free: Vec<_> = free.into_iter().map(|(id, _)| id).collect();
     if !free.is_empty() {
         let dialect = &link.shared.dialect;
         renamed.requests = dialect.rename_requests(link, &free, from, &today).await?;
@@ -87,19 +88,78 @@ pub(super) async fn open_and_dead_of(
         .collect()
 }
 
-/// Those events that have a request of this name. They are locked, so that no replay makes one
-/// meanwhile, and no other process renames one.
-async fn events_that_have(
-    link: &mut Link<'_>,
-    found: &[Found],
-    name: &Name,
-) -> Result<HashSet<EventId>> {
+/// Requests that this transaction has locked, with their events.
+struct Held {
+    requests: Vec<Found>,
+    /// Those of their events that have a request of the new name.
+    taken: HashSet<EventId>,
+    /// How many somebody else has locked.
+    skipped: u64,
+}
+
+/// Locks requests, and their events first, so that no replay makes one of the new name meanwhile, and
+/// no other process renames one. What somebody else has locked is left out: who waits here keeps
+/// whoever registers waiting, and behind him all fan-outs.
+async fn hold(link: &mut Link<'_>, found: &[Found], name: &Name) -> Result<Held> {
+    let skip = LockMode::SkipLocked;
+    let dialect = &link.shared.dialect;
     let mut events: Vec<_> = found.iter().map(|(_, event)| *event).collect();
     events.sort_unstable();
     events.dedup();
+    let events = dialect.lock_events(link, &events, skip).await?;
+    let mut free: HashSet<_> = events.iter().copied().collect();
+    free.extend(events_that_are_gone(link, found, &free).await?);
+    let mut ids: Vec<_> = found
+        .iter()
+        .filter(|(_, event)| free.contains(event))
+        .map(|(id, _)| *id)
+        .collect();
+    ids.sort_unstable();
+    let locked = dialect.lock_requests(link, &ids, skip).await?;
+    let unreadable = locked.unreadable.iter().map(|row| row.id);
+    let readable = locked.readable.iter().map(|request| request.id);
+    let held: HashSet<_> = readable.chain(unreadable).collect();
+    let is_held = |(id, _): &&Found| held.contains(id);
+    let requests: Vec<_> = found.iter().filter(is_held).copied().collect();
+    let skipped = u64::try_from(found.len() - requests.len()).unwrap_or(u64::MAX);
+    Ok(Held {
+        taken: events_that_have(link, &events, name).await?,
+        requests,
+        skipped,
+    })
+}
+
+/// Those events of requests that nobody can lock, as they are not there any more.
+async fn events_that_are_gone(
+    link: &mut Link<'_>,
+    found: &[Found],
+    locked: &HashSet<EventId>,
+) -> Result<Vec<EventId>> {
+    let events = found.iter().map(|(_, event)| *event);
+    let mut others: Vec<_> = events.filter(|event| !locked.contains(event)).collect();
+    others.sort_unstable();
+    others.dedup();
+    if others.is_empty() {
+        return Ok(others);
+    }
     let dialect = &link.shared.dialect;
-    dialect.lock_events(link, &events, LockMode::Wait).await?;
-    let requests = dialect.requests_of_events(link, &events).await?;
+    let requests = dialect.requests_of_events(link, &others).await?;
+    // No event has such a name.
+    let is_alone = |request: &&HandlerRequest| request.event_name.is_empty();
+    let alone = requests.readable.iter().filter(is_alone);
+    let alone: HashSet<_> = alone.map(|request| request.event_id).collect();
+    others.retain(|event| alone.contains(event));
+    Ok(others)
+}
+
+/// Those events that have a request of this name.
+async fn events_that_have(
+    link: &mut Link<'_>,
+    events: &[EventId],
+    name: &Name,
+) -> Result<HashSet<EventId>> {
+    let dialect = &link.shared.dialect;
+    let requests = dialect.requests_of_events(link, events).await?;
     let readable = requests.readable.into_iter();
     let readable = readable.filter(|request| request.handler == *name);
     // One whose name cannot be read may be this one's.

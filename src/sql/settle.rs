@@ -274,8 +274,11 @@ pub(super) async fn put_off_unreadable(
     statement: &Statement,
     unreadable: &[UnreadableRow],
 ) -> Result<()> {
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    let again_at = later(super::now(link).await?, UNREADABLE_PAUSE);
     for row in unreadable {
-        let again_at = later(super::now(link).await?, UNREADABLE_PAUSE);
         let args = args![again_at, row.id.as_uuid()];
         link.execute(statement, args).await?;
     }

@@ -34,13 +34,49 @@ pub(super) fn check_scheme(
     Ok(())
 }
 
-/// A URL of the right scheme that cannot be read all the same.
-pub(super) fn unreadable(error: &sqlx::Error, remedy: &'static str) -> StoreError {
+/// A URL of the right scheme that cannot be read all the same. What to do about it depends on whether
+/// it is one of the parameters after the `?`.
+pub(super) fn unreadable(
+    error: &sqlx::Error,
+    remedy: &'static str,
+    parameters: &'static str,
+) -> StoreError {
+    if let Some(reason) = parameter(error) {
+        return StoreError::invalid("the database URL", reason, parameters);
+    }
     let reason = match cause(error) {
         Some(cause) => format!("cannot be read: {cause}"),
         None => "cannot be read".to_owned(),
     };
     StoreError::invalid("the database URL", reason, remedy)
+}
+
+/// Which parameter after the `?` cannot be read, without what it is: a URL whose password has a `?`
+/// shows it there.
+fn parameter(error: &sqlx::Error) -> Option<&'static str> {
+    /// What the errors of sqlx that quote a value have in common.
+    const SAID: [(&str, &str); 5] = [
+        ("for `ssl_mode`", "has an unknown `sslmode` after the ?"),
+        ("for `mode`", "has an unknown `mode` after the ?"),
+        ("for `cache`", "has an unknown `cache` after the ?"),
+        ("for `immutable`", "has an unknown `immutable` after the ?"),
+        (
+            "unknown query parameter",
+            "has an unknown parameter after the ?",
+        ),
+    ];
+    let sqlx::Error::Configuration(source) = error else {
+        return None;
+    };
+    if source.is::<std::num::ParseIntError>() {
+        return Some("has a parameter after the ? that should be a number, and is none");
+    }
+    if source.is::<std::net::AddrParseError>() {
+        return Some("has a `hostaddr` after the ? that is no address");
+    }
+    let text = source.to_string();
+    let said = SAID.into_iter().find(|(said, _)| text.contains(said));
+    said.map(|(_, reason)| reason)
 }
 
 /// Why it cannot be read, if that quotes nothing of the URL.

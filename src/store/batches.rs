@@ -121,6 +121,8 @@ impl Batch for Renamed {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.superseded += other.superseded;
+        // Each batch finds the same ones.
+        self.skipped = other.skipped;
     }
 
     fn next(&self) -> Option<EventId> {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::{Result, StoreError},
+    model::Registration,
     text::Name,
 };
 
@@ -134,21 +135,36 @@ pub trait StorerExt: Storer {
     /// It can be repeated at any time, and goes on where one before was broken off. A scheduler does
     /// this for what its [`ConfigMap`](crate::ConfigMap) renames.
     ///
+    /// An old name that nobody has registered is no error, since it is what a broken off or repeated
+    /// rename may meet: [`Renamed::registrations`] is 0 then, which tells a typo. If the new name is
+    /// an active handler's, it takes the patterns of the old one beside its own, and keeps its terms
+    /// for those that both have: the two are one from then on, and renaming back does not part them.
+    ///
     /// # Errors
-    /// That of the registrations: nothing was changed. Otherwise as
+    /// That of the registrations, [`StoreError::Invalid`] for a bad new name: nothing was changed. A [conflict](StoreError::is_conflict) while
+    /// somebody has requests locked that go by the new name from an earlier rename. Otherwise as
     /// [`rename_all_requests`](Self::rename_all_requests).
     async fn rename(&self, from: &Name, to: &Name) -> Result<Renamed> {
-        self.rename_all_requests(to).await?;
+        if self.rename_all_requests(to).await?.skipped > 0 {
+            return Err(StoreError::Conflict {
+                operation: "rename a handler",
+                source: None,
+            });
+        }
         let mut session = self.session().await?;
         session.registrations().rename(from, to).await?;
+        let all = session.registrations().all().await?;
         // Its connection may be the last one.
         drop(session);
-        self.rename_all_requests(from).await
+        let mut renamed = self.rename_all_requests(from).await?;
+        renamed.registrations = registrations_that_go_by(&all, from, to);
+        Ok(renamed)
     }
 
     /// Takes along whatever goes by a name of before a rename, batch by batch, each a
     /// [transaction](super::RegistrationRepository::rename_requests) and a session of its own, with
-    /// other tasks let run in between. The answer adds up all batches.
+    /// other tasks let run in between. The answer adds up all batches. What somebody else has locked is
+    /// not waited for, but left to another call, and [counted](Renamed::skipped).
     ///
     /// It can be repeated at any time, and goes on where one before was broken off. Every scheduler
     /// does this for all handlers that were renamed, when it starts and now and then.
@@ -172,3 +188,12 @@ pub trait StorerExt: Storer {
 }
 
 impl<S: Storer + ?Sized> StorerExt for S {}
+
+/// How many registrations of an old name go by the new one.
+fn registrations_that_go_by(all: &[Registration], from: &Name, to: &Name) -> u64 {
+    let today = Registration::name_today(all, from);
+    if today.as_ref().unwrap_or(from) != to {
+        return 0;
+    }
+    all.iter().filter(|one| one.handler == *from).count() as u64
+}

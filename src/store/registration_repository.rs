@@ -23,8 +23,17 @@ pub struct Renamed {
     pub requests: u64,
     /// Open and dead requests that were canceled because the event has one of the new name already.
     pub superseded: u64,
+    /// Requests that still go by the old name because somebody else has them or their events
+    /// locked; a later call takes them along, and so does every scheduler, which looks every
+    /// twenty minutes.
+    pub skipped: u64,
     /// Whether there may be others that go by the old name, so that the call is to be made again.
     pub more: bool,
+    /// How many registrations of the old name go by the new one now, whichever call gave it to them:
+    /// a rename that is made again counts them, too. 0 tells that the old name was never
+    /// registered, which may be a typo, or that its handler goes by yet another name today. Only
+    /// [`StorerExt::rename`](super::StorerExt::rename) counts them.
+    pub registrations: u64,
 }
 
 /// A handler that is registered but that no living process has.
@@ -74,16 +83,19 @@ pub trait RegistrationRepository: Send {
     async fn retire(&mut self, handler: &Name) -> Result<u64>;
 
     /// Gives a handler another name: its registrations go to the new name, unless that has them, and
-    /// leave the old one as a signpost. Fan-outs that come after it make requests of the new name, and
+    /// leave the old one as a signpost. If the new name is an active handler's, both are one from
+    /// then on, which wants what either wanted. Fan-outs that come after it make requests of the new name, and
     /// those before it have ended: none makes one of the old name from now on. Those that are there
     /// are left to [`rename_requests`](Self::rename_requests). Answers how many registrations there
     /// were to move; doing it again changes nothing. Cost: one row each, and fan-outs wait until the
     /// transaction ends.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`](crate::StoreError::Invalid): the new name was itself given up by a
-    /// rename, and some requests still go by it, which would become another handler's. Nothing was
-    /// changed.
+    /// [`StoreError::Invalid`](crate::StoreError::Invalid): the new name
+    /// [cannot be one](Name::defect), see
+    /// [`Registration::check_new_name`](crate::Registration::check_new_name); or it was itself given up
+    /// by a rename, and some requests still go by it, which would become another handler's. Nothing
+    /// was changed.
     async fn rename(&mut self, from: &Name, to: &Name) -> Result<u64>;
 
     /// Takes requests along that go by a name of before a rename: at most `limit` open and dead ones

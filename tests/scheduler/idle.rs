@@ -36,11 +36,11 @@ async fn an_idle_process_that_hears_makes_one_call_in_five_seconds() {
             let calls = process.calls_in(TEN_MINUTES).await;
             let total: u64 = calls.values().sum();
             assert!(total <= 120, "{kind:?} {wake_ups:?}: {calls:?}");
-            // Three times an hour it says that its handlers live, and looks for absent ones; once for
-            // what renames have left.
+            // Three times an hour it says that its handlers live, and looks for absent ones and for what
+            // renames have left.
             let calls = process.calls_in(HOUR).await;
             let total: u64 = calls.values().sum();
-            assert!(total <= 720 + 7, "{kind:?} {wake_ups:?}: {calls:?}");
+            assert!(total <= 720 + 9, "{kind:?} {wake_ups:?}: {calls:?}");
             let searches = process.faults.calls(Operation::Prune);
             assert!(searches <= 3, "{kind:?} {wake_ups:?}: {searches}");
         }

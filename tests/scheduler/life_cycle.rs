@@ -63,7 +63,12 @@ async fn pause_and_resume_need_a_started_scheduler() {
         Err(SchedulerError::NotRunning { state: is, .. }) => assert_eq!(is, state),
         other => panic!("{other:?}"),
     };
-    refused(scheduler.pause().await, SchedulerState::Created);
+    let early = scheduler.pause().await;
+    assert_eq!(
+        early.as_ref().unwrap_err().to_string(),
+        "a pause needs a running scheduler, but it has not been started"
+    );
+    refused(early, SchedulerState::Created);
     refused(scheduler.resume().await, SchedulerState::Created);
     scheduler.start().await.unwrap();
     scheduler.resume().await.unwrap();
@@ -269,19 +274,19 @@ fn settings_out_of_range_are_refused_with_the_range() {
     for (tune, names) in [
         ((|builder| builder.workers(0)) as Tune, "workers"),
         (|builder| builder.workers(10_001), "workers"),
-        (|builder| builder.batch_size(0), "batch size"),
+        (|builder| builder.batch_size(0), "batch_size"),
         (|builder| builder.lease(Duration::from_millis(99)), "lease"),
         (
             |builder| builder.poll_interval(Duration::ZERO),
-            "poll interval",
+            "poll_interval",
         ),
         (
             |builder| builder.call_timeout(Duration::ZERO),
-            "call time-out",
+            "call_timeout",
         ),
         (
             |builder| builder.call_timeout(Duration::from_secs(31)),
-            "call time-out",
+            "call_timeout",
         ),
     ] {
         let error = build(tune).unwrap_err();

@@ -144,6 +144,11 @@ async fn every_error_that_counts_is_a_warning_and_the_last_one_an_error() {
         }
         assert!(mails[2].text.contains("the request is dead"), "{mails:#?}");
         assert!(!mails[2].text.contains("again_in"), "{mails:#?}");
+        // It was its first error, of three.
+        let discards = of("discards");
+        let said = "a handler discarded its request; it is dead";
+        assert!(discards[0].text.starts_with(said), "{discards:#?}");
+        assert!(!discards[0].text.contains("errors="), "{discards:#?}");
         // The backtrace is for reports and for the row.
         let panics = of("panics");
         assert!(panics[0].text.contains("out of order"), "{panics:#?}");
@@ -191,6 +196,8 @@ async fn a_start_that_is_refused_does_not_claim_to_try_again() {
         .inject_always(Operation::Begin, Fault::Refuse);
     let scheduler = rig.scheduler_on(Arc::new(store), config([])).build();
     assert!(scheduler.start().await.is_err());
-    assert_eq!(log.containing("the store failed").len(), 1);
-    assert!(log.containing("trying again").is_empty());
+    assert_eq!(log.containing("the store refused a call").len(), 1);
+    for outage in ["the store failed", "trying again"] {
+        assert!(log.containing(outage).is_empty());
+    }
 }

@@ -17,6 +17,8 @@ mod listener;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod lost_answers;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod outcomes;

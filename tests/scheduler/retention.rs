@@ -267,10 +267,16 @@ async fn a_retention_that_would_spin_or_never_end_is_refused() {
     let rig = Rig::real();
     let default = Retention::default;
     for (retention, named) in [
-        (default().every(Duration::ZERO), "interval"),
-        (default().every(Duration::MAX), "interval"),
-        (default().batch(0), "batch"),
-        (default().batch(10_001), "batch"),
+        (
+            default().every(Duration::ZERO),
+            "`Retention::every` is out of range: 0ns;",
+        ),
+        (default().every(Duration::MAX), "`Retention::every`"),
+        (default().batch(0), "`Retention::batch` is out of range: 0;"),
+        (
+            default().batch(10_001),
+            "`Retention::batch` is out of range: 10001;",
+        ),
     ] {
         let builder = ConcurrentScheduler::builder(Arc::new(rig.store.clone()), config([]));
         let refused = builder.retention(retention).build().unwrap_err();

@@ -13,7 +13,10 @@ use tidings::{
     CancellationCause, Context, Event, Handler, HandlerError, ProcessContext, RequestState,
     SchedulerState,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use crate::rig::{Blocker, KINDS, Rig, config};
 
@@ -284,4 +287,42 @@ async fn a_handler_that_heeds_its_context_ends_by_itself_before_it_is_broken_off
     let report = scheduler.shutdown(Duration::from_secs(10)).await;
     assert_eq!((report.handed_back, report.abandoned), (0, 0));
     assert_eq!(rig.count(RequestState::Completed).await, 1);
+}
+
+/// Deploys would delay them by as long as a claim lasts.
+#[tokio::test(start_paused = true)]
+async fn events_whose_hooks_run_at_a_shutdown_are_not_left_to_their_claims() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let handler = || {
+            let handle = |_: Arc<Event>, _: Context| async { Ok::<_, HandlerError>(()) };
+            Handler::new("h", handle).on("*")
+        };
+        let (runs, mut begun) = mpsc::unbounded_channel();
+        let scheduler = rig
+            .scheduler(config([handler()]))
+            .kind(kind)
+            .before_process(move |_: ProcessContext| {
+                let _ = runs.send(());
+                async {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Ok(())
+                }
+            })
+            .start()
+            .await;
+        rig.raise_many("thing.happened", 100).await;
+        begun.recv().await.unwrap();
+        let begins = Instant::now();
+        scheduler.shutdown(Duration::from_secs(20)).await;
+        let took = begins.elapsed();
+        // So many hooks run at a time that it takes some seconds.
+        assert!(took < Duration::from_secs(10), "{kind:?} {took:?}");
+        let other = rig.scheduler(config([handler()])).kind(kind).start().await;
+        let begins = Instant::now();
+        rig.until_all_ended().await;
+        let took = begins.elapsed();
+        assert!(took < Duration::from_secs(1), "{kind:?} {took:?}");
+        other.shutdown(Duration::from_secs(1)).await;
+    }
 }

@@ -88,10 +88,122 @@ async fn locked_requests_delay_no_others(store: Arc<dyn Storer>) {
 
 #[cfg(feature = "postgres")]
 mod postgres {
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
+    use tidings::{
+        Event, EventPattern, LeaseOwner, Outcome, Priority, Registration,
+        sqlx::{self, AssertSqlSafe, Connection as _, Executor as _, PgConnection},
+        store::{Claim, ClaimedRequest, FanOut, HandlerRoom, Renewal, Settled, Settlement, Storer},
+    };
+
+    use crate::{fresh::postgres::Postgres, server::postgres_url};
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn locked_requests_delay_no_others() {
-        let fresh = crate::fresh::postgres::Postgres::new().await;
-        super::locked_requests_delay_no_others(std::sync::Arc::new(fresh.store.clone())).await;
+        let fresh = Postgres::new().await;
+        super::locked_requests_delay_no_others(Arc::new(fresh.store.clone())).await;
+    }
+
+    /// Two requests that are claimed.
+    async fn claimed(fresh: &Postgres, owner: LeaseOwner) -> Vec<ClaimedRequest> {
+        let mut session = fresh.store.session().await.unwrap();
+        let pattern = EventPattern::parse("*").unwrap();
+        let handler = Registration::new(pattern, "h".into(), Priority::default(), 5);
+        session.registrations().register(&[handler]).await.unwrap();
+        let event = || Event::new("a", &()).unwrap();
+        session.events().raise(&[event(), event()]).await.unwrap();
+        session.events().fan_out(&FanOut::due(10)).await.unwrap();
+        let handlers = vec![HandlerRoom::new("h", 10)];
+        let claim = Claim::new(owner, Duration::from_secs(30), 10, handlers);
+        let batch = session.handler_requests().claim(&claim).await.unwrap();
+        assert_eq!(batch.requests.len(), 2);
+        batch.requests
+    }
+
+    fn completed(request: &ClaimedRequest, owner: LeaseOwner) -> Settlement {
+        Settlement::new(request.id, request.attempt, owner, Outcome::Completed)
+    }
+
+    /// An application's transaction in which a statement was run.
+    async fn holder(sql: String) -> PgConnection {
+        let mut holder = PgConnection::connect(&postgres_url()).await.unwrap();
+        holder.execute("BEGIN").await.unwrap();
+        holder
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
+            .await
+            .unwrap();
+        holder
+    }
+
+    /// PostgreSQL keeps such a lock in the row as a number of another kind than a transaction's.
+    #[tokio::test]
+    async fn a_lock_that_several_share_delays_no_other_settlement() {
+        let fresh = Postgres::new().await;
+        let owner = LeaseOwner::new();
+        let claimed = claimed(&fresh, owner).await;
+        let lock = || {
+            let (prefix, id) = (&fresh.prefix, claimed[0].id);
+            format!("SELECT id FROM {prefix}handler_requests WHERE id = '{id}' FOR SHARE")
+        };
+        let holders = [holder(lock()).await, holder(lock()).await];
+        let mut session = fresh.store.session().await.unwrap();
+        let settlements: Vec<_> = claimed.iter().map(|one| completed(one, owner)).collect();
+        let begun = Instant::now();
+        let settled = session.handler_requests().settle(&settlements).await;
+        assert_eq!(settled.unwrap(), [Settled::Locked, Settled::Applied]);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        drop(holders);
+    }
+
+    /// A row of the application's that refers to a request keeps its key, not its lease.
+    #[tokio::test]
+    async fn a_reference_to_a_request_keeps_its_lease_from_nothing() {
+        let fresh = Postgres::new().await;
+        let owner = LeaseOwner::new();
+        let claimed = claimed(&fresh, owner).await;
+        let (prefix, id) = (&fresh.prefix, claimed[0].id);
+        let sql =
+            format!("SELECT id FROM {prefix}handler_requests WHERE id = '{id}' FOR KEY SHARE");
+        let holder = holder(sql).await;
+        let requests = claimed.iter().map(|one| (one.id, one.attempt)).collect();
+        let renewal = Renewal::new(owner, Duration::from_secs(30), requests);
+        let mut renewer = fresh.store.lease_renewer().await.unwrap();
+        let renewed = renewer.renew(&renewal).await.unwrap();
+        assert_eq!((renewed.skipped, renewed.lost), (vec![], vec![]));
+        drop(holder);
+    }
+
+    /// All other settlements of the process would wait with it, for a lock time-out and more.
+    #[tokio::test]
+    async fn an_id_that_somebody_is_raising_holds_settlements_up_for_a_moment_only() {
+        let fresh = Postgres::new().await;
+        let owner = LeaseOwner::new();
+        let claimed = claimed(&fresh, owner).await;
+        let raised = Event::new("b", &()).unwrap();
+        let mut connection = PgConnection::connect(&postgres_url()).await.unwrap();
+        let mut tx = connection.begin().await.unwrap();
+        let raiser = fresh.store.raiser();
+        raiser.raise(&mut *tx, raised.clone()).await.unwrap();
+        let mut session = fresh.store.session().await.unwrap();
+        let mut settlement = completed(&claimed[0], owner);
+        settlement.raised.push(raised);
+        let begun = Instant::now();
+        let settled = session
+            .handler_requests()
+            .settle(&[settlement.clone()])
+            .await;
+        let took = begun.elapsed();
+        let error = settled.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        tx.rollback().await.unwrap();
+        let mut session = fresh.store.session().await.unwrap();
+        let settled = session.handler_requests().settle(&[settlement]).await;
+        assert_eq!(settled.unwrap(), [Settled::Applied]);
     }
 }
 

@@ -14,6 +14,7 @@ mod locked;
 mod lost_commits;
 #[cfg(feature = "mysql")]
 mod mysql;
+mod options;
 #[cfg(feature = "postgres")]
 mod pooler;
 #[cfg(feature = "postgres")]
@@ -21,6 +22,8 @@ mod postgres;
 mod private_servers;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod proxy;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod pruned;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod round_trips;
 mod server;

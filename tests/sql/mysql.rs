@@ -1,6 +1,6 @@
 //! What can go wrong on MySQL and MariaDB alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use chrono::Utc;
 use sqlx::{Connection as _, Executor as _};
@@ -449,6 +449,125 @@ async fn an_event_is_raised_as_a_whole_without_a_transaction() {
     assert_ne!(target.store.signals().raised.seen(), seen);
 }
 
+/// Polls a future so often, and drops it when it could go on.
+async fn polled<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut polls = 0;
+    std::future::poll_fn(|context| {
+        if polls == times {
+            return Poll::Ready(None);
+        }
+        polls += 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// What the application writes afterwards would be part of a transaction that it does not know of.
+#[tokio::test]
+async fn a_raise_that_is_dropped_leaves_the_applications_connection_in_no_transaction() {
+    for target in [MySql::new().await, on_foreign_pool().await] {
+        target.run("CREATE TABLE {p}ledger (id INT)").await;
+        let raiser = target.store.raiser();
+        let mut connection = MySqlConnection::connect(&mysql_url()).await.unwrap();
+        let insert = format!("INSERT INTO {}ledger VALUES (1)", target.prefix);
+        let mut written = 0;
+        for polls in 1.. {
+            let raise = raiser.raise_all(&mut connection, vec![event("a"), event("b")]);
+            let raised = polled(raise, polls).await;
+            let mut write = async || {
+                let insertion = connection.execute(sqlx::AssertSqlSafe(insert.clone()));
+                let answer = tokio::time::timeout(Duration::from_secs(5), insertion).await;
+                answer.expect("the connection answers")
+            };
+            // The first statement may get the answer that was not waited for.
+            if write().await.is_err() {
+                write().await.unwrap();
+            }
+            written += 1;
+            let committed = target.count("SELECT COUNT(*) FROM {p}ledger").await;
+            assert_eq!(committed, written, "after {polls} polls");
+            let halves = "SELECT COUNT(*) % 2 FROM {p}events";
+            assert_eq!(target.count(halves).await, 0, "after {polls} polls");
+            if let Some(raised) = raised {
+                assert_eq!(raised.unwrap(), [Raised::New; 2]);
+                assert!(polls > 1, "it was never dropped in the middle");
+                break;
+            }
+        }
+    }
+}
+
+/// The connection that the application holds is not one that the store can raise through then.
+#[tokio::test]
+async fn a_raise_outside_of_a_transaction_needs_a_second_connection_of_the_pool() {
+    let target = MySql::new().await;
+    let pool = sqlx::mysql::MySqlPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy(&mysql_url())
+        .unwrap();
+    let options = MySqlOptions::new()
+        .table_prefix(&*target.prefix)
+        .acquire_timeout(Duration::from_millis(300));
+    let store = MySqlStore::with_pool(pool.clone(), options).unwrap();
+    store.check_schema().await.unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    let refused = store.raiser().raise(&mut *connection, event("a")).await;
+    assert!(
+        matches!(refused, Err(StoreError::Exhausted { connections: 1, .. })),
+        "{refused:?}"
+    );
+    let mut tx = connection.begin().await.unwrap();
+    store.raiser().raise(&mut *tx, event("a")).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// The server has rolled back what its owner still takes for a transaction: what was raised after that
+/// would be there without the change that it tells of.
+#[tokio::test]
+async fn nothing_is_raised_for_a_transaction_that_was_lost() {
+    let target = MySql::new().await;
+    let mut tx = target.pool.begin().await.unwrap();
+    // As after a deadlock.
+    tx.execute("ROLLBACK").await.unwrap();
+    let raised = target.store.raiser().raise(&mut *tx, event("a")).await;
+    assert!(raised.as_ref().unwrap_err().is_conflict(), "{raised:?}");
+    tx.commit().await.unwrap();
+    assert_eq!(target.count("SELECT COUNT(*) FROM {p}events").await, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_left_in_a_transaction_is_used_all_the_same() {
+    let target = MySql::new().await;
+    target.run("CREATE TABLE {p}ledger (id INT)").await;
+    let insert = format!("INSERT INTO {}ledger VALUES (1)", target.prefix);
+    let pool = sqlx::mysql::MySqlPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy(&mysql_url())
+        .unwrap();
+    let options = MySqlOptions::new().table_prefix(&*target.prefix);
+    let store = MySqlStore::with_pool(pool.clone(), options).unwrap();
+    store.check_schema().await.unwrap();
+    let leave = async || {
+        let mut left = pool.acquire().await.unwrap();
+        left.execute("START TRANSACTION").await.unwrap();
+        left.execute(sqlx::AssertSqlSafe(insert.clone()))
+            .await
+            .unwrap();
+    };
+    leave().await;
+    let mut session = store.session().await.unwrap();
+    session.events().raise(&[event("a")]).await.unwrap();
+    drop(session);
+    leave().await;
+    let mut tx = store.begin().await.unwrap();
+    tx.events().raise(&[event("b")]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(target.count("SELECT COUNT(*) FROM {p}events").await, 2);
+    // What nobody has committed stays so.
+    assert_eq!(target.count("SELECT COUNT(*) FROM {p}ledger").await, 0);
+}
+
 #[tokio::test]
 async fn a_transaction_that_sqlx_does_not_know_of_stays_open() {
     for target in [MySql::new().await, on_foreign_pool().await] {
@@ -484,6 +603,86 @@ async fn an_old_snapshot_does_not_hide_that_an_id_exists() {
     assert_eq!(raised, [old, old, new]);
     tx.commit().await.unwrap();
     assert_eq!(session.events().count_unprocessed().await.unwrap(), 3);
+}
+
+/// Both that wait have a shared lock then, and want it alone: one of them loses to a deadlock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raises_that_wait_for_one_that_is_rolled_back_are_run_again() {
+    let target = MySql::new().await;
+    let raised = event("a");
+    let mut first = target.pool.begin().await.unwrap();
+    let raiser = target.store.raiser();
+    raiser.raise(&mut *first, raised.clone()).await.unwrap();
+    let raises = [(); 4].map(|()| {
+        let (store, raised) = (target.store.clone(), raised.clone());
+        tokio::spawn(async move {
+            let mut session = store.session().await?;
+            session.events().raise(&[raised]).await
+        })
+    });
+    let waiting = format!(
+        "SELECT COUNT(*) FROM information_schema.innodb_trx \
+         WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE '%{}events%'",
+        target.prefix
+    );
+    while target.count(&waiting).await < 4 {
+        // The server answers what it last found, unless nobody has asked for a tenth of a second.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    first.rollback().await.unwrap();
+    let mut new = 0;
+    for raise in raises {
+        let answer = raise.await.unwrap().unwrap();
+        new += answer
+            .iter()
+            .filter(|raised| **raised == Raised::New)
+            .count();
+    }
+    assert_eq!(new, 1);
+    assert_eq!(
+        target
+            .count("SELECT COUNT(*) FROM {p}unprocessed_events")
+            .await,
+        1
+    );
+}
+
+/// MariaDB 11.6 and later have it on. An id that came after the snapshot cannot be told to be there.
+#[tokio::test]
+async fn with_snapshot_isolation_an_id_that_the_snapshot_hides_is_a_conflict() {
+    let target = MySql::new().await;
+    let raiser = target.store.raiser();
+    let mut connection = MySqlConnection::connect(&mysql_url()).await.unwrap();
+    let settings = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; \
+         SET SESSION innodb_snapshot_isolation = ON";
+    connection.execute(sqlx::raw_sql(settings)).await.unwrap();
+    let find = format!("SELECT COUNT(*) FROM {}events", target.prefix);
+    let known = event("a");
+    for (asked, is_refused) in [(known.clone(), true), (event("b"), false)] {
+        let mut tx = connection.begin().await.unwrap();
+        tx.execute(sqlx::AssertSqlSafe(find.clone())).await.unwrap();
+        let mut session = target.store.session().await.unwrap();
+        session
+            .events()
+            .raise(&[known.clone(), event("c")])
+            .await
+            .unwrap();
+        let raised = raiser.raise(&mut *tx, asked).await;
+        if is_refused {
+            assert!(raised.as_ref().unwrap_err().is_conflict(), "{raised:?}");
+            tx.rollback().await.unwrap();
+        } else {
+            assert_eq!(raised.unwrap(), Raised::New);
+            tx.commit().await.unwrap();
+        }
+    }
+    // `known`, two of `c`, and `b`.
+    assert_eq!(
+        target
+            .count("SELECT COUNT(*) FROM {p}unprocessed_events")
+            .await,
+        4
+    );
 }
 
 /// Whatever runs at once on the hot path, nothing of it loses to a deadlock.

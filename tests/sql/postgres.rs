@@ -136,6 +136,39 @@ async fn thousands_of_events_are_raised_at_once() {
     assert_eq!(session.events().count_unprocessed().await.unwrap(), 10_000);
 }
 
+/// They are several statements, of which none is to be committed alone.
+#[tokio::test]
+async fn large_events_without_a_transaction_are_stored_as_a_whole() {
+    let fresh = Postgres::new().await;
+    let raiser = fresh.store.raiser();
+    let raiser = raiser.clone().max_data_len(16 << 20);
+    let large = || Event::new("large", &"x".repeat(9 << 20)).unwrap();
+    let mut connection = PgConnection::connect(&postgres_url()).await.unwrap();
+    let (first, second) = (large(), large());
+    // The second one is refused by the server.
+    let refuse = format!(
+        "CREATE FUNCTION {p}refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON {p}events FOR EACH ROW \
+         WHEN (NEW.id = '{id}') EXECUTE FUNCTION {p}refuse()",
+        p = fresh.prefix,
+        id = second.id,
+    );
+    fresh
+        .pool
+        .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)))
+        .await
+        .unwrap();
+    let both = vec![first.clone(), second];
+    assert!(raiser.raise_all(&mut connection, both).await.is_err());
+    let mut session = fresh.store.session().await.unwrap();
+    assert_eq!(session.events().count_unprocessed().await.unwrap(), 0);
+    let raised = raiser
+        .raise_all(&mut connection, vec![first, large()])
+        .await;
+    assert_eq!(raised.unwrap(), [Raised::New; 2]);
+    assert_eq!(session.events().count_unprocessed().await.unwrap(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_processes_migrate_at_once() {
     let prefix = prefix();

@@ -11,6 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// When a connection that sends a text is cut.
@@ -20,7 +21,8 @@ pub(crate) enum Cut {
     Before,
     /// The server has answered the text; the answer does not come back.
     After,
-    /// Nothing comes through any more, in neither direction, as if the process stood still.
+    /// Nothing comes through any more on any connection, in neither direction, as if the process stood
+    /// still.
     Freeze,
 }
 
@@ -52,13 +54,24 @@ impl Proxy {
         let sendings = Arc::new(AtomicU64::new(0));
         let (traps, counted) = (Arc::clone(&trap), Arc::clone(&statements));
         let sent = Arc::clone(&sendings);
+        let (freezes, _) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (traps, counted) = (Arc::clone(&traps), Arc::clone(&counted));
                 let sent = Arc::clone(&sent);
+                let freezes = freezes.clone();
                 tokio::spawn(async move {
                     let server = TcpStream::connect(upstream).await.unwrap();
-                    pass(client, server, &traps, is_statement, &counted, &sent).await;
+                    pass(
+                        client,
+                        server,
+                        &traps,
+                        is_statement,
+                        &counted,
+                        &sent,
+                        &freezes,
+                    )
+                    .await;
                 });
             }
         });
@@ -125,12 +138,18 @@ async fn pass(
     is_statement: fn(&[u8]) -> bool,
     statements: &AtomicU64,
     sendings: &AtomicU64,
+    freezes: &watch::Sender<bool>,
 ) {
     let (mut from_client, mut from_server) = (vec![0; 65536], vec![0; 65536]);
     let mut is_marked = false;
     let mut has_answered = true;
+    let mut frozen = freezes.subscribe();
     loop {
         tokio::select! {
+            biased;
+            true = async { frozen.wait_for(|frozen| *frozen).await.is_ok() } => {
+                std::future::pending::<()>().await;
+            }
             read = client.read(&mut from_client) => {
                 let Ok(len @ 1..) = read else { return };
                 // What is long comes in pieces.
@@ -145,6 +164,7 @@ async fn pass(
                     return;
                 }
                 if cut == Some(Cut::Freeze) {
+                    freezes.send_replace(true);
                     std::future::pending::<()>().await;
                 }
                 if server.write_all(&from_client[..len]).await.is_err() {

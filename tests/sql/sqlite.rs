@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashSet,
+    future::poll_fn,
     process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -129,6 +131,131 @@ async fn an_event_without_a_transaction_is_on_the_queue_as_soon_as_it_is_stored(
     assert_eq!(again, Raised::AlreadyRaised);
 }
 
+/// More events than one statement takes: 8 of them, and the last one in a second statement.
+fn much(last: &str) -> Vec<Event> {
+    let large = "x".repeat(1_000_000);
+    let names = [["large"; 8].as_slice(), &[last]].concat();
+    let event = |name: &str| Event::new(name.to_owned(), &large).unwrap();
+    names.into_iter().map(event).collect()
+}
+
+/// Polls a future so often and drops it, unless it is done by then.
+async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// What the application writes on its connection is committed at once.
+async fn assert_in_no_transaction(fresh: &Sqlite, connection: &mut SqliteConnection) {
+    let before = fresh.count("SELECT count(*) FROM kept").await;
+    connection
+        .execute("INSERT INTO kept DEFAULT VALUES")
+        .await
+        .unwrap();
+    let after = fresh.count("SELECT count(*) FROM kept").await;
+    assert_eq!(after, before + 1);
+    let nested = connection.begin_with("BEGIN IMMEDIATE").await;
+    nested.unwrap().rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_raise_in_several_statements_without_a_transaction_stores_nothing_when_one_fails() {
+    let fresh = Sqlite::new().await;
+    fresh
+        .run("CREATE TABLE kept (id INTEGER PRIMARY KEY)")
+        .await;
+    let raiser = fresh.store.raiser();
+    let mut connection = fresh.pool.acquire().await.unwrap();
+    // The second one ends the whole transaction.
+    for how in ["ABORT", "ROLLBACK"] {
+        let trigger = format!(
+            "CREATE TRIGGER refuse_{how} BEFORE INSERT ON {{p}}events WHEN new.name = '{how}' \
+             BEGIN SELECT RAISE({how}, 'refused'); END"
+        );
+        fresh.run(&trigger).await;
+        let error = raiser.raise_all(&mut connection, much(how)).await;
+        let error = format!("{:?}", error.unwrap_err());
+        assert!(error.contains("refused"), "{error}");
+        assert_eq!(unprocessed(&fresh.store).await, 0, "{how}");
+        assert_in_no_transaction(&fresh, &mut connection).await;
+    }
+    // Neither when it is the commit that fails.
+    let mut handle = connection.lock_handle().await.unwrap();
+    handle.set_commit_hook(|| false);
+    drop(handle);
+    let error = raiser.raise_all(&mut connection, much("last")).await;
+    error.unwrap_err();
+    connection.lock_handle().await.unwrap().remove_commit_hook();
+    assert_eq!(unprocessed(&fresh.store).await, 0);
+    assert_in_no_transaction(&fresh, &mut connection).await;
+    // Neither when the application breaks it off, by which SQLite ends the transaction.
+    let mut handle = connection.lock_handle().await.unwrap();
+    handle.set_progress_handler(1000, || false);
+    drop(handle);
+    let error = raiser.raise_all(&mut connection, much("last")).await;
+    assert!(error.unwrap_err().is_transient());
+    let mut handle = connection.lock_handle().await.unwrap();
+    handle.remove_progress_handler();
+    drop(handle);
+    assert_eq!(unprocessed(&fresh.store).await, 0);
+    assert_in_no_transaction(&fresh, &mut connection).await;
+    let raised = raiser.raise_all(&mut connection, much("last")).await;
+    assert_eq!(raised.unwrap(), [Raised::New; 9]);
+    assert_eq!(unprocessed(&fresh.store).await, 9);
+    assert_in_no_transaction(&fresh, &mut connection).await;
+}
+
+#[tokio::test]
+async fn a_raise_in_several_statements_that_is_dropped_stores_all_or_nothing() {
+    let fresh = Sqlite::new().await;
+    fresh
+        .run("CREATE TABLE kept (id INTEGER PRIMARY KEY)")
+        .await;
+    let raiser = fresh.store.raiser();
+    let mut connection = fresh.pool.acquire().await.unwrap();
+    for polls in 1.. {
+        let before = unprocessed(&fresh.store).await;
+        let raise = raiser.raise_all(&mut connection, much("last"));
+        let raised = dropped_after(polls, raise).await;
+        // Whatever was under way on the connection is over afterwards.
+        assert_in_no_transaction(&fresh, &mut connection).await;
+        let stored = unprocessed(&fresh.store).await - before;
+        assert!([0, 9].contains(&stored), "{stored} after {polls} polls");
+        if let Some(raised) = raised {
+            assert_eq!(raised.unwrap(), [Raised::New; 9]);
+            assert!(polls > 2, "{polls}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_raise_in_several_statements_is_part_of_a_transaction_that_sqlx_does_not_know_of() {
+    let fresh = Sqlite::new().await;
+    let raiser = fresh.store.raiser();
+    let mut connection = fresh.pool.acquire().await.unwrap();
+    for (begin, end, stored) in [
+        ("BEGIN", "ROLLBACK", 0),
+        ("SAVEPOINT mine", "RELEASE mine", 9),
+    ] {
+        connection.execute(begin).await.unwrap();
+        let raised = raiser.raise_all(&mut connection, much("last")).await;
+        assert_eq!(raised.unwrap(), [Raised::New; 9]);
+        assert_eq!(unprocessed(&fresh.store).await, 0);
+        connection.execute(end).await.unwrap();
+        assert_eq!(unprocessed(&fresh.store).await, stored);
+    }
+}
+
 #[tokio::test]
 async fn a_transaction_that_read_before_others_wrote_is_a_conflict() {
     let fresh = Sqlite::new().await;
@@ -190,7 +317,10 @@ async fn bad_urls_and_files_are_refused_with_the_remedy() {
         ("sqlite:".to_owned(), "in-memory store"),
         (format!("sqlite:{path}/x.db?mode=ro"), "mode=ro"),
         (format!("sqlite:{path}/x.db?immutable=1"), "immutable"),
-        (format!("sqlite:{path}/x.db?nonsense=1"), "sqlite:FILE"),
+        (
+            format!("sqlite:{path}/x.db?nonsense=1"),
+            "unknown parameter",
+        ),
         (format!("sqlite:{path}/no/such/x.db"), "directory"),
         (format!("sqlite:{path}/missing.db?mode=rw"), "directory"),
         ("postgres://a:secret@b/c".to_owned(), "sqlite:FILE"),
@@ -388,6 +518,49 @@ async fn a_transaction_that_its_handler_ended_settles_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_handler_writes_after_its_transaction_has_ended_is_not_committed() {
+    let fresh = Sqlite::with(SqliteOptions::new().max_connections(1)).await;
+    fresh
+        .run("CREATE TABLE kept (id INTEGER PRIMARY KEY); INSERT INTO kept VALUES (1)")
+        .await;
+    for ending in ENDINGS {
+        let mut tx = fresh.store.begin().await.unwrap();
+        let connection = lent(&mut tx);
+        connection
+            .execute("INSERT INTO kept VALUES (2)")
+            .await
+            .unwrap();
+        let _ = connection.execute(sqlx::raw_sql(*ending)).await;
+        for write in [
+            "INSERT INTO kept VALUES (3)",
+            "BEGIN; INSERT INTO kept VALUES (4); COMMIT",
+            "SAVEPOINT mine; INSERT INTO kept VALUES (5); RELEASE mine",
+            "CREATE TABLE more (id INTEGER PRIMARY KEY)",
+        ] {
+            if let Err(error) = connection.execute(sqlx::raw_sql(write)).await {
+                assert!(
+                    fresh.store.is_conflict(&error),
+                    "{ending}: {write}: {error}"
+                );
+            }
+        }
+        let error = tx.commit().await.unwrap_err();
+        assert!(error.is_conflict(), "{ending}: {error}");
+        let tables = "SELECT count(*) FROM sqlite_master WHERE name = 'more'";
+        let found = (
+            fresh.count("SELECT count(*) FROM kept").await,
+            fresh.count(tables).await,
+        );
+        assert_eq!(found, (1, 0), "{ending}");
+        // The next transaction on the one connection commits as ever.
+        let mut tx = fresh.store.begin().await.unwrap();
+        tx.events().raise(&[event()]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(unprocessed(&fresh.store).await, ENDINGS.len() as u64);
+}
+
+#[tokio::test]
 async fn savepoints_of_a_handler_do_not_matter() {
     let fresh = Sqlite::new().await;
     fresh
@@ -443,6 +616,141 @@ async fn a_connection_whose_call_was_dropped_is_closed_and_changes_nothing() {
         let mut requests = tx.handler_requests();
         let found = requests.find_for_update(id, LockMode::Wait).await.unwrap();
         assert_eq!(found.unwrap().canceled_at, None);
+    }
+}
+
+/// Lets storing an event of this name take so many steps.
+async fn slow_down(fresh: &Sqlite, name: &str, steps: u64) {
+    let trigger = format!(
+        "CREATE TRIGGER slow_{name} AFTER INSERT ON {{p}}events WHEN new.name = '{name}' BEGIN SELECT ( \
+           WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {steps}) \
+           SELECT max(i) FROM n); END"
+    );
+    fresh.run(&trigger).await;
+}
+
+async fn assert_all_can_write(stores: &[SqliteStore]) {
+    for store in stores {
+        let events = [event()];
+        let write = raise(store, &events);
+        let written = tokio::time::timeout(Duration::from_secs(4), write).await;
+        assert!(written.is_ok(), "somebody still writes");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_kept_after_a_dropped_call_lets_others_write() {
+    let fresh = Sqlite::new().await;
+    let other = SqliteStore::connect(&fresh.url, SqliteOptions::new())
+        .await
+        .unwrap();
+    let stores = [fresh.store.clone(), other];
+    // So slow that it is not done when it is first polled, and so slow that it is never done.
+    slow_down(&fresh, "slow", 100_000).await;
+    slow_down(&fresh, "endless", 1_000_000_000).await;
+    for polls in 1.. {
+        let mut session = fresh.store.session().await.unwrap();
+        let slow = [Event::new("slow", &()).unwrap()];
+        let done = dropped_after(polls, session.events().raise(&slow)).await;
+        assert_all_can_write(&stores).await;
+        // The session is kept until here.
+        let again = session.events().count_unprocessed().await;
+        assert_eq!(again.is_ok(), done.is_some());
+        if let Some(done) = done {
+            assert_eq!(done.unwrap(), [Raised::New]);
+            assert!(polls > 1, "it was not slow");
+            break;
+        }
+    }
+    let mut session = fresh.store.session().await.unwrap();
+    let endless = [Event::new("endless", &()).unwrap()];
+    let mut events = session.events();
+    let raise = events.raise(&endless);
+    let dropped = tokio::time::timeout(Duration::from_millis(200), raise).await;
+    assert!(dropped.is_err());
+    drop(events);
+    assert_all_can_write(&stores).await;
+    session.events().count_unprocessed().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_kept_after_a_dropped_call_lets_others_write() {
+    let fresh = Sqlite::new().await;
+    slow_down(&fresh, "endless", u64::MAX >> 1).await;
+    let mut tx = fresh.store.begin().await.unwrap();
+    let endless = [Event::new("endless", &()).unwrap()];
+    let dropped = dropped_after(1, tx.events().raise(&endless)).await;
+    assert!(dropped.is_none());
+    assert_all_can_write(std::slice::from_ref(&fresh.store)).await;
+    tx.commit().await.unwrap_err();
+    assert_eq!(unprocessed(&fresh.store).await, 1);
+}
+
+/// Nothing refuses commits there, so what the owner writes afterwards must not stand alone.
+#[tokio::test]
+async fn what_is_written_after_a_dropped_call_on_a_foreign_pool_is_not_there() {
+    let fresh = Sqlite::new().await;
+    fresh
+        .run("CREATE TABLE kept (id INTEGER PRIMARY KEY)")
+        .await;
+    let store = SqliteStore::with_pool(fresh.pool.clone(), SqliteOptions::new())
+        .await
+        .unwrap();
+    slow_down(&fresh, "slow", 100_000).await;
+    let slow = [Event::new("slow", &()).unwrap()];
+    for polls in 1.. {
+        let mut tx = store.begin().await.unwrap();
+        let done = dropped_after(polls, tx.events().raise(&slow)).await;
+        if done.is_some() {
+            assert!(polls > 1, "it was not slow");
+            break;
+        }
+        let connection = tx.connection().downcast::<SqliteConnection>().unwrap();
+        // It may be refused, as the transaction may be over.
+        let _ = connection.execute("INSERT INTO kept VALUES (1)").await;
+        drop(tx);
+        assert_eq!(fresh.count("SELECT count(*) FROM kept").await, 0, "{polls}");
+    }
+}
+
+/// Lets counting the unprocessed events take for ever.
+const ENDLESS: &str = "ALTER TABLE tidings_unprocessed_events RENAME TO elsewhere; \
+     CREATE VIEW tidings_unprocessed_events (event_id) AS \
+     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+
+#[tokio::test]
+async fn a_query_that_was_given_up_ends() {
+    for times_out in [false, true] {
+        // The store's own limit, and the caller's.
+        let (limit, patience) = if times_out {
+            (500, 10_000)
+        } else {
+            (60_000, 200)
+        };
+        let limit = Duration::from_millis(limit);
+        let fresh = Sqlite::with(SqliteOptions::new().statement_timeout(limit)).await;
+        let mut session = fresh.store.session().await.unwrap();
+        session.events().count_unprocessed().await.unwrap();
+        fresh.run(ENDLESS).await;
+        let mut events = session.events();
+        let count = events.count_unprocessed();
+        let given_up = tokio::time::timeout(Duration::from_millis(patience), count).await;
+        match given_up {
+            Err(_) => assert!(!times_out),
+            Ok(answer) => {
+                let error = answer.unwrap_err();
+                let timed_out = matches!(error, StoreError::TimedOut { .. });
+                assert!(timed_out && times_out, "{error}");
+            }
+        }
+        drop(events);
+        // Nobody reads what was before any more, although the session is kept: the log can be reset.
+        fresh.run("CREATE TABLE later (id INTEGER)").await;
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        assert_eq!(fresh.count(checkpoint).await, 0, "a query goes on");
+        drop(session);
+        let closed = tokio::time::timeout(Duration::from_secs(4), fresh.store.close()).await;
+        assert!(closed.is_ok(), "its thread goes on");
     }
 }
 

@@ -98,6 +98,16 @@ macro_rules! transactional_tests {
                         .await?;
                     Ok(())
                 }
+                // SQLite alone knows this, and ends the transaction by itself.
+                ("test.or_rollback", 0) | ("test.or_rollback_hushed", 0) => {
+                    let row = format!("INTO {}ledger VALUES ('{}')", state.prefix, event.id);
+                    let _ = run(connection, format!("INSERT OR ROLLBACK {row}")).await;
+                    let again = run(connection, format!("INSERT {row}")).await;
+                    if &*event.name == "test.or_rollback" {
+                        again?;
+                    }
+                    Ok(())
+                }
                 ("test.cancel", _) => {
                     let mut session = state.store.session().await?;
                     let id = HandlerRequestId::derive(event.id, "writes");
@@ -294,6 +304,14 @@ mod sqlite {
         sqlx::SqliteConnection,
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000000000) SELECT max(i) FROM n"
     );
+
+    /// Committed alone, it would be there twice, or in the way of the run that counts.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_written_after_sqlite_has_ended_the_transaction_is_not_committed() {
+        for name in ["test.or_rollback", "test.or_rollback_hushed"] {
+            assert_completes(name, 2, 0).await;
+        }
+    }
 }
 
 #[cfg(feature = "mysql")]

@@ -2,10 +2,10 @@
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 macro_rules! unreachable_tests {
-    ($store:ty, $options:ty, $kind:expr, $scheme:literal, $shared:expr) => {
+    ($store:ty, $options:ty, $kind:expr, $scheme:literal, $tls:literal, $shared:expr) => {
         use std::{sync::Arc, time::Duration};
 
-        use tidings::{StoreError, store::Storer};
+        use tidings::{StoreError, sqlx, store::Storer};
 
         use super::{chain, check_secrets, free_port};
         use crate::server::Private;
@@ -96,14 +96,18 @@ macro_rules! unreachable_tests {
             ];
             let error = store.session().await.map(drop).unwrap_err();
             assert!(
-                error.to_string().contains("all 2 connections are in use"),
+                error
+                    .to_string()
+                    .contains("all connections (2) are still in use after "),
                 "{error}"
             );
             assert!(error.is_transient() && !error.is_uncertain());
             let _one = store.begin().await.unwrap();
             let error = store.begin().await.map(drop).unwrap_err();
             assert!(
-                error.to_string().contains("all 1 connections are in use"),
+                error
+                    .to_string()
+                    .contains("all connections (1) are still in use after "),
                 "{error}"
             );
         }
@@ -126,6 +130,32 @@ macro_rules! unreachable_tests {
                 assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
                 let text = error.to_string();
                 assert!(text.contains(remedy) && text.contains(host), "{text}");
+                // Of the server's source.
+                assert!(!text.contains("at line"), "{text}");
+                assert!(!text.contains("error returned from"), "{text}");
+                check_secrets(&error);
+            }
+        }
+
+        #[tokio::test]
+        async fn tls_that_cannot_be_had_is_no_outage() {
+            let port = server_without_tls().await;
+            let url = format!("{}://a:secret@127.0.0.1:{port}/x?{}", $scheme, $tls);
+            let connecting = <$store>::connect(&url, <$options>::new()).await;
+            let store = <$store>::new(sqlx::Pool::connect_lazy(&url).unwrap());
+            for error in [
+                connecting.unwrap_err(),
+                store.session().await.map(drop).unwrap_err(),
+                store.lease_renewer().await.map(drop).unwrap_err(),
+            ] {
+                assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
+                assert!(!error.is_transient());
+                let said = if super::TLS {
+                    format!("asks for TLS, which the server at 127.0.0.1:{port} does not speak")
+                } else {
+                    "switch on the feature `tls-rustls` or `tls-native-tls`".to_owned()
+                };
+                assert!(error.to_string().contains(&said), "{error}");
                 check_secrets(&error);
             }
         }
@@ -167,6 +197,14 @@ macro_rules! unreachable_tests {
                 ("a:secret@127.0.0.1:many/x", "invalid port number"),
                 ("a:secret/1@127.0.0.1/x", "invalid port number"),
                 ("a:secret%ff@127.0.0.1/x", "no UTF-8"),
+                (
+                    "a@127.0.0.1/x?ssl-mode=secret",
+                    "has an unknown `sslmode` after the ?; let `ssl",
+                ),
+                (
+                    "a@127.0.0.1/x?statement-cache-capacity=secret",
+                    "after the ? that should be a number, and is none; let `ssl",
+                ),
             ] {
                 let url = format!("{}://{rest}", $scheme);
                 let error = <$store>::connect(&url, <$options>::new())
@@ -194,6 +232,33 @@ fn check_secrets(error: &tidings::StoreError) {
     assert!(!text.contains("secret"), "{text}");
 }
 
+/// Whether this build has TLS.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const TLS: bool = cfg!(any(feature = "tls-rustls", feature = "tls-native-tls"));
+
+/// The port of a server that reads so much of each connection, says so much, and waits until the
+/// other side says something, which ends it.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn answering(reads: usize, says: Vec<u8>) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let says = says.clone();
+            tokio::spawn(async move {
+                let mut read = vec![0; reads];
+                if client.read_exact(&mut read).await.is_ok() {
+                    client.write_all(&says).await.unwrap();
+                    let _ = client.read(&mut [0; 1024]).await;
+                }
+            });
+        }
+    });
+    port
+}
+
 /// A port on which nobody listens.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn free_port() -> u16 {
@@ -208,8 +273,52 @@ mod postgres {
         tidings::PostgresOptions,
         crate::server::Kind::Postgres,
         "postgres",
+        "sslmode=require",
         crate::server::postgres_url()
     );
+
+    /// Answers what every connection asks first, whether there is TLS.
+    async fn answer_tls(answer: &'static [u8]) -> u16 {
+        super::answering(8, answer.to_vec()).await
+    }
+
+    async fn server_without_tls() -> u16 {
+        answer_tls(b"N").await
+    }
+
+    #[tokio::test]
+    async fn a_server_that_goes_away_in_a_tls_handshake_is_an_outage() {
+        let port = answer_tls(b"S").await;
+        let url = format!("postgres://a@127.0.0.1:{port}/x?sslmode=require");
+        let options = tidings::PostgresOptions::new();
+        let connecting = tidings::PostgresStore::connect(&url, options).await;
+        let error = connecting.unwrap_err();
+        assert_eq!(error.is_transient(), super::TLS, "{error:?}");
+        let is_outage = matches!(error, StoreError::Unreachable { .. });
+        assert_eq!(is_outage, super::TLS, "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_the_server_says_is_shown_once_and_without_a_line_of_its_source() {
+        let pool = sqlx::PgPool::connect(&crate::server::postgres_url()).await;
+        let error = sqlx::query("SELECT * FROM nowhere_at_all")
+            .execute(&pool.unwrap())
+            .await
+            .unwrap_err();
+        let own = r#"error returned from database: relation "nowhere_at_all" does not exist [SQLSTATE 42P01]"#;
+        assert_eq!(tidings::ErrorChain(&error).to_string(), own);
+        let source = Box::new(error);
+        let error = StoreError::Backend {
+            operation: "look",
+            source,
+        };
+        let text = tidings::ErrorChain(&error).to_string();
+        assert_eq!(text, format!("{error}: {own}"));
+        // It can still be asked for.
+        let source = std::error::Error::source(&error).unwrap();
+        let source = source.downcast_ref::<sqlx::Error>().unwrap();
+        assert!(source.as_database_error().is_some());
+    }
 }
 
 #[cfg(feature = "mysql")]
@@ -219,8 +328,21 @@ mod mysql {
         tidings::MySqlOptions,
         crate::server::Kind::MariaDb,
         "mysql",
+        "ssl-mode=REQUIRED",
         crate::server::mysql_url()
     );
+
+    /// Greets as a server does that can protocol 4.1 and plugins, and no TLS.
+    async fn server_without_tls() -> u16 {
+        let mut greeting = b"\x0a8.0.0\0\x01\0\0\0abcdefgh\0".to_vec();
+        greeting.extend(b"\x00\x82\x2d\x02\x00\x08\x00\x15");
+        greeting.extend([0; 10]);
+        greeting.extend(b"ijklmnopqrst\0mysql_native_password\0");
+        let length = u8::try_from(greeting.len()).unwrap();
+        let mut packet = vec![length, 0, 0, 0];
+        packet.extend(greeting);
+        super::answering(0, packet).await
+    }
 
     #[tokio::test]
     async fn a_url_without_a_database_is_refused() {

@@ -13,7 +13,7 @@ macro_rules! unreadable_tests {
             conformance::Target,
             store::{
                 Claim, EventFilter, FanOut, HandlerRoom, Prune, Renewal, Replay, RescueLost,
-                Settled, Settlement, Storer,
+                Settled, Settlement, Storer, StorerExt as _,
             },
         };
 
@@ -97,6 +97,20 @@ macro_rules! unreadable_tests {
                 }
                 assert_eq!(claimed.last(), Some(&good), "{column}");
             }
+        }
+
+        /// Nobody has it locked, so nobody is waited for.
+        #[tokio::test]
+        async fn a_request_that_has_lost_its_event_is_renamed() {
+            let fresh = $fresh;
+            let [lost, _] = two_requests(&fresh.store).await;
+            let delete = format!(
+                "DELETE FROM {{p}}events WHERE id = (SELECT event_id FROM {{p}}handler_requests WHERE id = {})",
+                hex(lost)
+            );
+            fresh.run(&delete).await;
+            let renamed = fresh.store.rename(&"h".into(), &"new".into()).await.unwrap();
+            assert_eq!((renamed.requests, renamed.skipped), (2, 0));
         }
 
         #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 
 use tempfile::TempDir;
 use tidings::sqlx::{
-    self, AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection, Row,
+    self, AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection, Row, SqliteConnection,
 };
 
 use crate::server::{mysql_url, postgres_url};
@@ -100,6 +100,9 @@ pub(crate) fn number(url: &str, sql: &str) -> Option<usize> {
     let number: sqlx::Result<i64> = block_on(async {
         if url.starts_with("postgres") {
             let mut connection = PgConnection::connect(url).await?;
+            connection.fetch_one(sql).await?.try_get(0)
+        } else if url.starts_with("sqlite") {
+            let mut connection = SqliteConnection::connect(url).await?;
             connection.fetch_one(sql).await?.try_get(0)
         } else {
             let mut connection = MySqlConnection::connect(url).await?;

@@ -74,7 +74,9 @@ impl<'a> Demos<'a> {
         self.started += 1;
         let log = File::create(self.log(self.started)).unwrap();
         let mut arguments = drain_into(self.url, self.path);
-        arguments.extend(["--lease", "1"].map(str::to_owned));
+        // Both schedulers share the work.
+        let scheduler = ["concurrent", "cooperative"][self.started % 2];
+        arguments.extend(["--lease", "1", "--scheduler", scheduler].map(str::to_owned));
         let child = demo(arguments).stderr(log).spawn().unwrap();
         self.children.push(child);
     }

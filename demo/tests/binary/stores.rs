@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     process::Child,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
@@ -174,6 +174,48 @@ fn a_demo_that_is_stopped_hands_its_work_to_another() {
         ),
         (&3000.into(), &3000.into(), &3000.into())
     );
+}
+
+/// Of a process that is killed nobody hears but by its leases, which run out.
+fn check_killed(kind: Kind) {
+    const LEASE: u64 = 3;
+    let fresh = Fresh::new(kind);
+    let (_directory, path) = file(stars(3000));
+    let mut arguments = drain_into(fresh.url(), &path);
+    arguments.extend(["--workers", "1", "--lease"].map(str::to_owned));
+    arguments.push(LEASE.to_string());
+    let mut killed = demo(&arguments).spawn().unwrap();
+    let requests =
+        |condition| format!("SELECT count(*) FROM tidings_handler_requests WHERE {condition}");
+    let done = requests("completed_at IS NOT NULL");
+    poll(LIMIT, || number(fresh.url(), &done) >= Some(10));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let killed_at = Instant::now();
+    let leased = number(fresh.url(), &requests("lease_until IS NOT NULL"));
+    assert!(leased > Some(0), "it had taken some");
+    let other = demo(&arguments).spawn().unwrap();
+    let within = Duration::from_secs(LEASE + 5);
+    let rescued = requests("rescues > 0");
+    poll(within.saturating_sub(killed_at.elapsed()), || {
+        number(fresh.url(), &rescued) >= leased
+    });
+    assert_eq!(summary(&finish(other, LIMIT))["stars"], 3000);
+}
+
+#[test]
+fn what_a_killed_demo_had_taken_runs_elsewhere_within_the_lease_and_5_s_on_postgres() {
+    check_killed(Kind::Postgres);
+}
+
+#[test]
+fn what_a_killed_demo_had_taken_runs_elsewhere_within_the_lease_and_5_s_on_mysql() {
+    check_killed(Kind::MySql);
+}
+
+#[test]
+fn what_a_killed_demo_had_taken_runs_elsewhere_within_the_lease_and_5_s_on_sqlite() {
+    check_killed(Kind::Sqlite);
 }
 
 /// Whoever starts both at once need not wait for the one before starting the other.

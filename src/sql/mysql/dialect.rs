@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     due, kill, raise,
     rows::{self, hex},
+    standstill,
     statements::{SLOTS, Statements},
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     sql::{
         arg::{Arg, args},
         claim::read_events,
-        connection::{Handle, Held, Needs},
+        connection::{Handle, Held, Needs, lost_transaction},
         dialect::{Beginning, Dialect, Kill},
         fan_out::set_aside,
         limit,
@@ -38,6 +39,14 @@ use crate::{
     store::{HandlerRoom, LockMode, Raised},
     text::Name,
 };
+
+/// Begins a transaction in a connection of the application. Somebody may have left it in another one:
+/// to begin this one would fail, or commit the other.
+macro_rules! begin_on_any {
+    () => {
+        "ROLLBACK; SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION"
+    };
+}
 
 /// Lifts the limits on statements and their waits in a connection of the store's own.
 const UNBOUNDED: &str = "SET SESSION lock_wait_timeout = 31536000 \
@@ -129,7 +138,7 @@ impl Dialect for MySqlDialect {
     fn begin(&self, _: Needs) -> SqlStr {
         SqlStr::from_static(match self.settings {
             Some(_) => "START TRANSACTION",
-            None => "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION",
+            None => begin_on_any!(),
         })
     }
 
@@ -137,10 +146,7 @@ impl Dialect for MySqlDialect {
         match self.settings {
             Some(_) => kill::by_lock(),
             None => Beginning {
-                text: SqlStr::from_static(
-                    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION; \
-                     SAVEPOINT tidings",
-                ),
+                text: SqlStr::from_static(concat!(begin_on_any!(), "; SAVEPOINT tidings")),
                 kill: None,
             },
         }
@@ -173,19 +179,37 @@ impl Dialect for MySqlDialect {
     }
 
     async fn check_transaction(&self, link: &mut Link<'_>) -> Result<bool> {
-        run(link, "RELEASE SAVEPOINT tidings; SAVEPOINT tidings").await?;
+        let goes_on = "RELEASE SAVEPOINT tidings; SAVEPOINT tidings";
+        if self.settings.is_some() && link.is_ending() {
+            let limit = link.shared.limits.statement;
+            let text = format!("{goes_on}; {}", standstill::bounded(limit));
+            link.script(AssertSqlSafe(text).into_sql_str(), limit)
+                .await?;
+        } else {
+            run(link, goes_on).await?;
+        }
         Ok(true)
     }
 
-    async fn begin_foreign(&self, link: &mut Link<'_>, _: Needs) -> Result<bool> {
-        // A savepoint outlives its statement in a transaction only.
+    async fn bound_standstill(&self, link: &mut Link<'_>) -> Result<()> {
+        // Those of sessions are bounded from the beginning.
+        if self.settings.is_some() && link.is_in_transaction() {
+            let limit = link.shared.limits.statement;
+            let text = AssertSqlSafe(standstill::bounded(limit));
+            link.script(text.into_sql_str(), limit).await?;
+        }
+        Ok(())
+    }
+
+    async fn raises_elsewhere(&self, link: &mut Link<'_>, _: Needs) -> Result<bool> {
+        // A savepoint outlives its statement in a transaction only, and does nothing elsewhere.
         let probe = "SAVEPOINT tidings_raise; RELEASE SAVEPOINT tidings_raise";
         match run(link, probe).await {
-            Err(StoreError::Ended { .. }) => {
-                let begin = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION";
-                link.begin(SqlStr::from_static(begin)).await?;
-                Ok(true)
+            // What sqlx still takes for a transaction was rolled back by the server.
+            Err(ended @ StoreError::Ended { .. }) if link.depth() > 0 => {
+                Err(lost_transaction("raise", ended))
             }
+            Err(StoreError::Ended { .. }) => Ok(true),
             answer => answer.map(|()| false),
         }
     }

@@ -5,7 +5,7 @@
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use uuid::Uuid;
 
-use super::statements::server_life;
+use super::{standstill::UNBOUNDED, statements::server_life};
 use crate::{
     error::Result,
     sql::{
@@ -24,7 +24,7 @@ pub(super) fn by_lock() -> Beginning {
     Beginning {
         // The one of the transaction before, and what its handler may have forgotten, are released.
         text: text(format!(
-            "DO RELEASE_ALL_LOCKS(), GET_LOCK('{lock}', 0); START TRANSACTION; SAVEPOINT tidings"
+            "DO RELEASE_ALL_LOCKS(), GET_LOCK('{lock}', 0); {UNBOUNDED}; START TRANSACTION; SAVEPOINT tidings"
         )),
         kill: Some(Kill {
             statement: text(format!("KILL IS_USED_LOCK('{lock}')")),

@@ -6,6 +6,7 @@ mod kill;
 mod options;
 mod raise;
 mod rows;
+mod standstill;
 mod statements;
 mod store;
 

@@ -17,29 +17,20 @@ use crate::sql::options::{Options, common_setters};
 ///
 /// The lock time-out becomes `innodb_lock_wait_timeout`, which counts whole seconds: it is rounded
 /// up, and at least one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct MySqlOptions {
     pub(super) common: Options,
-    pub(super) session_connections: u32,
-}
-
-impl Default for MySqlOptions {
-    fn default() -> Self {
-        Self {
-            common: Options::default(),
-            session_connections: 4,
-        }
-    }
 }
 
 impl MySqlOptions {
     common_setters!();
 
-    /// At most this many connections for the calls of processors and executors; 4 by default.
-    /// Handlers get none of them, so their transactions never keep a settlement waiting.
+    /// At most this many connections for the calls of processors and executors: 1 to 10000, 4 by
+    /// default. Others are refused when the store is made. Handlers get none of them, so their
+    /// transactions never keep a settlement waiting.
     pub const fn session_connections(mut self, connections: u32) -> Self {
-        self.session_connections = connections;
+        self.common.session_connections = connections;
         self
     }
 }

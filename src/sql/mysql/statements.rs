@@ -383,15 +383,20 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         next_expiry!(),
         " END FROM d"
     ),
-    // 40,000 is worse than any priority.
+    // 40,000 is worse than any priority. Of those whose backoff has passed, however many, only the one
+    // is asked that has waited for the longest, at which claims look first: what is read for a name
+    // that comes from a row cannot be limited to more than one.
     best_due: concat!(
         "SELECT NULLIF(MIN(LEAST(d.ready, d.late)), 40000) FROM (SELECT \
            COALESCE((SELECT r.priority FROM {p}handler_requests r FORCE INDEX (ready) \
              WHERE r.queue = 0 AND r.handler = j.name ORDER BY r.priority LIMIT 1), 40000) AS ready, \
-           COALESCE((SELECT MIN(r.priority) FROM {p}handler_requests r FORCE INDEX (backing_off) \
-             WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until <= ",
+           IF(",
+        first_backoff!("1"),
+        " <= ",
         now!(),
-        "), 40000) AS late FROM ",
+        ", (SELECT r.priority FROM {p}handler_requests r FORCE INDEX (backing_off) \
+             WHERE r.queue = 1 AND r.handler = j.name ORDER BY r.backoff_until, r.priority LIMIT 1), \
+           40000) AS late FROM ",
         names!(),
         ") d"
     ),

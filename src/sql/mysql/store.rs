@@ -29,7 +29,7 @@ use crate::{
 /// The store's own transactions are READ COMMITTED: InnoDB then locks the rows that are meant and
 /// no gaps between them. An application's own transactions, in which it raises events, can have any
 /// isolation level. Raised through a connection that is in no transaction, events are stored in one
-/// that is begun for them.
+/// of the store's own, on a connection of its own.
 ///
 /// After a deadlock the server has rolled back the whole transaction, and what follows would be
 /// committed statement by statement. A transaction of the store notices that, also when a handler
@@ -71,9 +71,9 @@ impl MySqlStore {
     /// # Errors
     /// The URL is not one of MySQL or MariaDB; the server cannot be reached, for which it is tried
     /// for [`acquire_timeout`](MySqlOptions::acquire_timeout), or does not know the database or
-    /// admit the user; the table prefix is not acceptable.
+    /// admit the user; an option is not acceptable.
     pub async fn connect(url: &str, options: MySqlOptions) -> Result<Self> {
-        let prefix = options.common.prefix()?;
+        let prefix = options.common.check()?;
         let connect = parse(url)?;
         let settings = settings(&options.common);
         // What a handler writes after an error that has ended its transaction is part of another one,
@@ -104,7 +104,7 @@ impl MySqlStore {
         };
         let dialect = MySqlDialect {
             transactions: set_up(options.common.max_connections, &lasting),
-            sessions: set_up(options.session_connections, &own),
+            sessions: set_up(options.common.session_connections, &own),
             settings: Some(own),
             statements: TEXTS.fill(&prefix),
         };
@@ -127,9 +127,9 @@ impl MySqlStore {
     /// matter.
     ///
     /// # Errors
-    /// The table prefix is not acceptable.
+    /// An option is not acceptable.
     pub fn with_pool(pool: MySqlPool, options: MySqlOptions) -> Result<Self> {
-        let prefix = options.common.prefix()?;
+        let prefix = options.common.check()?;
         Ok(Self::on_pool(pool, prefix, &options))
     }
 
@@ -152,6 +152,7 @@ impl MySqlStore {
 
 fn parse(url: &str) -> Result<MySqlConnectOptions> {
     const REMEDY: &str = "write mysql://user:password@host:port/database, with %XX for what is special in user and password";
+    const PARAMETERS: &str = "let `ssl-mode` be DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, and `statement-cache-capacity` a number";
     check_scheme(
         url,
         &["mysql", "mariadb"],
@@ -159,7 +160,9 @@ fn parse(url: &str) -> Result<MySqlConnectOptions> {
         "MySQL or MariaDB",
         REMEDY,
     )?;
-    let options: MySqlConnectOptions = url.parse().map_err(|error| unreadable(&error, REMEDY))?;
+    let options: MySqlConnectOptions = url
+        .parse()
+        .map_err(|error| unreadable(&error, REMEDY, PARAMETERS))?;
     // The server would refuse each statement instead.
     if options.get_database().is_none() {
         return Err(StoreError::invalid(

@@ -440,6 +440,25 @@ async fn a_rename_reads_no_row_of_others_and_none_that_is_finished() {
     fresh.drop_tables().await;
 }
 
+/// Requests whose backoff has passed, as after an outage of what their handler needs, and others that
+/// still back off.
+#[tokio::test]
+async fn a_backlog_costs_a_fan_out_and_a_retirement_of_others_nothing() {
+    let mut fresh = Fresh::new("backlog").await;
+    fresh.run("ANALYZE TABLE tidings_handler_requests").await;
+    for due in ["1", "9000000000000000"] {
+        fresh.run("DELETE FROM tidings_handler_requests").await;
+        fresh.run(&SUSPECTS.replace("9000000000000000", due)).await;
+        let best_due = fresh.common.best_due.clone();
+        let reads = fresh.reads(&best_due, &["'[\"h\", \"i\"]'"]).await;
+        assert!(reads <= 20, "the best priority takes {reads} reads");
+        let count_open_of = fresh.common.count_open_of.clone();
+        let reads = fresh.reads(&count_open_of, &["'nobody'"]).await;
+        assert!(reads <= 20, "counting nothing takes {reads} reads");
+    }
+    fresh.drop_tables().await;
+}
+
 /// What an idle process asks, and what it asks when it was woken for nothing.
 #[tokio::test]
 async fn suspects_that_back_off_cost_those_nothing_that_find_nothing() {

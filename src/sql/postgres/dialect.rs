@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -86,6 +87,10 @@ const MIGRATIONS: &[Migration] = &[Migration {
 /// more.
 const MAX_STATEMENT_LEN: usize = 16 * 1024 * 1024;
 
+/// How long a settlement waits for a lock: requests that somebody has locked it skips, but for an id
+/// that somebody is raising just now it waits, and all other settlements of the process wait with it.
+const HASTE: Duration = Duration::from_millis(200);
+
 /// The texts that begin transactions. What they set holds for the transaction alone, on any pool
 /// and behind any pooler, and costs no round trip.
 pub(super) struct Begins {
@@ -93,6 +98,8 @@ pub(super) struct Begins {
     own: SqlStr,
     /// The same, with the plans pinned.
     pinned: SqlStr,
+    /// The same, with little patience for locks.
+    hasty: SqlStr,
     /// Whose owner ends it, in his own time.
     lasting: SqlStr,
     /// How long the server waits in a transaction for a process that stands still, or whose machine
@@ -112,10 +119,13 @@ impl Begins {
         // A process that stands still, or whose machine is gone, keeps no lock that others need.
         let own = format!("{lasting}; SET LOCAL idle_in_transaction_session_timeout = {statement}");
         let pinned = format!("{own}; {LOCAL_PINS}");
+        let short = limits.lock.min(HASTE).as_millis().max(1);
+        let hasty = format!("{own}; SET LOCAL lock_timeout = {short}");
         let text = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
         Self {
             own: text(own),
             pinned: text(pinned),
+            hasty: text(hasty),
             lasting: text(lasting),
             standstill: statement.to_string(),
         }
@@ -199,6 +209,7 @@ impl Dialect for PostgresDialect {
     fn begin(&self, needs: Needs) -> SqlStr {
         match needs {
             Needs::Pins => self.begins.pinned.clone(),
+            Needs::Haste => self.begins.hasty.clone(),
             Needs::Nothing | Needs::OneStatement | Needs::Atomicity => self.begins.own.clone(),
         }
     }
@@ -243,20 +254,11 @@ impl Dialect for PostgresDialect {
         !self.has_transaction_pooler
     }
 
-    async fn begin_foreign(&self, link: &mut Link<'_>, needs: Needs) -> Result<bool> {
+    async fn raises_elsewhere(&self, link: &mut Link<'_>, needs: Needs) -> Result<bool> {
         if needs == Needs::OneStatement && self.keeps_connection() {
             return Ok(false);
         }
-        if link.depth() > 0 || self.is_in_transaction(link).await? {
-            return Ok(false);
-        }
-        // One that is begun here would stay open on the application's connection if the raise were
-        // dropped meanwhile.
-        Err(StoreError::invalid(
-            "a raise outside of a transaction",
-            "is refused where it takes several statements or goes through a transaction pooler",
-            "begin a transaction, raise in it, and commit it",
-        ))
+        Ok(link.depth() == 0 && !self.is_in_transaction(link).await?)
     }
 
     fn has_pinned_sessions(&self) -> bool {
@@ -548,7 +550,7 @@ impl Dialect for PostgresDialect {
         if are_plain(settlements) {
             Needs::Pins
         } else {
-            Needs::Atomicity
+            Needs::Haste
         }
     }
 

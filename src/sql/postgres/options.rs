@@ -18,7 +18,6 @@ use crate::sql::options::{Options, common_setters};
 #[must_use]
 pub struct PostgresOptions {
     pub(super) common: Options,
-    pub(super) session_connections: u32,
     pub(super) transaction_pooler: bool,
     pub(super) listen: bool,
 }
@@ -27,7 +26,6 @@ impl Default for PostgresOptions {
     fn default() -> Self {
         Self {
             common: Options::default(),
-            session_connections: 4,
             transaction_pooler: false,
             listen: true,
         }
@@ -37,10 +35,11 @@ impl Default for PostgresOptions {
 impl PostgresOptions {
     common_setters!();
 
-    /// At most this many connections for the calls of processors and executors; 4 by default.
-    /// Their settings pin the plans of the store's statements, so handlers get none of them.
+    /// At most this many connections for the calls of processors and executors: 1 to 10000, 4 by
+    /// default. Others are refused when the store is made. Their settings pin the plans of the
+    /// store's statements, so handlers get none of them.
     pub const fn session_connections(mut self, connections: u32) -> Self {
-        self.session_connections = connections;
+        self.common.session_connections = connections;
         self
     }
 

@@ -43,9 +43,9 @@ impl PostgresStore {
     /// # Errors
     /// The URL is not one of PostgreSQL; the server cannot be reached, for which it is tried for
     /// [`acquire_timeout`](PostgresOptions::acquire_timeout), or does not know the database or
-    /// admit the user; the table prefix is not acceptable.
+    /// admit the user; an option is not acceptable.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
-        let prefix = options.common.prefix()?;
+        let prefix = options.common.check()?;
         let mut connect = parse(url)?;
         if options.transaction_pooler {
             // Which poolers refuse to pass on, and which servers from 12 on do not need.
@@ -57,7 +57,8 @@ impl PostgresStore {
         let sessions = match &settings {
             Some(settings) => {
                 let settings = Some(Arc::clone(settings));
-                set_up(&options, options.session_connections, settings).connect_lazy_with(connect)
+                set_up(&options, options.common.session_connections, settings)
+                    .connect_lazy_with(connect)
             }
             None => transactions.clone(),
         };
@@ -79,9 +80,9 @@ impl PostgresStore {
     /// As [`new`](Self::new), with options; those about connections do not matter.
     ///
     /// # Errors
-    /// The table prefix is not acceptable.
+    /// An option is not acceptable.
     pub fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self> {
-        let prefix = options.common.prefix()?;
+        let prefix = options.common.check()?;
         Ok(Self::build(pool.clone(), pool, None, prefix, &options))
     }
 
@@ -163,6 +164,7 @@ pub(super) async fn set_up_connection(
 
 fn parse(url: &str) -> Result<PgConnectOptions> {
     const REMEDY: &str = "write postgres://user:password@host:port/database, with %XX for what is special in user and password";
+    const PARAMETERS: &str = "let `sslmode` be disable, allow, prefer, require, verify-ca or verify-full, `port` and `statement-cache-capacity` numbers, and `hostaddr` an IP address";
     check_scheme(
         url,
         &["postgres", "postgresql"],
@@ -170,7 +172,8 @@ fn parse(url: &str) -> Result<PgConnectOptions> {
         "PostgreSQL",
         REMEDY,
     )?;
-    url.parse().map_err(|error| unreadable(&error, REMEDY))
+    url.parse()
+        .map_err(|error| unreadable(&error, REMEDY, PARAMETERS))
 }
 
 impl fmt::Debug for PostgresStore {

@@ -27,6 +27,7 @@ use crate::{
         dialect::{Dialect, Turn},
         error::Limits,
         fan_out::{names, readable},
+        guards::Guards,
         limit,
         link::Link,
         migrate::{Migration, apply},
@@ -99,15 +100,16 @@ impl Dialect for SqliteDialect {
     }
 
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle> {
-        Ok(Handle::Sqlite(Held::Pooled(
-            self.pool(purpose).acquire().await?,
-        )))
+        let mut connection = self.pool(purpose).acquire().await?;
+        let guards = self.guard(&mut connection, Some(purpose)).await?;
+        Ok(Handle::Sqlite(Held::Pooled(connection), guards))
     }
 
     async fn connect(&self) -> sqlx::Result<Handle> {
         let options = self.transactions.connect_options();
-        let connection = SqliteConnection::connect_with(&options).await?;
-        Ok(Handle::Sqlite(Held::Single(Box::new(connection))))
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let guards = self.guard(&mut connection, None).await?;
+        Ok(Handle::Sqlite(Held::Single(Box::new(connection)), guards))
     }
 
     fn server(&self) -> String {
@@ -173,9 +175,33 @@ impl Dialect for SqliteDialect {
         }
     }
 
+    async fn begin_foreign(&self, link: &mut Link<'_>, needs: Needs) -> Result<bool> {
+        if needs != Needs::Atomicity || link.depth() > 0 {
+            return Ok(false);
+        }
+        // One that the application began with a statement of its own is not known to sqlx, but to
+        // SQLite, which refuses a second one and changes nothing.
+        match link.begin(SqlStr::from_static(BEGIN)).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_in_transaction(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin_lost(&self) -> Option<SqlStr> {
+        Some(SqlStr::from_static("BEGIN"))
+    }
+
     fn raise_needs(&self, _events: &[Event]) -> Needs {
         // It is one statement, and yet a transaction: that queues in the order of arrival.
         Needs::Atomicity
+    }
+
+    fn foreign_raise_needs(&self, events: &[Event]) -> Needs {
+        match chunks(events, MAX_STATEMENT_LEN).nth(1) {
+            Some(_) => Needs::Atomicity,
+            None => Needs::OneStatement,
+        }
     }
 
     async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
@@ -409,6 +435,27 @@ impl SqliteDialect {
         }
     }
 
+    /// Puts a connection under guard: one trip to its thread. Of one that is the application's only
+    /// a transaction's statements are broken off, which keep everybody else from writing; what it has
+    /// set itself there to refuse commits stays.
+    async fn guard(
+        &self,
+        connection: &mut SqliteConnection,
+        purpose: Option<Purpose>,
+    ) -> sqlx::Result<Guards> {
+        let guards = Guards::default();
+        let is_own = self.begins.is_some() || purpose.is_none();
+        let is_transaction = purpose == Some(Purpose::Transaction);
+        if is_own || is_transaction {
+            let mut locked = connection.lock_handle().await?;
+            guards.watch(&mut locked);
+            if self.begins.is_some() && is_transaction {
+                guards.refuse_commits(&mut locked);
+            }
+        }
+        Ok(guards)
+    }
+
     /// The best due requests of each handler, within its room. A limit cannot differ from row to
     /// row in SQLite, so each handler that has work is asked for alone.
     async fn best(
@@ -451,6 +498,18 @@ impl SqliteDialect {
             })
             .collect()
     }
+}
+
+/// Whether a transaction was not begun because the connection is in one.
+fn is_in_transaction(error: &StoreError) -> bool {
+    let StoreError::Backend { source, .. } = error else {
+        return false;
+    };
+    source
+        .downcast_ref::<sqlx::Error>()
+        .and_then(sqlx::Error::as_database_error)
+        // The code is that of any error; the text tells this one.
+        .is_some_and(|error| error.message() == "cannot start a transaction within a transaction")
 }
 
 /// As many rows as there are ids.

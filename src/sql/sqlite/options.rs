@@ -22,7 +22,6 @@ use crate::sql::options::{Options, common_setters};
 #[must_use]
 pub struct SqliteOptions {
     pub(super) common: Options,
-    pub(super) session_connections: u32,
 }
 
 impl Default for SqliteOptions {
@@ -33,7 +32,6 @@ impl Default for SqliteOptions {
                 lock_timeout: Duration::from_secs(8),
                 ..Options::default()
             },
-            session_connections: 4,
         }
     }
 }
@@ -41,17 +39,19 @@ impl Default for SqliteOptions {
 impl SqliteOptions {
     common_setters!(shared);
 
-    /// At most this many connections for the calls of processors and executors; 4 by default.
+    /// At most this many connections for the calls of processors and executors: 1 to 10000, 4 by
+    /// default. Others are refused when the store is made.
     /// They are apart from those of transactions, so that transactional handlers that wait for
     /// their turn to write keep nobody from reading.
     pub const fn session_connections(mut self, connections: u32) -> Self {
-        self.session_connections = connections;
+        self.common.session_connections = connections;
         self
     }
 
     /// How long a call waits for its turn to write behind other calls of this process, and after
-    /// that for SQLite's lock behind other processes; 8 s by default for each, which is longer
-    /// than a transactional handler may take with the default lease.
+    /// that for SQLite's lock behind other processes: 1 ms to 24 h, 8 s by default for each, which
+    /// is longer than a transactional handler may take with the default lease. Others are refused
+    /// when the store is made.
     pub const fn lock_timeout(mut self, limit: Duration) -> Self {
         self.common.lock_timeout = limit;
         self

@@ -121,9 +121,9 @@ impl SqliteStore {
     /// # Errors
     /// The URL is not one of SQLite, or of a database in memory or for reading only; the file cannot
     /// be opened, or its file system cannot have a write-ahead log; the library is too old; the
-    /// table prefix is not acceptable.
+    /// an option is not acceptable.
     pub async fn connect(url: &str, options: SqliteOptions) -> Result<Self> {
-        let prefix = options.common.prefix()?;
+        let prefix = options.common.check()?;
         let connect = parse(url)?
             .busy_timeout(options.common.lock_timeout)
             .synchronous(SqliteSynchronous::Full);
@@ -140,7 +140,7 @@ impl SqliteStore {
                 .connect_lazy_with(connect.clone())
         };
         let transactions = pool(options.common.max_connections);
-        let sessions = pool(options.session_connections);
+        let sessions = pool(options.common.session_connections);
         let store = Self::build(transactions, sessions, true, prefix, &options);
         store.check(true).await?;
         // Open until another connection is: the last one to close takes the log away.
@@ -154,10 +154,13 @@ impl SqliteStore {
     /// which readers and writers wait for each other, a `busy_timeout` of some seconds, and leave
     /// `synchronous` at FULL. It needs more connections than transactional handlers can run at once.
     ///
+    /// Each transaction of the store sets a progress handler on its connection. Commit hooks are not
+    /// set, so a handler whose transaction SQLite has ended must not go on: what it writes is committed.
+    ///
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn with_pool(pool: SqlitePool, options: SqliteOptions) -> Result<Self> {
-        let prefix = options.common.prefix()?;
+        let prefix = options.common.check()?;
         let store = Self::build(pool.clone(), pool, false, prefix, &options);
         store.check(false).await?;
         Ok(store)
@@ -255,9 +258,10 @@ async fn open(connect: &SqliteConnectOptions, options: &SqliteOptions) -> Result
 
 fn parse(url: &str) -> Result<SqliteConnectOptions> {
     const REMEDY: &str = "write sqlite:FILE";
+    const PARAMETERS: &str = "leave it out, or write `mode=rw`, `mode=rwc`, `cache=private`, `cache=shared` or `vfs=NAME`";
     check_scheme(url, &["sqlite"], ":", "a file of SQLite", REMEDY)?;
-    let options =
-        SqliteConnectOptions::from_str(url).map_err(|error| unreadable(&error, REMEDY))?;
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|error| unreadable(&error, REMEDY, PARAMETERS))?;
     let settings = url.split_once('?').map_or("", |(_, settings)| settings);
     let says = |setting: &str| settings.split('&').any(|one| one == setting);
     let file = options.get_filename();
