@@ -3,11 +3,11 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
-    Parser, ValueEnum,
+    Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, StringValueParser, TypedValueParser},
 };
 
-use crate::store::StoreUrl;
+use crate::{bench::BenchOptions, store::StoreUrl};
 
 /// Shows tidings at work: raises events, handles them, and tells what happens.
 ///
@@ -15,8 +15,11 @@ use crate::store::StoreUrl;
 /// handler always fails, so that retries and dead requests show. With --input it raises the events
 /// of a file beside them, and with --drain it raises only those, handles all of them and ends.
 #[derive(Debug, Parser)]
-#[command(version, after_long_help = AFTER_HELP)]
+#[command(version, after_long_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Where events are kept: memory:, sqlite:FILE, postgres://…, mysql://… or mariadb://…
     ///
     /// In memory, everything ends with the demo. A database keeps it; the demo makes the tables that
@@ -100,6 +103,12 @@ Exit codes: 0 all went well, or stopped as asked; 1 something failed; 2 the comm
 input is wrong; 130 or 143 a signal came before --drain was done, or a second time.
 
 Environment: TIDINGS_STORE is the URL of --store; RUST_LOG chooses what is logged to standard error, for example RUST_LOG=tidings=debug.";
+
+/// What else the demo can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Bench(BenchOptions),
+}
 
 /// Where events are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,6 +37,8 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Store(#[from] Impatience),
+    #[error("nothing could be measured")]
+    Bench(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the operating system refused what the demo needs")]
     System(#[source] io::Error),
     #[error("standard output cannot be written to")]

@@ -1,6 +1,7 @@
 //! The demo of tidings: events raised, handled and counted before your eyes.
 
 mod arguments;
+mod bench;
 mod cloud_events;
 mod drain;
 mod failure;
@@ -28,7 +29,11 @@ use std::{
 
 use clap::Parser;
 
-use crate::{arguments::Arguments, failure::Failure, store::redact};
+use crate::{
+    arguments::{Arguments, Command},
+    failure::Failure,
+    store::redact,
+};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -72,7 +77,12 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::System)?;
-    let ended = runtime.block_on(run::run(arguments));
+    let ended = runtime.block_on(async {
+        match &arguments.command {
+            Some(Command::Bench(options)) => bench::run(options).await,
+            None => run::run(arguments).await,
+        }
+    });
     // A handler that blocks its thread must not keep the process.
     runtime.shutdown_background();
     ended

@@ -1,0 +1,47 @@
+//! The least that a wake-up through the database takes.
+
+use std::time::{Duration, Instant};
+
+use tidings::sqlx::{self, Connection as _, Executor as _, PgConnection, postgres::PgListener};
+use tokio::sync::mpsc;
+
+use super::Connector;
+use crate::bench::sample::Sample;
+
+/// The pause before a sample: some 90 ms, never twice the same, so that it keeps step with no timer.
+pub(in crate::bench) fn pause(number: usize) -> Duration {
+    Duration::from_millis(80) + Duration::from_micros((number as u64 * 7919) % 20_000)
+}
+
+/// Milliseconds from the end of a commit that notifies until the listener has read a row.
+pub(in crate::bench) async fn of_notifications(
+    connector: &Connector,
+    samples: usize,
+) -> sqlx::Result<Sample> {
+    let mut listener = PgListener::connect(&connector.url).await?;
+    listener.listen("reference").await?;
+    let mut reader = PgConnection::connect(&connector.url).await?;
+    let (read, mut reads) = mpsc::unbounded_channel();
+    let listening = tokio::spawn(async move {
+        loop {
+            listener.recv().await?;
+            reader.fetch_one("SELECT 1").await?;
+            if read.send(Instant::now()).is_err() {
+                return Ok::<_, sqlx::Error>(());
+            }
+        }
+    });
+    let mut connection = PgConnection::connect(&connector.url).await?;
+    let mut sample = Sample::default();
+    for number in 0..samples {
+        tokio::time::sleep(pause(number)).await;
+        let mut tx = connection.begin().await?;
+        tx.execute("NOTIFY reference").await?;
+        tx.commit().await?;
+        let committed = Instant::now();
+        let read = reads.recv().await.ok_or(sqlx::Error::WorkerCrashed)?;
+        sample.push(read.saturating_duration_since(committed).as_secs_f64() * 1000.0);
+    }
+    listening.abort();
+    Ok(sample)
+}

@@ -1,0 +1,52 @@
+//! What several rounds of one measurement come to.
+
+/// Figures of several rounds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sample(Vec<f64>);
+
+impl Sample {
+    pub(super) fn push(&mut self, figure: f64) {
+        self.0.push(figure);
+    }
+
+    pub(super) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+        Self(figures.into_iter().collect())
+    }
+
+    /// The middle one, or the lower of the two in the middle.
+    pub(super) fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// The smallest and the greatest.
+    pub(super) fn range(&self) -> (f64, f64) {
+        (self.quantile(0.0), self.quantile(1.0))
+    }
+
+    /// The figure below which this share of all others lies (nearest rank); 0 if there are none.
+    pub(super) fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let rank = (share * sorted.len() as f64).ceil() as usize;
+        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_figures_that_were_measured() {
+        let sample = Sample::of([5.0, 1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(sample.median(), 3.0);
+        assert_eq!(sample.range(), (1.0, 5.0));
+        assert_eq!(sample.quantile(0.99), 5.0);
+        assert_eq!(sample.quantile(0.2), 1.0);
+    }
+
+    #[test]
+    fn nothing_was_measured() {
+        assert_eq!(Sample::default().median(), 0.0);
+    }
+}
