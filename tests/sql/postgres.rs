@@ -192,6 +192,45 @@ async fn ten_processes_migrate_at_once() {
     }
 }
 
+/// A session remembers which tables are not there, and hears of new ones only when it locks one.
+#[tokio::test]
+async fn a_migration_that_waited_for_another_one_sees_what_it_made() {
+    let prefix = prefix();
+    let options = PostgresOptions::new().table_prefix(&*prefix);
+    // The session that looks in vain is the one that waits.
+    let only = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+    let only = only.connect_lazy(&postgres_url()).unwrap();
+    let store = PostgresStore::with_pool(only, options).unwrap();
+    let mut other = PgConnection::connect(&postgres_url()).await.unwrap();
+    let mut other = other.begin().await.unwrap();
+    let name = format!("current_schema() || '.{prefix}migrations'");
+    let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended({name}, 0))::text");
+    other.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
+    let migration = tokio::spawn({
+        let store = store.clone();
+        async move { store.migrate().await }
+    });
+    let pool = PgPool::connect_lazy(&postgres_url()).unwrap();
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+         AND query LIKE '%pg_try_advisory%{prefix}migrations%'"
+    );
+    while sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waiting.clone()))
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+        == 0
+    {
+        tokio::task::yield_now().await;
+    }
+    let file = include_str!("../../migrations/postgres/0001_create.sql");
+    let file = sqlx::AssertSqlSafe(file.replace("tidings_", &prefix));
+    other.execute(sqlx::raw_sql(file)).await.unwrap();
+    other.commit().await.unwrap();
+    migration.await.unwrap().unwrap();
+    store.check_schema().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_schema_that_does_not_fit_is_refused_with_the_remedy() {
     let prefix = prefix();

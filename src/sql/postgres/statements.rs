@@ -191,7 +191,9 @@ macro_rules! is_ours {
 
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: "SELECT statement_timestamp()",
-    has_migrations: "SELECT (to_regclass('{p}migrations') IS NOT NULL)::int",
+    // Reads a table, so that the session hears which ones were made since: one that had looked before
+    // and then waited for another migration would find nothing.
+    has_migrations: "SELECT count(*)::int FROM pg_class WHERE oid = to_regclass('{p}migrations')",
     applied_migrations: "SELECT version, compatible_from FROM {p}migrations",
     // Locks the name of the table of registrations, shared, until the transaction ends.
     share_names: "SELECT pg_advisory_xact_lock_shared('{p}registrations'::regclass::oid::int, 0)::text",
