@@ -190,6 +190,12 @@ impl HandlerHash {
     pub(crate) const fn signed(self) -> i32 {
         self.0.cast_signed()
     }
+
+    /// The hash that a database kept.
+    #[cfg(feature = "postgres")]
+    pub(crate) const fn from_signed(hash: i32) -> Self {
+        Self(hash.cast_unsigned())
+    }
 }
 
 impl HandlerHash {

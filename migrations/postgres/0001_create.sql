@@ -57,6 +57,8 @@ CREATE TABLE tidings_unwanted_events (
 
 -- One row for each event and handler that wants it. The id is derived from both, so the primary
 -- key refuses a second one, and grows with the event's, so an event's requests lie side by side.
+-- No index knows leases, owners or what was completed when: a settlement of an executing request
+-- touches no index. Half of each page is left for that second version of its rows.
 CREATE TABLE tidings_handler_requests (
     id uuid PRIMARY KEY,
     event_id uuid NOT NULL,
@@ -80,6 +82,7 @@ CREATE TABLE tidings_handler_requests (
     lease_until timestamptz,
     last_errors json
 ) WITH (
+    fillfactor = 48,
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 10000,
     autovacuum_analyze_scale_factor = 0.05
@@ -89,7 +92,21 @@ CREATE INDEX tidings_handler_requests_backing_off ON tidings_handler_requests (h
 CREATE INDEX tidings_handler_requests_suspect ON tidings_handler_requests (handler, backoff_until, priority, id) WHERE queue = 2;
 CREATE INDEX tidings_handler_requests_dead ON tidings_handler_requests (id) WHERE queue = 3;
 CREATE INDEX tidings_handler_requests_dead_of ON tidings_handler_requests (handler, id) WHERE queue = 3;
-CREATE INDEX tidings_handler_requests_leased ON tidings_handler_requests (lease_until, id) WHERE lease_until IS NOT NULL;
+
+-- Where to look for leases that ran out, instead of an index of them: which requests were leased
+-- together. Every leased request is in a row here whose time is not later than the end of its lease;
+-- a row goes when all of its requests were settled, or when a rescue finds that they are. Ids do not
+-- compress, so nobody tries.
+CREATE TABLE tidings_leases (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    lease_until timestamptz NOT NULL,
+    requests uuid[] NOT NULL
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 1000
+);
+ALTER TABLE tidings_leases ALTER COLUMN requests SET STORAGE EXTERNAL;
+CREATE INDEX tidings_leases_until ON tidings_leases (lease_until, id);
 
 -- Which handlers want which events. `prefix` is set for patterns that end in a star.
 CREATE TABLE tidings_registrations (

@@ -160,6 +160,7 @@ impl<'t> Kit<'t> {
             outcome,
             executed: true,
             raised: Vec::new(),
+            batch: request.batch,
         }
     }
 

@@ -23,6 +23,10 @@ pub(super) struct Runnable {
     pub(super) handler: usize,
 }
 
+/// So many full calls may wait: while the workers empty one of them, the next ones are under way, and
+/// each is as large as a call may be.
+const CALLS: usize = 4;
+
 pub(super) struct LocalBuffer {
     inner: Mutex<Inner>,
     names: HashMap<Name, usize>,
@@ -39,7 +43,7 @@ struct Inner {
     /// The first request of each handler that has one and is not at its limit.
     heads: BTreeSet<(Priority, HandlerRequestId, usize)>,
     queued: usize,
-    /// How many may wait at most, by the size of their events.
+    /// How many a call may bring, by the size of their events.
     size: BatchSize,
     reserved: usize,
     active_workers: usize,
@@ -181,9 +185,9 @@ impl LocalBuffer {
     }
 
     fn reserve(&self, inner: &mut Inner, for_claim: bool) -> Option<Reservation<'_>> {
-        let max_queued = inner.size.limit();
+        let max_queued = inner.max_queued();
         let room = max_queued.saturating_sub(inner.queued + inner.reserved);
-        let total = share(room, for_claim);
+        let total = share(room, for_claim).min(inner.size.limit());
         // A nearly full buffer is left to empty first: a claim should be worth its round trip.
         if total == 0 || inner.queued > max_queued / 2 {
             return None;
@@ -344,7 +348,7 @@ impl LocalBuffer {
     /// The handlers that a claim would get room for.
     pub(super) fn handlers_with_room(&self) -> Vec<Name> {
         let inner = self.inner.lock();
-        let max_queued = inner.size.limit();
+        let max_queued = inner.max_queued();
         if inner.queued > max_queued / 2 {
             return Vec::new();
         }
@@ -359,7 +363,7 @@ impl LocalBuffer {
     pub(super) fn has_room_for_offers(&self) -> bool {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        let max_queued = inner.size.limit();
+        let max_queued = inner.max_queued();
         if inner.queued > max_queued / 2 {
             inner.offers_wait = true;
             return false;
@@ -381,6 +385,11 @@ const fn share(room: usize, for_claim: bool) -> usize {
 }
 
 impl Inner {
+    /// How many may wait at most.
+    const fn max_queued(&self) -> usize {
+        self.size.limit().saturating_mul(CALLS)
+    }
+
     /// Requests came in, with so many bytes of data. Answers whether there is more room than before
     /// for somebody who waits for it.
     fn brought(&mut self, count: usize, len: usize) -> bool {
@@ -405,7 +414,7 @@ impl Inner {
     /// Whether claims should hear that there is room: the handler was exhausted when room was last
     /// reserved and is worth a claim again, or the buffer as a whole was.
     fn room_returned(&mut self, handler: usize) -> bool {
-        let max_queued = self.size.limit();
+        let max_queued = self.max_queued();
         let half = max_queued / 2;
         if self.queued > half {
             return false;

@@ -192,6 +192,7 @@ impl Executor {
                     outcome: Outcome::Failed { error: request.error, backoff },
                     executed: false,
                     raised: Vec::new(),
+                    batch: None,
                 }
             })
             .collect();

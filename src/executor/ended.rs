@@ -77,6 +77,7 @@ impl Ended {
                 outcome,
                 executed,
                 raised,
+                batch: context.request().batch,
             })
         };
         let mut panicked = None;

@@ -150,6 +150,7 @@ impl Executor {
             outcome: Outcome::Completed,
             executed: true,
             raised: Vec::new(),
+            batch: context.request().batch,
         };
         let written: Result<Settled> = self
             .call("settle in a handler's transaction", async {

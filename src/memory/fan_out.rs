@@ -379,5 +379,6 @@ pub(super) fn claimed_request(request: &HandlerRequest, event: Arc<Event>) -> Cl
         max_errors: request.max_errors,
         executions: request.executions,
         rescues: request.rescues,
+        batch: None,
     }
 }

@@ -59,6 +59,7 @@ impl Scope<'_> {
             outcome,
             executed,
             raised,
+            batch: _,
         } = settlement;
         if let Some(skipped) = self.skipped(*id, *owner, *attempt) {
             return skipped;

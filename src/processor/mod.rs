@@ -3,7 +3,14 @@
 
 mod apart;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, StreamExt, stream};
@@ -37,6 +44,9 @@ pub(crate) struct Processor {
     warned: Arc<Mutex<HashSet<Name>>>,
     /// How many events a fan-out takes.
     size: Arc<Mutex<BatchSize>>,
+    /// How many requests each event of the last fan-out got, at least 1: the next one takes fewer
+    /// events if each makes many.
+    requests_per_event: Arc<AtomicUsize>,
 }
 
 /// What is to be fanned out.
@@ -74,8 +84,8 @@ impl Prepared {
 #[derive(Clone, Debug)]
 pub(crate) struct Offer {
     pub(crate) lease_offer: LeaseOffer,
-    /// Fanning out more events than this only makes requests that must be claimed.
-    pub(crate) most_events: usize,
+    /// The most requests that one handler could take.
+    pub(crate) largest_room: usize,
 }
 
 /// What a round came to.
@@ -110,6 +120,7 @@ impl Processor {
             owner,
             warned: Arc::default(),
             size: Arc::new(Mutex::new(BatchSize::new(settings.batch_size))),
+            requests_per_event: Arc::new(AtomicUsize::new(1)),
             settings,
         }
     }
@@ -161,9 +172,11 @@ impl Processor {
         offer: Option<Offer>,
     ) -> Result<Processed> {
         let batch = self.size.lock().limit();
-        let most = offer
-            .as_ref()
-            .map_or(batch, |offer| offer.most_events.clamp(1, batch));
+        let each = self.requests_per_event.load(Ordering::Relaxed);
+        let room = offer.as_ref().map_or(batch, |offer| {
+            offer.largest_room.min(offer.lease_offer.limit / each)
+        });
+        let most = room.min(batch / each).max(1);
         let hooked = prepared.passed.is_some();
         // Even with nothing to fan out the store is asked, as it knows when the next event is due.
         let selection = match &prepared.passed {
@@ -182,9 +195,15 @@ impl Processor {
             answer => answer.inspect_err(|error| self.note_failure(error))?,
         };
         let count = fanned_out.processed.len();
+        let requests = fanned_out.processed.iter().map(|event| event.requests);
+        let requests: usize = requests.sum();
+        if count > 0 {
+            let each = requests.div_ceil(count).max(1);
+            self.requests_per_event.store(each, Ordering::Relaxed);
+        }
         let lens = fanned_out.born_leased.iter();
         let len = lens.map(|request| request.event.data.as_str().len()).sum();
-        self.size.lock().brought(count, len);
+        self.size.lock().brought(count.max(requests), len);
         if count > 0 {
             self.note(&fanned_out, &prepared.round);
         }

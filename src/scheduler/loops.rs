@@ -332,7 +332,7 @@ async fn fan_out_once(
     };
     let offer = room.as_ref().map(|room| Offer {
         lease_offer: room.lease_offer.clone(),
-        most_events: room.largest_room,
+        largest_room: room.largest_room,
     });
     let processed = processor
         .fan_out(prepared, offer)

@@ -66,8 +66,6 @@ statements! {
         list_dead,
         dead_event_names,
         dead_handler_names,
-        /// (limit): requests whose lease ran out, the longest ago first, locked.
-        lock_expired,
         /// (handlers): now, and when the next request that backs off is due.
         next_due_request,
         /// (handlers): 1 if one of their requests is due that is under suspicion, else 0.

@@ -16,7 +16,7 @@ use super::{
     migrate::Migration,
     reach::InUse,
     records::{DueEvent, Requests, WaitingEvent},
-    settle,
+    settle::{self, Expired},
     shared::{Purpose, Shared},
 };
 use crate::{
@@ -273,6 +273,19 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         limit: usize,
         suspects: bool,
     ) -> Result<Requests>;
+
+    /// So many requests of each batch were settled, and that is committed.
+    #[cfg(feature = "postgres")]
+    fn note_settled(&self, _settled: &[(u64, usize)]) {}
+
+    /// Requests whose lease ran out, the longest ago first, locked; those that are locked are skipped.
+    async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired>;
+
+    /// Notes which leases go on, of those that [`lock_expired`](Self::lock_expired) has looked at, once
+    /// what it found was dealt with.
+    async fn tidy_leases(&self, _link: &mut Link<'_>, _looked_at: &[i64]) -> Result<()> {
+        Ok(())
+    }
 
     /// Events by their ids, in any order; what cannot be read tells why.
     async fn events(

@@ -20,6 +20,14 @@ use crate::{
 /// After how long a request that cannot be read is tried again.
 const UNREADABLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Requests whose lease ran out.
+#[derive(Default)]
+pub(super) struct Expired {
+    pub(super) requests: Requests,
+    /// Where the store looked for them, if it keeps notes of leases.
+    pub(super) looked_at: Vec<i64>,
+}
+
 /// Requests that are locked, and the time.
 pub(super) struct Locked {
     pub(super) by_id: HashMap<HandlerRequestId, HandlerRequest>,
@@ -226,10 +234,11 @@ async fn holds(
 /// See [`HandlerRequestRepository::rescue`](crate::store::HandlerRequestRepository::rescue).
 pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Rescued> {
     let limit = super::limit(asked.limit);
-    let rows = link
-        .rows(&link.shared.common.lock_expired, args![limit])
-        .await?;
-    let requests = Requests::read(&rows)?;
+    let dialect = &link.shared.dialect;
+    let Expired {
+        requests,
+        looked_at,
+    } = dialect.lock_expired(link, limit).await?;
     let put_off = &link.shared.common.put_off_rescue;
     put_off_unreadable(link, put_off, &requests.unreadable).await?;
     let Some(now) = requests.now else {
@@ -259,6 +268,10 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
         link.shared.dialect.write_requests(link, &changed).await?;
         link.effects.settled = true;
         link.effects.ready = true;
+    }
+    // Of a full batch there may be more in the same places.
+    if rescued.len() < asked.limit {
+        dialect.tidy_leases(link, &looked_at).await?;
     }
     let answer = Rescued {
         requests: rescued,

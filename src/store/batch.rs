@@ -305,6 +305,9 @@ pub struct ClaimedRequest {
     pub executions: u32,
     /// Rescues so far.
     pub rescues: u32,
+    /// What the store calls the batch in which it was leased, if it keeps track of batches. It goes
+    /// back with the settlement.
+    pub batch: Option<u64>,
 }
 
 impl ClaimedRequest {
@@ -328,6 +331,7 @@ impl ClaimedRequest {
             max_errors,
             executions: 0,
             rescues: 0,
+            batch: None,
         }
     }
 
@@ -391,6 +395,8 @@ pub struct Settlement {
     /// Events that the handler raised; they are stored only if the fence holds, with the
     /// settlement.
     pub raised: Vec<Event>,
+    /// The batch that the [claimed request](ClaimedRequest::batch) names. Stores need not be told.
+    pub batch: Option<u64>,
 }
 
 impl Settlement {
@@ -409,6 +415,7 @@ impl Settlement {
             outcome,
             executed: true,
             raised: Vec::new(),
+            batch: None,
         }
     }
 }

@@ -41,7 +41,8 @@ pub struct Outlook {
     /// When no request of the asked handlers is due: how long until one that backs off is.
     pub next_request: Option<Duration>,
     /// If it was asked for: how long until the earliest lease of anybody runs out; zero when one
-    /// has, and `None` when nothing is leased.
+    /// has, and `None` when nothing is leased. Some stores tell an
+    /// [earlier time](crate::store::Rescued::next_expiry).
     pub next_expiry: Option<Duration>,
 }
 

@@ -34,7 +34,8 @@ pub struct Rescued {
     pub requests: Vec<RescuedRequest>,
     /// When fewer than the limit were taken back: how long until the earliest lease of anybody runs
     /// out. Zero when one has run out and could not be taken back, because its row is locked; `None`
-    /// when nothing is leased.
+    /// when nothing is leased. A store that keeps no order of leases may tell an earlier time, at which
+    /// it looks again.
     pub next_expiry: Option<Duration>,
 }
 

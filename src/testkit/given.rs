@@ -250,6 +250,7 @@ impl Given {
             max_errors: handler.max_errors,
             executions,
             rescues: self.rescues,
+            batch: None,
         });
         for prepare in self.prepare {
             prepare(&context);

@@ -92,7 +92,8 @@ pub(crate) mod postgres {
                  UPDATE {p}handler_requests SET created_at = created_at - $d, \
                    backoff_until = backoff_until - $d, last_execution_at = last_execution_at - $d, \
                    completed_at = completed_at - $d, canceled_at = canceled_at - $d, \
-                   dead_at = dead_at - $d, lease_until = lease_until - $d"
+                   dead_at = dead_at - $d, lease_until = lease_until - $d; \
+                 UPDATE {p}leases SET lease_until = lease_until - $d"
                     .replace("$d", &format!("interval '{micros} microseconds'")),
             )
             .await;

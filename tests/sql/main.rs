@@ -8,6 +8,7 @@ mod frozen;
 #[cfg(any(feature = "mysql", feature = "sqlite", feature = "sqlite-unbundled"))]
 mod idling;
 #[cfg(feature = "postgres")]
+mod leased_batches;
 mod listening;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod locked;

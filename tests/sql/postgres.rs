@@ -613,8 +613,8 @@ async fn the_longest_prefix_works_listening_included() {
         .fetch_one(&pool)
         .await
         .unwrap();
-    // Seven tables, their keys and seven indexes.
-    assert_eq!(named, 21);
+    // Eight tables, their keys, seven indexes and a sequence.
+    assert_eq!(named, 24);
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ use crate::{
         reach::InUse,
         records::{DueEvent, EVENTS, HANDLER_REQUESTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
+        settle::Expired,
         shared::{Purpose, Shared},
     },
     store::{HandlerRoom, LockMode, Raised},
@@ -444,6 +445,16 @@ impl Dialect for MySqlDialect {
             rows.extend(link.rows(statement, args![&ids]).await?);
         }
         Requests::read(&rows)
+    }
+
+    async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired> {
+        let rows = link
+            .rows(&self.statements.lock_expired, args![limit])
+            .await?;
+        Ok(Expired {
+            requests: Requests::read(&rows)?,
+            looked_at: Vec::new(),
+        })
     }
 
     async fn lock_due(

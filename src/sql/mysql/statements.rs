@@ -331,13 +331,6 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r FORCE INDEX (ready) \
          STRAIGHT_JOIN {p}events e ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
     dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests FORCE INDEX (ready) WHERE queue = 3 ORDER BY handler",
-    // Locks the requests; those that are locked are skipped.
-    lock_expired: concat!(
-        named_request!(),
-        "FROM {p}handler_requests r FORCE INDEX (leased) WHERE r.lease_until <= ",
-        now!(),
-        " ORDER BY r.lease_until, r.id LIMIT ? FOR UPDATE SKIP LOCKED"
-    ),
     next_due_request: concat!(
         "WITH d AS (SELECT ",
         next_due!(),
@@ -439,6 +432,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
 statements! {
     /// What only MySQL and MariaDB say so.
     Texts => Statements {
+        /// (limit): requests whose lease ran out, the longest ago first, locked.
+        lock_expired,
         /// 1 if this session has kept other migrations out from now on.
         try_lock_migrations,
         unlock_migrations,
@@ -653,6 +648,13 @@ macro_rules! migrations_lock {
 }
 
 pub(super) const TEXTS: Texts = Texts {
+    // Locks the requests; those that are locked are skipped.
+    lock_expired: concat!(
+        named_request!(),
+        "FROM {p}handler_requests r FORCE INDEX (leased) WHERE r.lease_until <= ",
+        now!(),
+        " ORDER BY r.lease_until, r.id LIMIT ? FOR UPDATE SKIP LOCKED"
+    ),
     // Locks the prefix in this database, until the session lets it go or ends.
     try_lock_migrations: concat!("SELECT GET_LOCK(", migrations_lock!(), ", 0)"),
     unlock_migrations: concat!("SELECT RELEASE_LOCK(", migrations_lock!(), ")"),

@@ -180,7 +180,7 @@ fn hot(fresh: &Fresh) -> Vec<Hot> {
         ),
         (
             "lock_expired",
-            common.lock_expired.clone(),
+            texts.lock_expired.clone(),
             vec!["100"],
             vec![("r", "leased"), ("e", "PRIMARY")],
         ),

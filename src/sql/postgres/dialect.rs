@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     hot,
+    leases::LeasedBatches,
     listener::{PostgresListener, TestChannel},
     notifier::Notifier,
     statements::Statements,
@@ -38,7 +39,7 @@ use crate::{
         reach::InUse,
         records::{DueEvent, EVENTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
-        settle,
+        settle::{self, Expired},
         shared::{Purpose, Shared},
     },
     store::{
@@ -86,6 +87,12 @@ const MIGRATIONS: &[Migration] = &[Migration {
 /// The most bytes of data that are sent in one statement, so that neither side has to hold much
 /// more.
 const MAX_STATEMENT_LEN: usize = 16 * 1024 * 1024;
+
+/// How many notes of leases a rescue looks at together: each has up to a batch of requests, and it looks
+/// at every one.
+const NOTES_A_LOOK: i64 = 200;
+/// How often a rescue looks on while it finds nothing but notes that nobody needs any more.
+const MAX_LOOKS: usize = 50;
 
 /// How long a settlement waits for a lock: requests that somebody has locked it skips, but for an id
 /// that somebody is raising just now it waits, and all other settlements of the process wait with it.
@@ -146,6 +153,8 @@ pub(super) struct PostgresDialect {
     pub(super) notifier: Option<Notifier>,
     /// By which the listener of this process is tested, while there is one.
     pub(super) test_channel: TestChannel,
+    /// What this process has leased.
+    pub(super) leased: LeasedBatches,
 }
 
 impl fmt::Debug for PostgresDialect {
@@ -492,6 +501,50 @@ impl Dialect for PostgresDialect {
         Requests::read(&link.rows(statement, args).await?)
     }
 
+    async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired> {
+        let mut after = (None, 0);
+        for _ in 0..MAX_LOOKS {
+            let args = args![after.0, after.1, NOTES_A_LOOK];
+            let rows = link.rows(&self.statements.lock_leases, args).await?;
+            let mut looked_at = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let mut columns = row.reader("leases");
+                let id: i64 = columns.int("id")?;
+                after = (columns.optional_time("lease_until")?, id);
+                looked_at.push(id);
+            }
+            if looked_at.is_empty() {
+                break;
+            }
+            let args = vec![Arg::ints(looked_at.iter().copied()), Arg::from(limit)];
+            let rows = link.rows(&self.statements.lock_expired, args).await?;
+            if !rows.is_empty() {
+                let requests = Requests::read(&rows)?;
+                return Ok(Expired {
+                    requests,
+                    looked_at,
+                });
+            }
+            self.tidy_leases(link, &looked_at).await?;
+        }
+        Ok(Expired::default())
+    }
+
+    async fn tidy_leases(&self, link: &mut Link<'_>, looked_at: &[i64]) -> Result<()> {
+        if looked_at.is_empty() {
+            return Ok(());
+        }
+        let args = vec![Arg::ints(looked_at.iter().copied())];
+        link.execute(&self.statements.tidy_leases, args).await?;
+        Ok(())
+    }
+
+    fn note_settled(&self, settled: &[(u64, usize)]) {
+        if !settled.is_empty() {
+            self.leased.settled(settled);
+        }
+    }
+
     async fn lock_due(
         &self,
         link: &mut Link<'_>,
@@ -532,7 +585,8 @@ impl Dialect for PostgresDialect {
     async fn fan_out(&self, link: &mut Link<'_>, asked: &FanOut) -> Result<FannedOut> {
         match asked.selection {
             Selection::Due { limit } => {
-                hot::fan_out(link, &self.statements, limit, asked.offer.as_ref()).await
+                let (statements, offer) = (&self.statements, asked.offer.as_ref());
+                hot::fan_out(link, statements, &self.leased, limit, offer).await
             }
             Selection::Claimed(_) => fan_out::fan_out(link, asked).await,
         }
@@ -543,7 +597,7 @@ impl Dialect for PostgresDialect {
     }
 
     async fn claim(&self, link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
-        hot::claim(link, &self.statements, asked).await
+        hot::claim(link, &self.statements, &self.leased, asked).await
     }
 
     fn settle_needs(&self, settlements: &[Settlement]) -> Needs {
@@ -568,7 +622,8 @@ impl Dialect for PostgresDialect {
             return settle::settle(link, settlements).await;
         }
         let standstill = is_lasting.then_some(&*self.begins.standstill);
-        let settled = hot::settle(link, &self.statements, settlements, standstill).await?;
+        let (statements, leased) = (&self.statements, &self.leased);
+        let settled = hot::settle(link, statements, leased, settlements, standstill).await?;
         if settled.contains(&Settled::Applied) {
             link.is_certain();
         } else if link.is_in_doubt() {

@@ -8,12 +8,15 @@ use std::{
 
 use uuid::Uuid;
 
-use super::statements::Statements;
+use super::{
+    leases::{self, LeasedBatches},
+    statements::Statements,
+};
 use crate::{
     clock::between,
     error::{Chain, Result},
-    id::{CorrelationId, EventId, HandlerRequestId, LeaseOwner},
-    model::{Entity, Event, Outcome},
+    id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
+    model::{Entity, Event, Outcome, Priority},
     sql::{
         arg::Arg,
         limit,
@@ -28,14 +31,26 @@ use crate::{
     text::Name,
 };
 
-/// The kinds of rows that a fan-out answers.
+/// The kinds of rows that a fan-out answers, of which there is another one.
 const PROCESSED: i64 = 0;
-const BORN_LEASED: i64 = 1;
+const TERMS: i64 = 1;
+
+/// What the requests of events of one name for one handler are like.
+struct Terms {
+    number: u32,
+    handler: Name,
+    hash: HandlerHash,
+    priority: Priority,
+    max_errors: u32,
+    /// They were born leased, unless the event says which were.
+    is_leased: bool,
+}
 
 /// Fans out due events.
 pub(super) async fn fan_out(
     link: &mut Link<'_>,
     statements: &Statements,
+    leased: &LeasedBatches,
     events: usize,
     offer: Option<&LeaseOffer>,
 ) -> Result<FannedOut> {
@@ -49,37 +64,38 @@ pub(super) async fn fan_out(
     args.extend(rooms(offer.map_or(none, |offer| &offer.handlers)));
     let rows = link.rows(&statements.fan_out, args).await?;
     let mut answer = FannedOut::default();
-    let mut events = HashMap::with_capacity(rows.len());
-    let mut leased = Vec::new();
+    let mut processed = Vec::with_capacity(rows.len());
+    let mut terms: HashMap<Name, Vec<Terms>> = HashMap::new();
+    let mut batch = None;
     for row in &rows {
         let mut columns = row.reader(EVENTS);
         match columns.int("kind")? {
-            PROCESSED => {
-                let read = read_processed(&mut columns, row, &mut answer, &mut events);
-                read.unwrap_or_else(|error| {
-                    // Its requests are there; those that were born leased are left to the rescue.
-                    tracing::error!(error = %Chain(&error), "a processed event cannot be read");
-                });
+            PROCESSED => processed.push(row),
+            TERMS => {
+                let (name, of_handler) = read_terms(&mut columns)?;
+                terms.entry(name).or_default().push(of_handler);
             }
-            BORN_LEASED => leased.push(columns),
             _ => {
-                columns.skip(15);
-                let now = columns.time("now")?;
-                let next = columns.optional_time("due_at")?;
-                answer.next_due = next.map(|next| between(now, next));
+                columns.skip(4);
+                batch = columns.optional_text("batch")?;
+                columns.skip(4);
+                let next: Option<i64> = columns.optional_int("due_at")?;
+                answer.next_due =
+                    next.map(|next| Duration::from_micros(next.max(0).cast_unsigned()));
             }
         }
+    }
+    let batch = note_leased(leased, batch.as_deref());
+    answer.processed.reserve(processed.len());
+    for row in processed {
+        let read = read_processed(row, &terms, batch, offer.is_some(), &mut answer);
+        read.unwrap_or_else(|error| {
+            // Its requests are there; those that were born leased are left to the rescue, which
+            // leads to a claim, and that tells of it.
+            tracing::error!(error = %Chain(&error), "a processed event cannot be read");
+        });
     }
     answer.processed.sort_unstable_by_key(|event| event.id);
-    for mut columns in leased {
-        match read_born_leased(&mut columns, &events) {
-            Ok(request) => answer.born_leased.extend(request),
-            // It is left to the rescue, which puts it off.
-            Err(error) => {
-                tracing::error!(error = %Chain(&error), "a request cannot be read");
-            }
-        }
-    }
     answer
         .born_leased
         .sort_unstable_by_key(|request| (request.priority, request.id));
@@ -92,64 +108,116 @@ pub(super) async fn fan_out(
     Ok(answer)
 }
 
-/// Reads a processed event, and the whole of it if its requests may be born leased.
+fn read_terms(columns: &mut Reader<'_>) -> Result<(Name, Terms)> {
+    columns.skip(1);
+    let name = columns.text("name")?.into();
+    let handler = columns.text("handler")?.into();
+    columns.skip(1);
+    let numbers = columns.text("terms")?;
+    let parsed: Result<Vec<i64>, _> = numbers.split(' ').map(str::parse).collect();
+    let parsed = parsed.map_err(|error| columns.unreadable("terms", error))?;
+    let [number, hash, priority, max_errors, is_leased] = parsed[..] else {
+        return Err(columns.unreadable("terms", "there are not five numbers"));
+    };
+    let out_of_range = |error| columns.unreadable("terms", error);
+    let to_priority = |number: i64| {
+        let number = i16::try_from(number).map_err(out_of_range)?;
+        Priority::new(number).map_err(|error| columns.unreadable("terms", error))
+    };
+    let terms = Terms {
+        number: u32::try_from(number).map_err(out_of_range)?,
+        handler,
+        hash: HandlerHash::from_signed(i32::try_from(hash).map_err(out_of_range)?),
+        priority: to_priority(priority)?,
+        max_errors: u32::try_from(max_errors).map_err(out_of_range)?,
+        is_leased: is_leased != 0,
+    };
+    Ok((name, terms))
+}
+
+/// Remembers how many requests were leased together; answers how the batch is called.
+fn note_leased(leased: &LeasedBatches, batch: Option<&str>) -> Option<u64> {
+    let (id, count) = batch?.split_once(' ')?;
+    let (id, count) = (id.parse().ok()?, count.parse().ok()?);
+    leased.leased(id, count);
+    Some(id)
+}
+
+/// Reads a processed event, and the whole of it if requests of it were born leased.
 fn read_processed(
-    columns: &mut Reader<'_>,
     row: &Row,
+    terms: &HashMap<Name, Vec<Terms>>,
+    batch: Option<u64>,
+    is_whole: bool,
     answer: &mut FannedOut,
-    events: &mut HashMap<Uuid, Result<Arc<Event>>>,
 ) -> Result<()> {
-    let mut whole = row.reader(EVENTS);
-    whole.skip(1);
-    let id = columns.uuid("id")?;
-    let name: Name = columns.text("name")?.into();
-    let entity = columns.optional_text("entity_name")?;
-    let entity = entity.zip(columns.optional_text("entity_id")?);
-    let has_data = columns.optional_text("data")?.is_some();
-    let timestamp = columns.time("timestamp")?;
-    let correlation_id = CorrelationId::from_uuid(columns.uuid("correlation_id")?);
-    columns.skip(3);
-    let requests = columns.int("requests")?;
-    let id_of_event = EventId::from_uuid(id);
-    let mut processed = ProcessedEvent::new(id_of_event, name, correlation_id, timestamp, requests);
-    processed.entity = entity.map(|(name, id)| Entity::new(name, id));
+    let read_whole = || {
+        let mut columns = row.reader(EVENTS);
+        columns.skip(1);
+        records::event(&mut columns).map(Arc::new)
+    };
+    let whole = is_whole.then(read_whole);
+    let mut processed = match &whole {
+        Some(Ok(event)) => processed_event(event),
+        _ => read_head(row)?,
+    };
+    let terms = terms.get(&processed.name).map_or(&[][..], Vec::as_slice);
+    processed.requests = terms.len();
     answer.processed.push(processed);
-    if has_data {
-        events.insert(id, records::event(&mut whole).map(Arc::new));
+    let whole = whole.transpose()?;
+    let (Some(whole), Some(batch)) = (whole, batch) else {
+        return Ok(());
+    };
+    let mut columns = row.reader(EVENTS);
+    columns.skip(11);
+    let chosen = columns.optional_text("leased")?;
+    let chosen: Option<HashSet<&str>> = chosen.as_deref().map(|some| some.split(' ').collect());
+    for one in terms {
+        let is_leased = match &chosen {
+            Some(chosen) => chosen.contains(&*one.number.to_string()),
+            None => one.is_leased,
+        };
+        if is_leased {
+            let id = HandlerRequestId::combine(whole.id, one.hash);
+            let event = Arc::clone(&whole);
+            let mut claimed =
+                ClaimedRequest::new(id, event, one.handler.clone(), 1, one.max_errors);
+            claimed.priority = one.priority;
+            claimed.batch = Some(batch);
+            answer.born_leased.push(claimed);
+        }
     }
     Ok(())
 }
 
-/// Reads a request that was born leased. One whose event cannot be read is left to the rescue,
-/// from which it goes to a claim, which tells of it.
-fn read_born_leased(
-    columns: &mut Reader<'_>,
-    events: &HashMap<Uuid, Result<Arc<Event>>>,
-) -> Result<Option<ClaimedRequest>> {
-    let event = columns.uuid("event_id")?;
-    columns.skip(10);
-    let id = HandlerRequestId::from_uuid(columns.uuid("id")?);
-    match events.get(&event) {
-        Some(Ok(event)) => {
-            let handler = columns.text("handler")?;
-            let priority = records::priority(columns)?;
-            let max_errors = columns.int("max_errors")?;
-            let mut claimed = ClaimedRequest::new(id, Arc::clone(event), handler, 1, max_errors);
-            claimed.priority = priority;
-            Ok(Some(claimed))
-        }
-        Some(Err(error)) => {
-            tracing::error!(request = %id, error = %Chain(error), "an event cannot be read");
-            Ok(None)
-        }
-        None => Ok(None),
-    }
+fn processed_event(event: &Event) -> ProcessedEvent {
+    let (id, name) = (event.id, event.name.clone());
+    let mut processed = ProcessedEvent::new(id, name, event.correlation_id, event.timestamp, 0);
+    processed.entity.clone_from(&event.entity);
+    processed
+}
+
+/// Reads an event without its data.
+fn read_head(row: &Row) -> Result<ProcessedEvent> {
+    let mut columns = row.reader(EVENTS);
+    columns.skip(1);
+    let id = EventId::from_uuid(columns.uuid("id")?);
+    let name: Name = columns.text("name")?.into();
+    let entity = columns.optional_text("entity_name")?;
+    let entity = entity.zip(columns.optional_text("entity_id")?);
+    columns.skip(1);
+    let timestamp = columns.time("timestamp")?;
+    let correlation_id = CorrelationId::from_uuid(columns.uuid("correlation_id")?);
+    let mut processed = ProcessedEvent::new(id, name, correlation_id, timestamp, 0);
+    processed.entity = entity.map(|(name, id)| Entity::new(name, id));
+    Ok(processed)
 }
 
 /// Claims due requests.
 pub(super) async fn claim(
     link: &mut Link<'_>,
     statements: &Statements,
+    leased: &LeasedBatches,
     asked: &Claim,
 ) -> Result<ClaimedBatch> {
     let mut args: Vec<_> = rooms(&asked.handlers).into();
@@ -163,8 +231,16 @@ pub(super) async fn claim(
         read_event(row, &mut events)?;
     }
     let mut any_unreadable = false;
+    let leased_as = match rows.first() {
+        Some(row) => {
+            let mut columns = row.reader(HANDLER_REQUESTS);
+            columns.skip(CLAIMED_COLUMNS - 1);
+            note_leased(leased, columns.optional_text("batch")?.as_deref())
+        }
+        None => None,
+    };
     for row in &rows {
-        if let Err(error) = read_claimed(row, &events, &mut batch) {
+        if let Err(error) = read_claimed(row, &events, leased_as, &mut batch) {
             // It has been claimed, and is left to the rescue, which puts it off.
             tracing::error!(error = %Chain(&error), "a request cannot be read");
             any_unreadable = true;
@@ -181,7 +257,7 @@ pub(super) async fn claim(
 }
 
 /// The columns of a request before those of its event, and of the answer as a whole.
-const CLAIMED_COLUMNS: usize = 13;
+const CLAIMED_COLUMNS: usize = 14;
 
 fn read_event(row: &Row, events: &mut HashMap<Uuid, Result<Arc<Event>>>) -> Result<()> {
     let mut columns = row.reader(HANDLER_REQUESTS);
@@ -201,6 +277,7 @@ fn read_event(row: &Row, events: &mut HashMap<Uuid, Result<Arc<Event>>>) -> Resu
 fn read_claimed(
     row: &Row,
     events: &HashMap<Uuid, Result<Arc<Event>>>,
+    leased_as: Option<u64>,
     batch: &mut ClaimedBatch,
 ) -> Result<()> {
     let mut columns = row.reader(HANDLER_REQUESTS);
@@ -227,6 +304,7 @@ fn read_claimed(
             claimed.errors = errors;
             claimed.executions = executions;
             claimed.rescues = rescues;
+            claimed.batch = leased_as;
             batch.requests.push(claimed);
         }
         Some(Err(error)) => batch.unreadable.push(UnreadableRequest::new(
@@ -263,36 +341,38 @@ pub(super) const fn is_plain(settlement: &Settlement) -> bool {
 pub(super) async fn settle(
     link: &mut Link<'_>,
     statements: &Statements,
+    leased: &LeasedBatches,
     settlements: &[Settlement],
     standstill: Option<&str>,
 ) -> Result<Vec<Settled>> {
     let mut ordered: Vec<_> = settlements.iter().collect();
     ordered.sort_unstable_by_key(|settlement| settlement.id);
-    let snoozes = ordered.iter().map(|settlement| match settlement.outcome {
-        Outcome::Snoozed { duration } => Some(micros(duration)),
-        _ => None,
-    });
-    let mut args = vec![
-        Arg::uuids(ordered.iter().map(|settlement| settlement.id.as_uuid())),
-        Arg::ints(
-            ordered
-                .iter()
-                .map(|settlement| settlement.attempt.cast_signed()),
-        ),
-        Arg::uuids(ordered.iter().map(|settlement| settlement.owner.as_uuid())),
-        Arg::bools(ordered.iter().map(|settlement| settlement.executed)),
-        Arg::optional_ints(snoozes),
-    ];
-    let rows = match standstill {
+    let mut args = settle_args(&ordered);
+    let settled = match standstill {
         Some(standstill) => {
             args.push(Arg::from(standstill));
-            link.rows_planned_anew(&statements.settle_in, args).await?
+            let rows = link.rows_planned_anew(&statements.settle_in, args).await?;
+            Some(ids(&rows)?)
         }
-        None => link.rows(&statements.settle, args).await?,
+        None => {
+            let counts = leases::count(settlements.iter().filter_map(|one| one.batch));
+            let ending = leased.ending(&counts);
+            args.push(Arg::ints(ending.into_iter().map(u64::cast_signed)));
+            let row = link.row(&statements.settle, args).await?;
+            read_settled(row, settlements.len())?
+        }
     };
-    let settled = ids(&rows)?;
-    link.effects.settled |= !settled.is_empty();
-    let is_settled = |settlement: &Settlement| settled.contains(&settlement.id.as_uuid());
+    let is_settled = |settlement: &Settlement| {
+        let is_among = |settled: &HashSet<_>| settled.contains(&settlement.id.as_uuid());
+        settled.as_ref().is_none_or(is_among)
+    };
+    let applied = || {
+        settlements
+            .iter()
+            .filter(|settlement| is_settled(settlement))
+    };
+    link.effects.settled |= applied().next().is_some();
+    link.settled = leases::count(applied().filter_map(|settlement| settlement.batch));
     ordered.retain(|settlement| !is_settled(settlement));
     // A transaction has waited for those that somebody had locked.
     let held = if ordered.is_empty() || standstill.is_some() {
@@ -310,6 +390,36 @@ pub(super) async fn settle(
         }
     };
     Ok(settlements.iter().map(answer).collect())
+}
+
+fn settle_args<'a>(settlements: &[&Settlement]) -> Vec<Arg<'a>> {
+    let all = || settlements.iter();
+    let snoozes = all().map(|settlement| match settlement.outcome {
+        Outcome::Snoozed { duration } => Some(micros(duration)),
+        _ => None,
+    });
+    vec![
+        Arg::uuids(all().map(|settlement| settlement.id.as_uuid())),
+        Arg::ints(all().map(|settlement| settlement.attempt.cast_signed())),
+        Arg::uuids(all().map(|settlement| settlement.owner.as_uuid())),
+        Arg::bools(all().map(|settlement| settlement.executed)),
+        Arg::optional_ints(snoozes),
+    ]
+}
+
+/// The ids of those that were settled; nothing if all of them were.
+fn read_settled(row: Option<Row>, all: usize) -> Result<Option<HashSet<Uuid>>> {
+    let row = row.ok_or_else(crate::sql::missing_row)?;
+    let mut columns = row.reader(HANDLER_REQUESTS);
+    let count: usize = columns.int("count")?;
+    if count >= all {
+        return Ok(None);
+    }
+    let ids = columns.optional_text("ids")?.unwrap_or_default();
+    let ids = ids.trim_matches(['{', '}']).split_terminator(',');
+    let ids: Result<_, _> = ids.map(Uuid::parse_str).collect();
+    ids.map(Some)
+        .map_err(|error| columns.unreadable("ids", error))
 }
 
 /// Those whose fence holds although they were not settled.

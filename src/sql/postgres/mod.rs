@@ -2,6 +2,7 @@
 
 mod dialect;
 mod hot;
+mod leases;
 mod listener;
 mod notifier;
 mod options;

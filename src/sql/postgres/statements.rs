@@ -161,8 +161,39 @@ macro_rules! look {
             suspect_due!("unnest($1::text[])"),
             ", ",
             next_due!("unnest($1::text[])"),
-            ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}handler_requests) END"
+            ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}leases) END"
         )
+    };
+}
+
+/// The requests that execute; `r` is their table.
+macro_rules! leased {
+    () => {
+        "SELECT r.id, r.event_id FROM {p}handler_requests r \
+         WHERE r.id = ANY (ARRAY(SELECT unnest(l.requests) FROM {p}leases l)) AND r.lease_until IS NOT NULL"
+    };
+}
+
+/// Notes which requests were leased together, where a rescue will look for them.
+macro_rules! note_leases {
+    ($until:literal, $leased:literal) => {
+        concat!(
+            "INSERT INTO {p}leases (lease_until, requests) SELECT ",
+            $until,
+            ", array_agg(id) FROM ",
+            $leased,
+            " HAVING count(*) > 0"
+        )
+    };
+}
+
+/// The id of the request of an event for a handler. `raw` are the bytes of the event's id: version
+/// 8, and the handler's hash upon the last four.
+macro_rules! request_id {
+    () => {
+        "encode(set_byte(set_byte(set_byte(set_byte(set_byte(e.raw, 6, 128 | (get_byte(e.raw, 6) & 15)), \
+           12, get_byte(e.raw, 12) # (t.hash >> 24 & 255)), 13, get_byte(e.raw, 13) # (t.hash >> 16 & 255)), \
+           14, get_byte(e.raw, 14) # (t.hash >> 8 & 255)), 15, get_byte(e.raw, 15) # (t.hash & 255)), 'hex')::uuid"
     };
 }
 
@@ -261,16 +292,23 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         from_requests!(),
         "WHERE r.id BETWEEN $2 AND $3 AND r.event_id = $1 ORDER BY r.handler"
     ),
-    count_open: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE queue = 0) \
+    count_open: concat!(
+        "SELECT (SELECT count(*) FROM {p}handler_requests WHERE queue = 0) \
            + (SELECT count(*) FROM {p}handler_requests WHERE queue = 1) \
            + (SELECT count(*) FROM {p}handler_requests WHERE queue = 2) \
-           + (SELECT count(*) FROM {p}handler_requests WHERE lease_until IS NOT NULL)",
-    oldest_open: "SELECT id FROM ( \
+           + (SELECT count(*) FROM (",
+        leased!(),
+        ") leased)"
+    ),
+    oldest_open: concat!(
+        "SELECT id FROM ( \
            SELECT id FROM {p}handler_requests WHERE queue = 0 \
            UNION ALL SELECT id FROM {p}handler_requests WHERE queue = 1 \
            UNION ALL SELECT id FROM {p}handler_requests WHERE queue = 2 \
-           UNION ALL SELECT id FROM {p}handler_requests WHERE lease_until IS NOT NULL) open \
-         ORDER BY id LIMIT 1",
+           UNION ALL SELECT id FROM (",
+        leased!(),
+        ") leased) open ORDER BY id LIMIT 1"
+    ),
     count_dead: "SELECT count(*) FROM {p}handler_requests WHERE queue = 3",
     count_requests: concat!(
         "SELECT count(*) ",
@@ -299,19 +337,12 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r \
          JOIN {p}events e ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
     dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests WHERE queue = 3 ORDER BY handler",
-    // Locks the requests; those that are locked are skipped.
-    lock_expired: concat!(
-        request!(),
-        from_requests!(),
-        "WHERE r.lease_until <= statement_timestamp() \
-         ORDER BY r.lease_until, r.id LIMIT $1 FOR UPDATE OF r SKIP LOCKED"
-    ),
     next_due_request: concat!(
         "SELECT statement_timestamp(), ",
         next_due!("unnest($1::text[])")
     ),
     suspect_due: concat!("SELECT ", suspect_due!("unnest($1::text[])"), "::int"),
-    next_expiry: "SELECT statement_timestamp(), (SELECT min(lease_until) FROM {p}handler_requests)",
+    next_expiry: "SELECT statement_timestamp(), (SELECT min(lease_until) FROM {p}leases)",
     put_off_rescue: "UPDATE {p}handler_requests SET lease_until = $1 WHERE id = $2",
     put_off_claim: "UPDATE {p}handler_requests SET backoff_until = $1, \
          queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = $2",
@@ -323,20 +354,27 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
            UNION ALL (SELECT r.priority FROM {p}handler_requests r \
             WHERE r.handler = asked.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
             ORDER BY r.backoff_until LIMIT 100)) d",
-    open_and_dead_of: "(SELECT id, event_id FROM {p}handler_requests \
+    open_and_dead_of: concat!(
+        "(SELECT id, event_id FROM {p}handler_requests \
            WHERE handler = $1 AND queue = 0 ORDER BY priority, id LIMIT $2) \
          UNION ALL (SELECT id, event_id FROM {p}handler_requests \
            WHERE handler = $3 AND queue = 1 ORDER BY backoff_until, id LIMIT $4) \
          UNION ALL (SELECT id, event_id FROM {p}handler_requests \
            WHERE handler = $5 AND queue = 2 ORDER BY backoff_until, priority, id LIMIT $6) \
+         UNION ALL (SELECT id, event_id FROM (",
+        leased!(),
+        " AND r.handler = $7) leased ORDER BY id LIMIT $8) \
          UNION ALL (SELECT id, event_id FROM {p}handler_requests \
-           WHERE handler = $7 AND lease_until IS NOT NULL ORDER BY lease_until, id LIMIT $8) \
-         UNION ALL (SELECT id, event_id FROM {p}handler_requests \
-           WHERE handler = $9 AND queue = 3 ORDER BY handler, id LIMIT $10)",
-    count_open_of: "SELECT (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 0) \
+           WHERE handler = $9 AND queue = 3 ORDER BY handler, id LIMIT $10)"
+    ),
+    count_open_of: concat!(
+        "SELECT (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 0) \
            + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 1) \
            + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND queue = 2) \
-           + (SELECT count(*) FROM {p}handler_requests WHERE handler = $1 AND lease_until IS NOT NULL)",
+           + (SELECT count(*) FROM (",
+        leased!(),
+        " AND r.handler = $1) leased)"
+    ),
 
     all_registrations: "SELECT handler, pattern, priority, max_errors, state, renamed_to, last_seen_at \
          FROM {p}registrations ORDER BY handler, pattern",
@@ -404,20 +442,34 @@ statements! {
         /// (ids): events.
         events,
         /// (limit, owner, lease, offered limit, handlers, rooms): takes due events off the queue and
-        /// makes their requests. Rows of three kinds: 0 processed events, 1 requests that were born
-        /// leased, 2 when the next event that backs off is due.
+        /// makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
+        /// terms of its requests that were born leased, or NULL if those of all terms which say so
+        /// were; 1 the terms of the requests of events of one name for one handler: number, hash,
+        /// priority, max_errors and whether they were born leased, as a text; 2 the batch that was
+        /// leased, with the number of its requests, as a text, and in how many microseconds the next
+        /// event that backs off is due.
         fan_out,
         /// (handlers, rooms, limit, owner, lease): requests that are claimed now, each event once.
         claim,
-        /// (ids, attempts, owners, executed, snoozes): completes or snoozes; the ids of those whose
-        /// fence held and that nobody has locked.
+        /// (ids, attempts, owners, executed, snoozes, batches that end if all are settled): completes
+        /// or snoozes; how many were, whose fence held and that nobody had locked, and if that is not
+        /// all, their ids as the text of an array.
         settle,
-        /// As settle, then how long the server waits for the commit, in milliseconds as a text; it
-        /// waits for those that somebody has locked. In the store's transaction alone.
+        /// As settle, but after the snoozes comes how long the server waits for the commit, in
+        /// milliseconds as a text; it waits for those that somebody has locked, and answers the ids.
+        /// In the store's transaction alone.
         settle_in,
         /// (milliseconds as a text): how long the server waits for the next statement; whether the
         /// transaction is the store's.
         bound_standstill,
+        /// (after this time, after this id, limit): where to look for leases that ran out, and since
+        /// when, locked.
+        lock_leases,
+        /// (notes of leases, limit): requests whose lease ran out, the longest ago first, locked.
+        lock_expired,
+        /// (notes of leases): notes until when their requests are leased, and forgets those of which
+        /// none is.
+        tidy_leases,
         /// (ids, attempts, owners): the ids of those whose fence holds.
         held,
         /// As the common one, and (test channel): notifies it unless it is NULL.
@@ -498,26 +550,38 @@ pub(super) const TEXTS: Texts = Texts {
          DELETE FROM {p}events WHERE id = ANY ($1::uuid[])",
     forget_unwanted: "DELETE FROM {p}unwanted_events WHERE event_id = ANY ($1::uuid[])",
     // Locks the new requests.
-    insert_requests: "INSERT INTO {p}handler_requests \
+    insert_requests: concat!(
+        "WITH given AS ( \
+           SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
+             $8::timestamptz[], $9::uuid[], $10::timestamptz[]) \
+             AS given (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until)), \
+         leased AS (",
+        note_leases!("min(lease_until)", "given WHERE lease_until IS NOT NULL"),
+        ") \
+         INSERT INTO {p}handler_requests \
            (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
          SELECT id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until \
-         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
-           $8::timestamptz[], $9::uuid[], $10::timestamptz[]) \
-           AS given (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
-         ON CONFLICT (id) DO NOTHING",
+         FROM given ON CONFLICT (id) DO NOTHING"
+    ),
     // Locks the requests.
-    write_requests: "UPDATE {p}handler_requests r SET \
+    write_requests: concat!(
+        "WITH given AS ( \
+           SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
+             $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], \
+             $13::uuid[], $14::timestamptz[], $15::text[]) \
+             AS given (id, handler, errors, attempt, executions, rescues, queue, backoff_until, last_execution_at, \
+               completed_at, canceled_at, dead_at, owner, lease_until, last_errors)), \
+         leased AS (",
+        note_leases!("min(lease_until)", "given WHERE lease_until IS NOT NULL"),
+        ") \
+         UPDATE {p}handler_requests r SET \
            handler = given.handler, errors = given.errors, attempt = given.attempt, executions = given.executions, \
            rescues = given.rescues, queue = given.queue, backoff_until = given.backoff_until, \
            last_execution_at = given.last_execution_at, completed_at = given.completed_at, \
            canceled_at = given.canceled_at, dead_at = given.dead_at, owner = given.owner, \
            lease_until = given.lease_until, last_errors = given.last_errors::json \
-         FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
-           $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], \
-           $13::uuid[], $14::timestamptz[], $15::text[]) \
-           AS given (id, handler, errors, attempt, executions, rescues, queue, backoff_until, last_execution_at, \
-             completed_at, canceled_at, dead_at, owner, lease_until, last_errors) \
-         WHERE r.id = given.id",
+         FROM given WHERE r.id = given.id"
+    ),
     // Locks the requests.
     rename_requests: "UPDATE {p}handler_requests SET handler = $2 \
          WHERE id = ANY ($1::uuid[]) AND handler = $3 AND completed_at IS NULL AND canceled_at IS NULL",
@@ -566,14 +630,18 @@ pub(super) const TEXTS: Texts = Texts {
     ),
     // Locks the events' places on the queue (those that are locked are skipped), the new requests,
     // and, shared, the name of the table of registrations.
-    fan_out: "WITH late AS ( \
+    //
+    // Where every request that could be born leased fits its room, which is asked of a few sums,
+    // none is sorted or counted.
+    fan_out: concat!(
+        "WITH late AS ( \
            DELETE FROM {p}waiting_events WHERE event_id = ANY (ARRAY( \
              SELECT event_id FROM {p}waiting_events WHERE due_at <= statement_timestamp() \
              ORDER BY due_at, event_id LIMIT $1 FOR UPDATE SKIP LOCKED)) \
            RETURNING event_id), \
          fresh AS ( \
-           DELETE FROM {p}unprocessed_events WHERE event_id = ANY (ARRAY( \
-             SELECT event_id FROM {p}unprocessed_events \
+           DELETE FROM {p}unprocessed_events WHERE ctid = ANY (ARRAY( \
+             SELECT ctid FROM {p}unprocessed_events \
              ORDER BY event_id LIMIT greatest($1 - (SELECT count(*) FROM late), 0) FOR UPDATE SKIP LOCKED)) \
            RETURNING event_id), \
          due AS MATERIALIZED ( \
@@ -583,21 +651,11 @@ pub(super) const TEXTS: Texts = Texts {
            FROM (SELECT event_id FROM late UNION ALL SELECT event_id FROM fresh) d \
            JOIN {p}events e ON e.id = d.event_id), \
          best AS MATERIALIZED ( \
-           SELECT DISTINCT ON (n.name, g.handler) n.name, g.handler, g.hash, g.priority, g.max_errors \
-           FROM (SELECT DISTINCT name FROM due) n JOIN {p}active_registrations() g \
+           SELECT DISTINCT ON (n.name, g.handler) n.name, n.events, g.handler, g.hash, g.priority, g.max_errors \
+           FROM (SELECT name, count(*) AS events FROM due GROUP BY name) n JOIN {p}active_registrations() g \
              ON CASE WHEN g.prefix IS NULL THEN g.pattern = n.name \
                 ELSE starts_with(n.name, g.prefix) AND length(n.name) > length(g.prefix) END \
            ORDER BY n.name, g.handler, g.specificity DESC), \
-         terms AS MATERIALIZED ( \
-           SELECT name, array_agg(handler) AS handlers, array_agg(hash) AS hashes, \
-             array_agg(priority) AS priorities, array_agg(max_errors) AS maxima \
-           FROM best GROUP BY name), \
-         wanted AS MATERIALIZED ( \
-           SELECT d.*, t.handlers, t.hashes, t.priorities, t.maxima \
-           FROM due d LEFT JOIN terms t ON t.name = d.name), \
-         unwanted AS ( \
-           INSERT INTO {p}unwanted_events (event_id, processed_at) \
-           SELECT id, statement_timestamp() FROM wanted WHERE handlers IS NULL ON CONFLICT (event_id) DO NOTHING), \
          offered AS MATERIALIZED ( \
            SELECT handler, room FROM unnest($5::text[], $6::bigint[]) AS offered (handler, room)), \
          backlog AS MATERIALIZED ( \
@@ -607,37 +665,62 @@ pub(super) const TEXTS: Texts = Texts {
              UNION ALL (SELECT r.priority FROM {p}handler_requests r \
               WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
               ORDER BY r.backoff_until LIMIT 100)) b), \
-         births AS ( \
-           SELECT (left(w.id::text, 14) || '8' || substr(w.id::text, 16, 13) \
-               || lpad(to_hex(('x' || right(w.id::text, 8))::bit(32)::int # u.hash), 8, '0'))::uuid AS id, \
-             w.id AS event_id, u.handler, u.priority, u.max_errors, \
-             CASE WHEN u.priority < coalesce((SELECT priority FROM backlog), 32767) THEN o.room ELSE 0 END AS room \
-           FROM wanted w CROSS JOIN LATERAL unnest(w.handlers, w.hashes, w.priorities, w.maxima) \
-             AS u (handler, hash, priority, max_errors) \
-           LEFT JOIN offered o ON o.handler = u.handler), \
-         ranked AS ( \
-           SELECT *, row_number() OVER (PARTITION BY handler ORDER BY priority, id) <= room AS fits FROM births), \
-         chosen AS ( \
-           SELECT *, fits AND count(*) FILTER (WHERE fits) \
-             OVER (ORDER BY priority, id ROWS UNBOUNDED PRECEDING) <= $4 AS is_leased FROM ranked), \
+         terms AS MATERIALIZED ( \
+           SELECT row_number() OVER () AS number, b.*, \
+             CASE WHEN b.priority < coalesce((SELECT priority FROM backlog), 32767) THEN o.room END AS room \
+           FROM best b LEFT JOIN offered o ON o.handler = b.handler), \
+         fit AS MATERIALIZED ( \
+           SELECT coalesce(bool_and(fits) AND sum(births) <= $4, true) AS all FROM ( \
+             SELECT sum(events) AS births, sum(events) <= min(room) AS fits FROM terms \
+             WHERE room IS NOT NULL GROUP BY handler) h), \
+         chosen AS MATERIALIZED ( \
+           SELECT ",
+        request_id!(),
+        " AS id, e.id AS event_id, t.number, t.handler, t.priority, t.max_errors, t.room IS NOT NULL AS is_leased \
+           FROM (SELECT id, name, uuid_send(id) AS raw FROM due WHERE (SELECT fit.all FROM fit)) e \
+           JOIN terms t ON t.name = e.name \
+           UNION ALL \
+           SELECT id, event_id, number, handler, priority, max_errors, \
+             fits AND count(*) FILTER (WHERE fits) OVER (ORDER BY priority, id ROWS UNBOUNDED PRECEDING) <= $4 \
+           FROM ( \
+             SELECT *, coalesce(row_number() OVER (PARTITION BY handler ORDER BY priority, id) <= room, false) AS fits FROM ( \
+               SELECT ",
+        request_id!(),
+        " AS id, e.id AS event_id, t.number, t.handler, t.priority, t.max_errors, t.room \
+               FROM (SELECT id, name, uuid_send(id) AS raw FROM due WHERE NOT (SELECT fit.all FROM fit)) e \
+               JOIN terms t ON t.name = e.name) births) ranked), \
          made AS ( \
            INSERT INTO {p}handler_requests \
              (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
            SELECT id, event_id, handler, priority, max_errors, CASE WHEN is_leased THEN 1 ELSE 0 END, \
              CASE WHEN is_leased THEN NULL ELSE 0 END, statement_timestamp(), CASE WHEN is_leased THEN $2 END, \
              CASE WHEN is_leased THEN statement_timestamp() + $3::bigint * interval '1 microsecond' END \
-           FROM chosen ON CONFLICT (id) DO NOTHING \
-           RETURNING id, event_id, handler, priority, max_errors, owner) \
-         SELECT 0::bigint, id, name, entity_name, entity_id, data::text, timestamp, correlation_id, causation_id, \
-           headers::text, version, coalesce(cardinality(handlers), 0)::bigint, NULL::uuid, NULL::text, \
-           NULL::bigint, NULL::bigint, NULL::timestamptz, NULL::timestamptz FROM wanted \
+           FROM chosen), \
+         leased AS (",
+        note_leases!(
+            "statement_timestamp() + $3::bigint * interval '1 microsecond'",
+            "chosen WHERE is_leased"
+        ),
+        " RETURNING id || ' ' || cardinality(requests) AS batch), \
+         unwanted AS ( \
+           INSERT INTO {p}unwanted_events (event_id, processed_at) \
+           SELECT id, statement_timestamp() FROM due WHERE name <> ALL (ARRAY(SELECT name FROM terms)) \
+           ON CONFLICT (event_id) DO NOTHING), \
+         partly AS MATERIALIZED ( \
+           SELECT event_id, coalesce(string_agg(number::text, ' ') FILTER (WHERE is_leased), '') AS leased FROM chosen \
+           WHERE NOT (SELECT fit.all FROM fit) GROUP BY event_id) \
+         SELECT 0::bigint, d.id, d.name, d.entity_name, d.entity_id, d.data::text, d.timestamp, d.correlation_id, \
+           d.causation_id, d.headers::text, d.version::bigint, p.leased \
+         FROM due d LEFT JOIN partly p ON p.event_id = d.id \
          UNION ALL \
-         SELECT 1, event_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-           id, handler, priority, max_errors, NULL, NULL FROM made WHERE owner IS NOT NULL \
+         SELECT 1, NULL, name, handler, NULL, concat_ws(' ', number, hash, priority, max_errors, (room IS NOT NULL)::int), \
+           NULL, NULL, NULL, NULL, NULL, NULL FROM terms \
          UNION ALL \
-         SELECT 2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-           statement_timestamp(), CASE WHEN (SELECT count(*) FROM due) < $1 THEN ( \
-             SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) END",
+         SELECT 2, NULL, NULL, NULL, NULL, (SELECT batch FROM leased), NULL, NULL, NULL, NULL, \
+           CASE WHEN (SELECT count(*) FROM due) < $1 THEN (extract(epoch FROM ( \
+             SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) \
+             - statement_timestamp()) * 1000000)::bigint END, NULL"
+    ),
     // Locks the requests; those that are locked are skipped.
     claim: concat!(
         due!(),
@@ -646,6 +729,12 @@ pub(super) const TEXTS: Texts = Texts {
              lease_until = statement_timestamp() + $5::bigint * interval '1 microsecond' \
            WHERE r.id = ANY (ARRAY(SELECT id FROM ready UNION ALL SELECT id FROM late)) \
            RETURNING r.id, r.event_id, r.handler, r.priority, r.attempt, r.errors, r.max_errors, r.executions, r.rescues), \
+         leased AS (",
+        note_leases!(
+            "statement_timestamp() + $5::bigint * interval '1 microsecond'",
+            "claimed"
+        ),
+        " RETURNING id || ' ' || cardinality(requests) AS batch), \
          placed AS (SELECT *, row_number() OVER (PARTITION BY event_id ORDER BY id) AS place FROM claimed) \
          SELECT c.id, c.event_id, c.handler, c.priority, c.attempt, c.errors, c.max_errors, c.executions, c.rescues, \
            c.place = 1, statement_timestamp(), \
@@ -657,12 +746,14 @@ pub(super) const TEXTS: Texts = Texts {
              THEN statement_timestamp() + interval '100 milliseconds' END)",
         " END, CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
         suspect_due!("unnest($1::text[])"),
-        " ELSE false END, ",
+        " ELSE false END, (SELECT batch FROM leased), ",
         event!(),
         " FROM (SELECT) header LEFT JOIN placed c ON true \
          LEFT JOIN {p}events e ON e.id = c.event_id AND c.place = 1"
     ),
+    // Locks the requests, and the notes of leases that end; those that are locked are skipped.
     settle: concat!(
+        "WITH settled AS (",
         settle!(),
         // Whether somebody has the lock is known without taking it if nobody ever had, or if whoever
         // had it last, with the number xmax, has ended. Taking it first is what makes settling
@@ -672,7 +763,13 @@ pub(super) const TEXTS: Texts = Texts {
            OR (age(r.xmax) > (SELECT age(pg_snapshot_xmin(pg_current_snapshot())::xid)) \
              AND age(r.xmax) <= (SELECT age(c.relfrozenxid) FROM pg_class c WHERE c.oid = '{p}handler_requests'::regclass)) \
            OR r.id = (SELECT l.id FROM {p}handler_requests l WHERE l.id = r.id FOR NO KEY UPDATE SKIP LOCKED)) \
-         RETURNING r.id"
+           RETURNING r.id), \
+         ended AS ( \
+           DELETE FROM {p}leases WHERE id = ANY (ARRAY( \
+             SELECT id FROM {p}leases \
+             WHERE id = ANY ($6::bigint[]) AND (SELECT count(*) FROM settled) = cardinality($1::uuid[]) \
+             FOR UPDATE SKIP LOCKED))) \
+         SELECT count(*), CASE WHEN count(*) < cardinality($1::uuid[]) THEN array_agg(id)::text END FROM settled"
     ),
     bound_standstill: concat!(
         "SELECT set_config('idle_in_transaction_session_timeout', $1, true), ",
@@ -686,6 +783,26 @@ pub(super) const TEXTS: Texts = Texts {
         " AND (SELECT set_config('idle_in_transaction_session_timeout', $6, true)) IS NOT NULL \
          RETURNING r.id"
     ),
+    // Locks the notes of leases; those that are locked are skipped.
+    lock_leases: "SELECT id, lease_until FROM {p}leases \
+         WHERE lease_until <= statement_timestamp() AND (lease_until, id) > (coalesce($1::timestamptz, '-infinity'), $2::bigint) \
+         ORDER BY lease_until, id LIMIT $3 FOR UPDATE SKIP LOCKED",
+    // Locks the requests; those that are locked are skipped.
+    lock_expired: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.id = ANY (ARRAY(SELECT unnest(l.requests) FROM {p}leases l WHERE l.id = ANY ($1::bigint[]))) \
+           AND r.lease_until <= statement_timestamp() \
+         ORDER BY r.lease_until, r.id LIMIT $2 FOR UPDATE OF r SKIP LOCKED"
+    ),
+    // Locks the notes.
+    tidy_leases: "WITH held AS MATERIALIZED ( \
+           SELECT l.id, ( \
+             SELECT min(r.lease_until) FROM {p}handler_requests r WHERE r.id = ANY (l.requests)) AS lease_until \
+           FROM {p}leases l WHERE l.id = ANY ($1::bigint[])), \
+         ended AS (DELETE FROM {p}leases WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))) \
+         UPDATE {p}leases l SET lease_until = held.lease_until FROM held \
+         WHERE l.id = held.id AND held.lease_until <> l.lease_until",
     held: "SELECT r.id FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS s (id, attempt, owner) \
          JOIN {p}handler_requests r ON r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner",
     look: concat!(
@@ -693,16 +810,25 @@ pub(super) const TEXTS: Texts = Texts {
         ", CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
     ),
     // Locks the requests; those that are locked are skipped, and are not lost.
-    renew: "WITH asked AS MATERIALIZED ( \
-           SELECT given.id, given.attempt, held.id AS held \
+    renew: concat!(
+        "WITH asked AS MATERIALIZED ( \
+           SELECT given.id, given.attempt, held.id AS held, held.lease_until \
            FROM unnest($1::uuid[], $2::bigint[]) AS given (id, attempt) LEFT JOIN LATERAL ( \
-             SELECT r.id FROM {p}handler_requests r \
+             SELECT r.id, r.lease_until FROM {p}handler_requests r \
              WHERE r.id = given.id AND r.attempt = given.attempt AND r.owner = $3 FOR NO KEY UPDATE SKIP LOCKED) held ON true), \
          renewed AS ( \
            UPDATE {p}handler_requests r SET lease_until = statement_timestamp() + $4::bigint * interval '1 microsecond' \
-           WHERE r.id = ANY (ARRAY(SELECT held FROM asked WHERE held IS NOT NULL))) \
+           WHERE r.id = ANY (ARRAY(SELECT held FROM asked WHERE held IS NOT NULL))), \
+         shortened AS (",
+        note_leases!(
+            "statement_timestamp() + $4::bigint * interval '1 microsecond'",
+            "(SELECT held AS id FROM asked \
+              WHERE lease_until > statement_timestamp() + $4::bigint * interval '1 microsecond') shorter"
+        ),
+        ") \
          SELECT id, attempt, EXISTS ( \
            SELECT FROM {p}handler_requests r \
            WHERE r.id = asked.id AND r.attempt = asked.attempt AND r.owner = $3) \
-         FROM asked WHERE held IS NULL",
+         FROM asked WHERE held IS NULL"
+    ),
 };

@@ -10,6 +10,7 @@ use sqlx::{
 use super::{
     PostgresOptions,
     dialect::{Begins, PINS, PostgresDialect},
+    leases::LeasedBatches,
     listener::TestChannel,
     notifier::Notifier,
     statements::{COMMON, TEXTS},
@@ -107,6 +108,7 @@ impl PostgresStore {
             statements,
             notifier,
             test_channel: TestChannel::default(),
+            leased: LeasedBatches::default(),
         };
         Self {
             shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),

@@ -35,6 +35,7 @@ use crate::{
         reach::InUse,
         records::{DueEvent, EVENTS, Requests, WaitingEvent, last_errors, queue},
         row::Row,
+        settle::Expired,
         shared::{Purpose, Shared},
         statement::Statement,
     },
@@ -384,6 +385,16 @@ impl Dialect for SqliteDialect {
     ) -> Result<Requests> {
         let args = vec![request_ids(ids.iter().copied())];
         Requests::read(&link.rows(&self.statements.lock_requests, args).await?)
+    }
+
+    async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired> {
+        let rows = link
+            .rows(&self.statements.lock_expired, args![limit])
+            .await?;
+        Ok(Expired {
+            requests: Requests::read(&rows)?,
+            looked_at: Vec::new(),
+        })
     }
 
     async fn lock_due(

@@ -307,13 +307,6 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
          CROSS JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
     dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests INDEXED BY {p}handler_requests_dead_of \
          WHERE queue = 3 ORDER BY handler",
-    lock_expired: concat!(
-        request!(),
-        from_requests!("INDEXED BY {p}handler_requests_leased"),
-        "WHERE r.lease_until <= ",
-        now!(),
-        " ORDER BY r.lease_until, r.id LIMIT ?1"
-    ),
     next_due_request: concat!("SELECT ", now!(), ", ", next_due!()),
     suspect_due: concat!("SELECT ", suspect_due!()),
     next_expiry: concat!("SELECT ", now!(), ", ", next_expiry!()),
@@ -389,6 +382,8 @@ statements! {
     /// What only SQLite says so. Rows are JSON arrays; the UUIDs that belong to them are arguments
     /// of their own.
     Texts => Statements {
+        /// (limit): requests whose lease ran out, the longest ago first, locked.
+        lock_expired,
         /// Marks a transaction, so that one that was ended unseen is noticed.
         mark,
         /// Fails if the transaction that was marked is gone.
@@ -446,6 +441,13 @@ statements! {
 }
 
 pub(super) const TEXTS: Texts = Texts {
+    lock_expired: concat!(
+        request!(),
+        from_requests!("INDEXED BY {p}handler_requests_leased"),
+        "WHERE r.lease_until <= ",
+        now!(),
+        " ORDER BY r.lease_until, r.id LIMIT ?1"
+    ),
     mark: "SAVEPOINT tidings",
     unmark: "RELEASE SAVEPOINT tidings",
     version: "SELECT sqlite_version()",

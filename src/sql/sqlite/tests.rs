@@ -238,7 +238,7 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
         ("rename_requests", texts.rename_requests.clone(), by_id),
         (
             "lock_expired",
-            fresh.common.lock_expired.clone(),
+            texts.lock_expired.clone(),
             "tidings_handler_requests_leased (lease_until<?)",
         ),
         (

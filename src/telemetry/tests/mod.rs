@@ -69,6 +69,7 @@ fn request(event: Event) -> ClaimedRequest {
         max_errors: 5,
         executions: 0,
         rescues: 0,
+        batch: None,
     }
 }
 

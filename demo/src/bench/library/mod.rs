@@ -107,7 +107,7 @@ async fn drop_tables(url: &str) -> Result<()> {
     let all = format!(
         "DROP FUNCTION IF EXISTS {p}active_registrations; \
          DROP TABLE IF EXISTS {p}events, {p}handler_requests, {p}unprocessed_events, {p}waiting_events, \
-           {p}unwanted_events, {p}registrations, {p}migrations, {p}effects"
+           {p}unwanted_events, {p}leases, {p}registrations, {p}migrations, {p}effects"
     );
     run(url, all).await
 }
