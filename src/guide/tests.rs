@@ -362,7 +362,7 @@ fn assert_defaults(page: &str, options: &impl std::fmt::Debug) {
         checked += 1;
     }
     assert!(checked >= 5, "options are not found any more: {checked}");
-    for (option, count) in [("max_connections", 10), ("session_connections", 4)] {
+    for (option, count) in [("max_connections", 16), ("session_connections", 4)] {
         assert!(options.contains(&format!("{option}: {count}")), "{option}");
         assert!(
             page.contains(&format!("| up to {count} | `{option}` |")),

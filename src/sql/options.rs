@@ -27,7 +27,8 @@ pub(super) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            max_connections: 10,
+            // As many as a scheduler has workers, which may all run transactional handlers.
+            max_connections: 16,
             session_connections: 4,
             acquire_timeout: Duration::from_secs(5),
             // Less than a scheduler waits for a call, so that the database answers first.
@@ -92,7 +93,7 @@ macro_rules! common_setters {
         }
 
         /// At most this many connections for transactions, sessions and the application's own use
-        /// of the store: 1 to 10000, 10 by default. Others are refused when the store is made. See
+        /// of the store: 1 to 10000, 16 by default. Others are refused when the store is made. See
         /// the documentation of the store for what it opens beside these.
         pub const fn max_connections(mut self, connections: u32) -> Self {
             self.common.max_connections = connections;

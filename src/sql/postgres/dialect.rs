@@ -282,6 +282,13 @@ impl Dialect for PostgresDialect {
     }
 
     async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
+        // What the store commits itself is told then.
+        let notifies = link.is_foreign() && self.admits_notification();
+        if let [event] = events
+            && !notifies
+        {
+            return Ok(vec![self.raise_one(link, event).await?]);
+        }
         let mut new = HashSet::with_capacity(events.len());
         // In one order, so that two raises of the same events do not wait for each other. Of those
         // with the same id the first one stays the first.
@@ -305,8 +312,7 @@ impl Dialect for PostgresDialect {
                 ),
                 Arg::optional_texts(headers.iter().map(Option::as_deref)),
                 Arg::ints(chunk.iter().map(|event| i64::from(event.version))),
-                // What the store commits itself is told then.
-                Arg::from(link.is_foreign() && self.admits_notification()),
+                Arg::from(notifies),
             ];
             for row in link.rows(&self.statements.raise, args).await? {
                 new.extend(row.reader(EVENTS).optional_uuid("id")?);
@@ -694,6 +700,29 @@ impl PostgresDialect {
             Err(StoreError::Ended { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Stores an event of which nobody is notified.
+    async fn raise_one(&self, link: &mut Link<'_>, event: &Event) -> Result<Raised> {
+        let headers = headers(event);
+        let entity = event.entity.as_ref();
+        let args = vec![
+            Arg::from(event.id.as_uuid()),
+            Arg::from(event.name.as_str()),
+            Arg::Text(entity.map(|entity| entity.name.as_str())),
+            Arg::Text(entity.map(|entity| entity.id.as_str())),
+            Arg::from(event.data.as_str()),
+            Arg::from(event.timestamp),
+            Arg::from(event.correlation_id.as_uuid()),
+            Arg::Uuid(event.causation_id.map(|id| id.as_uuid())),
+            Arg::Text(headers.as_deref()),
+            Arg::from(i64::from(event.version)),
+        ];
+        let row = link.row(&self.statements.raise_one, args).await?;
+        Ok(match row {
+            Some(_) => Raised::New,
+            None => Raised::AlreadyRaised,
+        })
     }
 
     /// Whether a transaction of the application's may notify.

@@ -403,6 +403,8 @@ statements! {
         /// (columns of events as arrays, whether to notify): the ids of the new ones, and NULL if it
         /// notifies.
         raise,
+        /// (columns of an event): its id, if it is new.
+        raise_one,
         /// Tells other processes that there is something to do.
         notify,
         /// (limit): due events, locked.
@@ -493,6 +495,13 @@ pub(super) const TEXTS: Texts = Texts {
          queued AS (INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised), \
          notified AS MATERIALIZED (SELECT pg_notify('{p}work', '') WHERE $11::boolean AND EXISTS (SELECT FROM raised)) \
          SELECT id FROM raised UNION ALL SELECT NULL FROM notified",
+    // Locks the new event; waits for a transaction that is storing the same id. Half the work of the
+    // server beside one of arrays.
+    raise_one: "WITH raised AS ( \
+           INSERT INTO {p}events (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version) \
+           VALUES ($1::uuid, $2::text, $3::text, $4::text, $5::text::json, $6::timestamptz, $7::uuid, $8::uuid, $9::text::json, $10::bigint) \
+           ON CONFLICT (id) DO NOTHING RETURNING id) \
+         INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised RETURNING event_id",
     // Locks all notifications of the database while it commits.
     notify: "SELECT pg_notify('{p}work', '')",
     // Locks the events' places on the queue; those that are locked are skipped.
