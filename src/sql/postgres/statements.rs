@@ -191,6 +191,7 @@ macro_rules! is_ours {
 
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: "SELECT statement_timestamp()",
+    echo: "SELECT $1::text",
     // Reads a table, so that the session hears which ones were made since: one that had looked before
     // and then waited for another migration would find nothing.
     has_migrations: "SELECT count(*)::int FROM pg_class WHERE oid = to_regclass('{p}migrations')",
