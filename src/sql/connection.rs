@@ -9,6 +9,7 @@ use sqlx_core::transaction::TransactionManager;
 use super::{
     arg::args,
     dialect::{Kill, Turn},
+    error::after_lending,
     guards::Guards,
     link::{Link, Raw},
     shared::Shared,
@@ -324,7 +325,7 @@ impl SqlConnection {
             }
             Err(error) => {
                 self.progress.mode = Mode::Ended;
-                Err(lost_transaction(operation, error))
+                Err(lost_transaction(operation, after_lending(error)))
             }
         }
     }

@@ -416,6 +416,8 @@ statements! {
         /// As settle, then how long the server waits for the commit, in milliseconds as a text; it
         /// waits for those that somebody has locked. In the store's transaction alone.
         settle_in,
+        /// Whether the transaction is the store's.
+        is_ours,
         /// (milliseconds as a text): how long the server waits for the next statement; whether the
         /// transaction is the store's.
         bound_standstill,
@@ -675,6 +677,7 @@ pub(super) const TEXTS: Texts = Texts {
            OR r.id = (SELECT l.id FROM {p}handler_requests l WHERE l.id = r.id FOR NO KEY UPDATE SKIP LOCKED)) \
          RETURNING r.id"
     ),
+    is_ours: concat!("SELECT ", is_ours!()),
     bound_standstill: concat!(
         "SELECT set_config('idle_in_transaction_session_timeout', $1, true), ",
         is_ours!()
