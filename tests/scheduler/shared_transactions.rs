@@ -72,6 +72,7 @@ async fn writes(
             Ok(())
         }
         ("test.9s", _) => {
+            state.running.notify_one();
             tokio::time::sleep(Duration::from_secs(9)).await;
             Ok(())
         }
@@ -239,18 +240,20 @@ fn assert_completed(requests: &[HandlerRequest]) {
 #[tokio::test(start_paused = true)]
 async fn all_commit_together_in_their_order_fifty_at_a_time() {
     for kind in KINDS {
-        let scene = Scene::new(kind).await;
-        let before = (scene.commits(), scene.faults.calls(Operation::Settle));
-        let requests = scene.handle(&["test.ok"; 2 * MOST + 20]).await;
-        let ids = events(&requests);
-        assert_completed(&requests);
-        assert_eq!(scene.commits() - before.0, 3);
-        assert_eq!(*scene.state.runs.lock(), ids, "in their order, each once");
-        assert_eq!(scene.rows(&requests).await, vec![1; ids.len()]);
-        assert_eq!(executions(&requests), vec![1; ids.len()]);
-        // One of each transaction, and that of what kept the worker.
-        let settled = scene.faults.calls(Operation::Settle) - before.1;
-        assert_eq!(settled, 4);
+        for (count, commits) in [(2 * MOST, 2), (2 * MOST + 1, 3)] {
+            let scene = Scene::new(kind).await;
+            let before = (scene.commits(), scene.faults.calls(Operation::Settle));
+            let requests = scene.handle(&vec!["test.ok"; count]).await;
+            let ids = events(&requests);
+            assert_completed(&requests);
+            assert_eq!(scene.commits() - before.0, commits);
+            assert_eq!(*scene.state.runs.lock(), ids, "in their order, each once");
+            assert_eq!(scene.rows(&requests).await, vec![1; count]);
+            assert_eq!(executions(&requests), vec![1; count]);
+            // One of each transaction, and that of what kept the worker.
+            let settled = scene.faults.calls(Operation::Settle) - before.1;
+            assert_eq!(settled, commits + 1);
+        }
     }
 }
 
@@ -432,6 +435,10 @@ async fn whatever_fails_in_the_store_each_commits_once_and_none_counts_an_error(
         assert_eq!(scene.rows(&requests).await, [1; 3], "{what}");
         assert_eq!(errors(&requests), [0; 3], "{what}");
         assert_eq!(scene.runs(&ids), runs, "{what}");
+        assert!(
+            requests.iter().all(|request| request.rescues == 0),
+            "{what}"
+        );
     }
 }
 
@@ -507,6 +514,19 @@ async fn a_slow_one_keeps_no_neighbours_lease_from_being_renewed() {
     // Most of a lease has gone by when they begin.
     tokio::time::sleep(Duration::from_secs(9)).await;
     scene.let_go.notify_one();
+    soon("the slow one runs", scene.state.running.notified()).await;
+    let leases = async || {
+        let mut requests = scene.rig.requests_of("writes").await;
+        requests.retain(|request| ids.contains(&request.event_id));
+        requests.sort_unstable_by_key(|request| request.id);
+        let leases = requests.into_iter().map(|request| request.lease.unwrap());
+        leases.map(|lease| lease.until).collect::<Vec<_>>()
+    };
+    let before = leases().await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    for (before, now) in before.into_iter().zip(leases().await) {
+        assert!(now > before, "{now} is not after {before}");
+    }
     let requests = scene.end(&ids).await;
     assert_completed(&requests);
     assert_eq!(scene.runs(&ids), [1; 3]);
@@ -517,15 +537,11 @@ async fn a_slow_one_keeps_no_neighbours_lease_from_being_renewed() {
 
 #[tokio::test(start_paused = true)]
 async fn hooks_run_before_the_transaction_begins_and_a_veto_concerns_one() {
-    let begins = Arc::new(AtomicU64::new(0));
-    let faults: Arc<Mutex<Option<Faults>>> = Arc::default();
+    let hooked = Arc::new(AtomicU64::new(0));
     let hook = {
-        let (begins, faults) = (Arc::clone(&begins), Arc::clone(&faults));
+        let hooked = Arc::clone(&hooked);
         move |context: Context| {
-            if let Some(faults) = &*faults.lock() {
-                // How many transactions had begun when the last hook ran.
-                begins.store(faults.calls(Operation::Begin), Ordering::SeqCst);
-            }
+            hooked.fetch_add(1, Ordering::SeqCst);
             let is_vetoed = &*context.event().name == "test.vetoed";
             async move {
                 if is_vetoed {
@@ -542,14 +558,14 @@ async fn hooks_run_before_the_transaction_begins_and_a_veto_concerns_one() {
         |wanted| wanted.before_execute(hook),
     )
     .await;
-    *faults.lock() = Some(scene.faults.clone());
     let names = ["test.ok", "test.vetoed", "test.conflict", "test.ok"];
     let ids = scene.wait_together(&names).await;
-    let before = (scene.faults.calls(Operation::Begin), scene.commits());
+    let before = hooked.load(Ordering::SeqCst);
     scene.faults.inject(Operation::Begin, Fault::Block, 1);
     scene.let_go.notify_one();
     scene.faults.until_blocked(Operation::Begin, 1).await;
-    assert_eq!(begins.load(Ordering::SeqCst), before.0, "none had begun");
+    let before_it_began = hooked.load(Ordering::SeqCst) - before;
+    assert_eq!(before_it_began, 4);
     scene.faults.heal(Operation::Begin);
     let requests = scene.end(&ids).await;
     assert!(requests[1].dead_at.is_some());
