@@ -232,6 +232,9 @@ fn register(handler: &Handler, registrations: &mut Vec<Registration>) -> Result<
             });
         }
     }
+    if handler.shares_transactions && matches!(handler.kind, HandlerKind::Ordinary(_)) {
+        return Err(ConfigError::NotTransactional { handler: name() });
+    }
     let mut patterns = BTreeSet::new();
     for text in &handler.patterns {
         let pattern =
@@ -353,6 +356,14 @@ pub enum ConfigError {
         setting: &'static str,
         /// What it can be.
         remedy: &'static str,
+    },
+    /// A handler is to share transactions, and has none.
+    #[error(
+        "handler {handler:?} shares transactions but is not transactional; make it with `Handler::transactional`, or leave out `shared_transactions`"
+    )]
+    NotTransactional {
+        /// The handler.
+        handler: Name,
     },
     /// A handler is retired and mapped.
     #[error("handler {handler:?} is both mapped and retired; remove one")]

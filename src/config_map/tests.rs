@@ -74,6 +74,7 @@ macro_rules! variants {
 variants! {
     BadName DuplicateHandler SameHash BadPattern DuplicatePattern WrongEvent NoEvent PriorityOutOfRange Zero
     RetiredButMapped RenamedTwice RenamedAndRetired RenamedButMapped RenamedToItself RenamedToUnknown WrongConnection
+    NotTransactional
 }
 
 #[test]
@@ -151,6 +152,12 @@ fn every_mistake_is_refused_with_its_handler_and_the_remedy() {
         (
             build([handler("index").concurrency(0)]),
             r#"the concurrency limit of handler "index" is zero; choose at least one"#.into(),
+        ),
+        (
+            build([handler("index").shared_transactions()]),
+            "handler \"index\" shares transactions but is not transactional; make it with \
+             `Handler::transactional`, or leave out `shared_transactions`"
+                .into(),
         ),
         (
             with(|map| map.retire("index")),

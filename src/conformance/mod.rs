@@ -59,6 +59,7 @@ pub mod prunes;
 pub mod queries;
 pub mod registrations;
 pub mod replays;
+pub mod savepoints;
 pub mod settlements;
 pub mod signals;
 pub mod transactions;
@@ -289,6 +290,12 @@ macro_rules! conformance_cases {
                 one_of_two_concurrent_settlements_is_refused
                 a_settlement_waits_for_no_lock
             }
+            savepoints {
+                a_savepoint_keeps_what_came_before_and_undoes_what_came_after
+                a_rollback_undoes_what_savepoints_kept
+                a_settlement_after_a_savepoint_is_undone
+                without_a_savepoint_a_transaction_does_not_go_back
+            }
             signals {
                 raised_events_are_told_at_the_commit
                 events_raised_with_a_settlement_are_told
@@ -339,6 +346,7 @@ mod tests {
             ("queries", include_str!("queries.rs")),
             ("registrations", include_str!("registrations.rs")),
             ("replays", include_str!("replays.rs")),
+            ("savepoints", include_str!("savepoints.rs")),
             ("settlements", include_str!("settlements.rs")),
             ("signals", include_str!("signals.rs")),
             ("transactions", include_str!("transactions.rs")),

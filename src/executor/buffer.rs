@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{capacity::Capacity, held::Held};
 use crate::{
-    batch_size::BatchSize, id::HandlerRequestId, model::Priority, signal::Signal,
+    batch_size::BatchSize, handler::Context, id::HandlerRequestId, model::Priority, signal::Signal,
     store::HandlerRoom, text::Name,
 };
 
@@ -279,6 +279,30 @@ impl LocalBuffer {
         Some((runnable, room))
     }
 
+    /// The next request of a handler, if it `may` be taken along: for a worker that has a slot of this
+    /// handler, and runs the request in it as well. And whether that woke somebody.
+    pub(super) fn next_of(
+        &self,
+        handler: usize,
+        may: impl FnOnce(&Context) -> bool,
+    ) -> Option<(Runnable, bool)> {
+        let mut inner = self.inner.lock();
+        let runnable = inner.take_first_of(handler, may)?;
+        inner.executing += 1;
+        let room = inner.room_returned(handler);
+        drop(inner);
+        if room {
+            self.room.raise();
+        }
+        Some((runnable, room))
+    }
+
+    /// So many runs ended of requests that were taken along; their slot is given back later.
+    pub(super) fn finished_along(&self, count: usize) {
+        let mut inner = self.inner.lock();
+        inner.executing = inner.executing.saturating_sub(count);
+    }
+
     /// A worker ended without having found nothing to do: it panicked, or its runtime ends. Answers
     /// whether another one is to be started in its place.
     pub(super) fn worker_lost(&self) -> bool {
@@ -408,6 +432,27 @@ impl Inner {
             let head = queue.head_key(number);
             self.heads.extend(head);
         }
+        Some(runnable)
+    }
+
+    fn take_first_of(
+        &mut self,
+        number: usize,
+        may: impl FnOnce(&Context) -> bool,
+    ) -> Option<Runnable> {
+        let queue = self.handlers.get_mut(number)?;
+        let first = queue.queue.front()?;
+        if !may(&first.held.context) {
+            return None;
+        }
+        // Not there if the handler is at its limit.
+        let head = queue.head_key(number)?;
+        let was_head = self.heads.remove(&head);
+        let runnable = queue.queue.pop_front()?;
+        if was_head {
+            self.heads.extend(queue.head_key(number));
+        }
+        self.queued -= 1;
         Some(runnable)
     }
 

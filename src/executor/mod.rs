@@ -19,6 +19,8 @@ mod reports;
 mod rescuer;
 mod run;
 mod settler;
+mod shared_group;
+mod shared_transaction;
 mod shutdown;
 mod transaction;
 mod transaction_health;

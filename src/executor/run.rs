@@ -41,11 +41,8 @@ impl Executor {
         context: &Context,
         span: &ExecutionSpan,
     ) -> RunResult {
-        match context.cancellation_cause() {
-            None => {}
-            Some(CancellationCause::Lost) => return RunResult::Lost,
-            // Nobody may have taken it yet: others need not wait for a rescue.
-            Some(_) => return RunResult::BrokenOff,
+        if let Some(result) = not_to_run(context) {
+            return result;
         }
         let deadline = instant_after(Instant::now(), handler.timeout);
         match self.run_hooks(handler, context, deadline, span).await {
@@ -70,7 +67,7 @@ impl Executor {
     }
 
     /// Runs the hooks in their order, until one vetoes; `None` when none does.
-    async fn run_hooks(
+    pub(super) async fn run_hooks(
         &self,
         handler: &Handler,
         context: &Context,
@@ -159,6 +156,15 @@ impl Executor {
             Ok(()) => Ok(raised),
             Err(error) => Err(HandlerError::from(error)),
         }
+    }
+}
+
+/// What it means for a run that is about to begin that its context was canceled; none if it was not.
+pub(super) fn not_to_run(context: &Context) -> Option<RunResult> {
+    match context.cancellation_cause()? {
+        CancellationCause::Lost => Some(RunResult::Lost),
+        // Nobody may have taken it yet: others need not wait for a rescue.
+        _ => Some(RunResult::BrokenOff),
     }
 }
 

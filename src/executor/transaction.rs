@@ -126,7 +126,7 @@ impl Executor {
 
     /// The handler's time-out, or less where its transaction keeps all others from writing, also
     /// the renewals of leases.
-    fn transaction_timeout(&self, handler: &Handler) -> Duration {
+    pub(super) fn transaction_timeout(&self, handler: &Handler) -> Duration {
         if self.store().capabilities().concurrent_writers {
             handler.timeout
         } else {
@@ -211,7 +211,7 @@ impl Executor {
     /// The answer to a commit was lost: reads the request again, locked, until the store answers
     /// or the lease has run out. It looks once more after that: a renewal takes what the commit has
     /// settled for lost.
-    async fn find_out(&self, context: &Context, lost: &StoreError) -> RunResult {
+    pub(super) async fn find_out(&self, context: &Context, lost: &StoreError) -> RunResult {
         tracing::warn!(request = %context.request_id(), error = %Chain(lost), "the answer to a commit was lost");
         let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1));
         let mut errors = 0;
@@ -253,7 +253,7 @@ impl Executor {
         }
     }
 
-    fn not_begun(&self, error: &StoreError) -> RunResult {
+    pub(super) fn not_begun(&self, error: &StoreError) -> RunResult {
         let health = &self.0.transactions;
         RunResult::NotBegun {
             error: Chain(error).to_string(),
@@ -262,7 +262,7 @@ impl Executor {
     }
 
     /// Rolls back. If that fails, the database undoes the transaction by itself.
-    async fn roll_back(&self, transaction: Box<dyn Transaction>) -> Result<()> {
+    pub(super) async fn roll_back(&self, transaction: Box<dyn Transaction>) -> Result<()> {
         let rolled_back = self
             .call("roll back a handler's transaction", transaction.rollback())
             .await;

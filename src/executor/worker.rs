@@ -65,6 +65,11 @@ impl Executor {
             slot.end();
             return self.0.settler.push(ended, &self.0.stop).await;
         }
+        if let Some(transactional) = self.shares_transactions(handler, &held.context) {
+            return self
+                .execute_shared(slot, held, handler, transactional)
+                .await;
+        }
         let context = held.context.clone();
         let request = context.request();
         let span = self.telemetry().execution(&held.round, request);
@@ -125,18 +130,19 @@ impl Drop for Active<'_> {
 }
 
 /// A handler's slot in the pool.
-struct Slot<'a> {
+pub(super) struct Slot<'a> {
     executor: &'a Executor,
-    handler: usize,
+    pub(super) handler: usize,
     claim: Claimed,
     is_suspect: bool,
-    took: Option<Duration>,
+    /// How long a run took; none if nothing ran.
+    pub(super) took: Option<Duration>,
     ended: bool,
 }
 
 impl Slot<'_> {
     /// Gives the slot back; answers whether that woke somebody.
-    fn end(&mut self) -> bool {
+    pub(super) fn end(&mut self) -> bool {
         self.ended = true;
         self.executor.0.buffer.finished(self.handler, self.took)
     }

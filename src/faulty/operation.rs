@@ -36,6 +36,8 @@ operations! {
     Listen = "Listener::listen",
     Commit = "Transaction::commit",
     Rollback = "Transaction::rollback",
+    Savepoint = "Transaction::savepoint",
+    RollbackToSavepoint = "Transaction::rollback_to_savepoint",
     RaiseEvents = "EventRepository::raise",
     ClaimEvents = "EventRepository::claim",
     FanOut = "EventRepository::fan_out",

@@ -142,4 +142,14 @@ impl Transaction for Faulty<Box<dyn Transaction>> {
         let Faulty { inner, faults } = *self;
         faults.call(Operation::Rollback, inner.rollback()).await
     }
+
+    async fn savepoint(&mut self) -> Result<()> {
+        let call = self.inner.savepoint();
+        self.faults.call(Operation::Savepoint, call).await
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        let call = self.inner.rollback_to_savepoint();
+        self.faults.call(Operation::RollbackToSavepoint, call).await
+    }
 }

@@ -44,6 +44,8 @@ pub(crate) struct RunState {
     pub(crate) overdue_at: AtomicU64,
     /// Whether it was reported as stuck, and is no longer renewed.
     pub(crate) stuck: AtomicBool,
+    /// Whether it shares no transaction any more, because one that it shared was rolled back.
+    pub(crate) alone: AtomicBool,
 }
 
 /// Why an execution is asked to stop.

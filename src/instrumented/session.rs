@@ -74,4 +74,14 @@ impl Transaction for InstrumentedTransaction {
         let Self { inner, telemetry } = *self;
         telemetry.watched("rollback", inner.rollback()).await
     }
+
+    async fn savepoint(&mut self) -> Result<()> {
+        let call = self.inner.savepoint();
+        self.telemetry.watched("savepoint", call).await
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        let call = self.inner.rollback_to_savepoint();
+        self.telemetry.watched("rollback to savepoint", call).await
+    }
 }

@@ -46,6 +46,8 @@ pub struct MemoryConnection {
     shared: Arc<Shared>,
     lock_timeout: Duration,
     mode: Mode,
+    /// The transaction as it was at its savepoint.
+    savepoint: Option<Box<Overlay>>,
 }
 
 enum Mode {
@@ -71,6 +73,7 @@ impl MemoryConnection {
             shared,
             lock_timeout,
             mode: Mode::Autocommit,
+            savepoint: None,
         }
     }
 
@@ -82,6 +85,7 @@ impl MemoryConnection {
             shared,
             lock_timeout,
             mode: Mode::Transaction(Box::new(Overlay::new(number))),
+            savepoint: None,
         }
     }
 
@@ -184,6 +188,38 @@ impl MemoryConnection {
         drop(state);
         drop(wake);
         effects.signal(&self.shared.signals);
+        Ok(())
+    }
+
+    /// Copies what the transaction has written and locked so far, to go back to.
+    fn set_savepoint(&mut self) -> Result<()> {
+        let Mode::Transaction(overlay) = &self.mode else {
+            return Err(StoreError::Ended {
+                operation: "set a savepoint",
+                thing: "the transaction",
+            });
+        };
+        self.savepoint = Some(overlay.clone());
+        Ok(())
+    }
+
+    /// Undoes what was written and locked since the savepoint.
+    fn undo_to_savepoint(&mut self) -> Result<()> {
+        let operation = "roll back to a savepoint";
+        let Mode::Transaction(overlay) = &mut self.mode else {
+            let thing = "the transaction";
+            return Err(StoreError::Ended { operation, thing });
+        };
+        let Some(savepoint) = self.savepoint.clone() else {
+            let thing = "the savepoint";
+            return Err(StoreError::Ended { operation, thing });
+        };
+        let undone = std::mem::replace(overlay, savepoint).since(overlay);
+        let mut state = self.shared.state.lock();
+        let now = state.time(&*self.shared.clock);
+        let wake = state.roll_back(&undone, now);
+        drop(state);
+        drop(wake);
         Ok(())
     }
 
@@ -364,5 +400,13 @@ impl Transaction for MemoryTransaction {
     async fn rollback(mut self: Box<Self>) -> Result<()> {
         self.0.undo();
         Ok(())
+    }
+
+    async fn savepoint(&mut self) -> Result<()> {
+        self.0.set_savepoint()
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        self.0.undo_to_savepoint()
     }
 }

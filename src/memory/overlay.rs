@@ -19,6 +19,7 @@ use crate::{
 
 /// The transaction's own versions of rows. Whatever row it has locked is in here, changed or not,
 /// so a statement that finds a row here need not ask for its lock.
+#[derive(Clone)]
 pub(super) struct Overlay {
     pub(super) transaction: TransactionId,
     pub(super) events: BTreeMap<EventId, EventRecord>,
@@ -112,6 +113,22 @@ impl Overlay {
         self.requests
             .keys()
             .chain(pruned.filter(|id| !self.requests.contains_key(id)))
+    }
+
+    /// What it has locked beyond what an earlier state of it had, as a transaction of its own, to be
+    /// rolled back.
+    pub(super) fn since(mut self, earlier: &Self) -> Self {
+        let had_event = |id: &EventId| earlier.hides_event(id) || earlier.reserved.contains(id);
+        self.events.retain(|id, _| !had_event(id));
+        self.pruned_events.retain(|id| !had_event(id));
+        self.reserved.retain(|id| !had_event(id));
+        self.requests.retain(|id, _| !earlier.hides_request(id));
+        self.pruned_requests.retain(|id| !earlier.hides_request(id));
+        let had_names = earlier.shares_names || earlier.holds_names;
+        self.shares_names &= !had_names;
+        self.holds_names &= !had_names;
+        self.holds_registrations &= !earlier.holds_registrations;
+        self
     }
 
     /// Everything that the transaction may have locked.

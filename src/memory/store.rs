@@ -143,6 +143,7 @@ impl Storer for MemoryStore {
         let mut capabilities = Capabilities::new("memory");
         capabilities.wake_ups = WakeUps::Complete;
         capabilities.concurrent_writers = true;
+        capabilities.savepoints = true;
         capabilities.shared = false;
         capabilities
     }

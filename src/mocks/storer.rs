@@ -55,8 +55,8 @@ mock! {
 }
 
 mock! {
-    /// A mock of [`Transaction`]: what a [`MockSession`] expects, and `expect_commit` and
-    /// `expect_rollback`. Code that drops a transaction calls neither.
+    /// A mock of [`Transaction`]: what a [`MockSession`] expects, and `expect_commit`,
+    /// `expect_rollback`, `expect_savepoint` and `expect_rollback_to_savepoint`. Code that drops a transaction calls neither.
     pub Transaction {}
 
     impl Session for Transaction {
@@ -70,5 +70,7 @@ mock! {
     impl Transaction for Transaction {
         async fn commit(self: Box<Self>) -> Result<()>;
         async fn rollback(self: Box<Self>) -> Result<()>;
+        async fn savepoint(&mut self) -> Result<()>;
+        async fn rollback_to_savepoint(&mut self) -> Result<()>;
     }
 }

@@ -8,7 +8,7 @@ use crate::model::SchedulerState;
 pub struct SchedulerStatus {
     /// Where it is in its life.
     pub state: SchedulerState,
-    /// Handlers that run now.
+    /// Handlers that run now, and those that have run in a shared transaction which has not ended.
     pub executing: usize,
     /// Requests that were claimed and wait for a worker.
     pub buffered: usize,

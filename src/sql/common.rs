@@ -7,6 +7,8 @@ statements! {
     CommonTexts => Common {
         /// The time of the statement.
         now,
+        /// (text): answers it.
+        echo,
         /// 1 if the table of migrations is there, else 0.
         has_migrations,
         /// The versions of what was applied, and the oldest library that fits.

@@ -7,7 +7,9 @@ use sqlx::{Connection as _, Database, pool::PoolConnection};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{
+    arg::args,
     dialect::{Kill, Turn},
+    error::after_lending,
     guards::Guards,
     link::{Link, Raw},
     shared::Shared,
@@ -140,6 +142,26 @@ pub(super) enum Mode {
     Ended,
 }
 
+/// The savepoint of a transaction, which its owner sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Savepoint {
+    /// There is none.
+    None,
+    /// Nothing was done since it was set.
+    Untouched,
+    /// Something may have been done since.
+    Passed,
+}
+
+impl Savepoint {
+    /// Something is about to be done.
+    fn pass(&mut self) {
+        if *self == Self::Untouched {
+            *self = Self::Passed;
+        }
+    }
+}
+
 /// The state of a connection, beside the connection itself.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -157,6 +179,8 @@ pub(super) struct Progress {
     /// Nothing but the store's own statements comes in this transaction any more.
     pub(super) is_ending: bool,
     pub(super) effects: Effects,
+    /// The savepoint of a transaction.
+    pub(super) savepoint: Savepoint,
     /// What ends it on the server, where that must be told.
     pub(super) kill: Option<Kill>,
     /// Nothing comes through it any more.
@@ -193,6 +217,7 @@ impl SqlConnection {
                     ready: false,
                     settled: false,
                 },
+                savepoint: Savepoint::None,
                 kill: None,
                 is_lost: false,
                 is_first: false,
@@ -233,6 +258,7 @@ impl SqlConnection {
             });
         }
         self.progress.busy = true;
+        self.progress.savepoint.pass();
         self.check_transaction(operation).await?;
         let needs_transaction = match needs {
             Needs::Nothing => false,
@@ -299,7 +325,7 @@ impl SqlConnection {
             }
             Err(error) => {
                 self.progress.mode = Mode::Ended;
-                Err(lost_transaction(operation, error))
+                Err(lost_transaction(operation, after_lending(error)))
             }
         }
     }
@@ -322,6 +348,7 @@ impl SqlConnection {
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.progress.busy = true;
         self.progress.is_ending = false;
+        self.progress.savepoint = Savepoint::None;
         let beginning = self.shared.dialect.begin_lasting();
         self.progress.kill = beginning.kill;
         let mut link = Link::own(self.handle.raw(), &self.shared, "begin", &mut self.progress);
@@ -375,8 +402,70 @@ impl SqlConnection {
         Ok(())
     }
 
+    /// See [`Transaction::savepoint`](crate::store::Transaction::savepoint).
+    pub(super) async fn savepoint(&mut self) -> Result<()> {
+        if self.progress.savepoint == Savepoint::Untouched {
+            return Ok(());
+        }
+        let replaces = self.progress.savepoint == Savepoint::Passed;
+        let mut link = self.open_as_it_is("set a savepoint")?;
+        let set = link.shared.dialect.savepoint(&mut link, replaces).await;
+        link.close(set).await.map_err(|error| self.lost(error))?;
+        self.progress.savepoint = Savepoint::Untouched;
+        Ok(())
+    }
+
+    /// See [`Transaction::rollback_to_savepoint`](crate::store::Transaction::rollback_to_savepoint).
+    pub(super) async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        let operation = "roll back to a savepoint";
+        if self.progress.savepoint == Savepoint::None {
+            let thing = "the savepoint";
+            return Err(StoreError::Ended { operation, thing });
+        }
+        let mut link = self.open_as_it_is(operation)?;
+        let rolled_back = async {
+            link.shared.dialect.rollback_to_savepoint(&mut link).await?;
+            make_sure_of_answers(&mut link).await
+        };
+        let rolled_back = rolled_back.await;
+        link.close(rolled_back)
+            .await
+            .map_err(|error| self.lost(error))?;
+        self.progress.savepoint = Savepoint::Untouched;
+        Ok(())
+    }
+
+    /// Starts a call on a transaction, which tells by itself whether the transaction goes on.
+    fn open_as_it_is(&mut self, operation: &'static str) -> Result<Link<'_>> {
+        let is_open = self.progress.mode == Mode::Transaction && !self.progress.busy;
+        // A savepoint of somebody who had the connection, and left it open, would be what follows goes
+        // into.
+        if !is_open || self.handle.raw().depth() != 1 {
+            let thing = "the transaction";
+            return Err(self.lost(StoreError::Ended { operation, thing }));
+        }
+        self.progress.busy = true;
+        Ok(Link::own(
+            self.handle.raw(),
+            &self.shared,
+            operation,
+            &mut self.progress,
+        ))
+    }
+
+    /// After this error no call comes in the transaction any more.
+    fn lost(&mut self, error: StoreError) -> StoreError {
+        if self.progress.mode == Mode::Transaction {
+            self.progress.mode = Mode::Ended;
+            // It is not given to anybody else, in whatever state it is.
+            self.progress.busy = true;
+        }
+        lost_transaction("go on in a transaction", error)
+    }
+
     /// The connection itself, for a handler.
     pub(super) fn lend(&mut self) -> crate::store::Connection<'_> {
+        self.progress.savepoint.pass();
         if !self.progress.lent {
             self.progress.uncommitted_seen = self.shared.signals.uncommitted.seen();
         }
@@ -385,6 +474,24 @@ impl SqlConnection {
         self.progress.is_ending = false;
         self.handle.raw().lend()
     }
+}
+
+/// Asks what only this question has as its answer: whoever was dropped in the middle of a reply may
+/// have left the rest of it, which would be taken for the answers to what is asked from now on.
+async fn make_sure_of_answers(link: &mut Link<'_>) -> Result<()> {
+    let question = uuid::Uuid::now_v7().simple().to_string();
+    let row = link.row(&link.shared.common.echo, args![&question]).await?;
+    let answer = match &row {
+        Some(row) => row.reader("no table").optional_text("text")?,
+        None => None,
+    };
+    if answer.as_deref() == Some(&*question) {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable {
+        operation: "roll back to a savepoint",
+        source: Some("the connection answers something else than was asked".into()),
+    })
 }
 
 /// A transaction that has ended unseen is worth running again, as one that lost against another is.

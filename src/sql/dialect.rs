@@ -132,6 +132,26 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Sets the savepoint to which a transaction can go back, in place of the one before if it
+    /// `replaces` one. Fails if the database has ended the transaction, or refuses to go on in it; it is
+    /// asked of one whose connection was lent.
+    async fn savepoint(&self, link: &mut Link<'_>, replaces: bool) -> Result<()> {
+        let text = if replaces {
+            "RELEASE SAVEPOINT tidings_kept; SAVEPOINT tidings_kept"
+        } else {
+            "SAVEPOINT tidings_kept"
+        };
+        let limit = link.shared.limits.statement;
+        link.script(SqlStr::from_static(text), limit).await
+    }
+
+    /// Undoes what was done since the savepoint, which stays. Fails if it is gone.
+    async fn rollback_to_savepoint(&self, link: &mut Link<'_>) -> Result<()> {
+        let text = SqlStr::from_static("ROLLBACK TO SAVEPOINT tidings_kept");
+        let limit = link.shared.limits.statement;
+        link.script(text, limit).await
+    }
+
     /// Fails with [`Conflict`](crate::StoreError::Conflict) if the database has ended the
     /// transaction, and otherwise if a statement has failed in it and the database would answer a
     /// commit as if nothing had, but roll back.

@@ -292,8 +292,8 @@ fn postgres(code: &str) -> Verdict {
         "28000" | "28P01" => Verdict::Denied,
         // in_failed_sql_transaction
         "25P02" => Verdict::Aborted,
-        // no_active_sql_transaction
-        "25P01" => Verdict::NoTransaction,
+        // no_active_sql_transaction, invalid_savepoint_specification
+        "25P01" | "3B001" => Verdict::NoTransaction,
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle sessions and transactions that
         // were ended, read_only_sql_transaction (what was the primary has become a standby)
         "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006" => Verdict::Unavailable,

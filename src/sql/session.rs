@@ -47,6 +47,14 @@ impl Transaction for SqlSession {
     async fn rollback(mut self: Box<Self>) -> Result<()> {
         self.0.end(false).await
     }
+
+    async fn savepoint(&mut self) -> Result<()> {
+        self.0.savepoint().await
+    }
+
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        self.0.rollback_to_savepoint().await
+    }
 }
 
 /// Renews leases on a connection of its own, which is opened again after an error.

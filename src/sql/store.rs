@@ -89,6 +89,7 @@ macro_rules! sql_store {
                     $crate::store::Capabilities::new(self.shared.dialect.system());
                 capabilities.wake_ups = self.shared.dialect.wake_ups();
                 capabilities.concurrent_writers = $concurrent_writers;
+                capabilities.savepoints = true;
                 capabilities
             }
 

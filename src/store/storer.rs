@@ -154,6 +154,45 @@ pub trait Transaction: Session {
     /// # Errors
     /// The connection was lost; the database then undoes everything by itself.
     async fn rollback(self: Box<Self>) -> Result<()>;
+
+    /// Sets the savepoint, to which [`rollback_to_savepoint`](Self::rollback_to_savepoint) goes back,
+    /// in place of the one before: what was done since that one stays done, as a part of the
+    /// transaction. A transaction has one at most.
+    ///
+    /// Only asked of stores whose [capabilities](Capabilities::savepoints) have savepoints. Not
+    /// cancellation safe: whoever drops it drops the transaction. Cost on SQL: one round trip, or none
+    /// if nothing was done since the last one.
+    ///
+    /// # Errors
+    /// The transaction has ended, or whoever had its [connection](Session::connection) has left it so
+    /// that nothing but its rollback is possible. It can only be rolled back, or dropped. The default
+    /// has no savepoints.
+    async fn savepoint(&mut self) -> Result<()> {
+        Err(no_savepoints())
+    }
+
+    /// Undoes what was done since the savepoint, which stays. Locks that were taken since may be kept
+    /// until the transaction ends, as they are on MySQL and MariaDB. Whoever had the connection may have been
+    /// dropped in the middle of a call: a store makes sure that it understands what the connection
+    /// answers from now on.
+    ///
+    /// Not cancellation safe, as [`savepoint`](Self::savepoint) is not. Cost on SQL: two round trips.
+    ///
+    /// # Errors
+    /// There is no savepoint; the transaction has ended, as it has after a deadlock on MySQL; or the
+    /// connection cannot be trusted. The transaction can only be dropped. The default has no
+    /// savepoints.
+    async fn rollback_to_savepoint(&mut self) -> Result<()> {
+        Err(no_savepoints())
+    }
+}
+
+fn no_savepoints() -> crate::error::StoreError {
+    crate::error::StoreError::invalid(
+        "a savepoint",
+        "is not what the transactions of this store have",
+        "let its capabilities say so",
+    )
 }
 
 /// The connection of a session, erased.
@@ -213,18 +252,23 @@ pub struct Capabilities {
     /// Whether two transactions can write at the same time. Where they cannot, schedulers end
     /// transactional handlers before other calls, and renewals of leases, have waited too long.
     pub concurrent_writers: bool,
+    /// Whether its transactions have [savepoints](Transaction::savepoint). Where they have none, no
+    /// handlers share transactions, and each runs in one of its own.
+    pub savepoints: bool,
     /// Whether other processes can share the store.
     pub shared: bool,
 }
 
 impl Capabilities {
-    /// The capabilities of a store of this kind: no wake-ups from elsewhere, one writer, shared.
+    /// The capabilities of a store of this kind: no wake-ups from elsewhere, one writer, no savepoints,
+    /// shared.
     #[must_use]
     pub const fn new(system: &'static str) -> Self {
         Self {
             system,
             wake_ups: WakeUps::InProcess,
             concurrent_writers: false,
+            savepoints: false,
             shared: true,
         }
     }

@@ -37,6 +37,8 @@ mod rig;
 #[cfg(test)]
 mod several;
 #[cfg(test)]
+mod shared_transactions;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod transactional;

@@ -29,6 +29,7 @@ mod pruned;
 mod round_trips;
 mod server;
 mod several;
+mod shared_transactions;
 #[cfg(any(feature = "sqlite", feature = "sqlite-unbundled"))]
 mod sqlite;
 mod stress;

@@ -1,12 +1,12 @@
 //! How often a store waits for its server, counted on the wire.
 
 /// The tests, for a fresh store, the URL of its server, its types, and the round trips of: a handler's
-/// transaction, the same on an application's pool, raising in a transaction of the application's,
+/// transaction, the same on an application's pool, one that ten share, raising in a transaction of the application's,
 /// and in a session.
 macro_rules! round_trip_tests {
     (
         $fresh:expr, $url:expr, $store:ty, $options:expr, $pool_options:ty, $connection:ty,
-        $handled:literal, $handled_on_pool:literal, $raised:literal, $raised_in_session:literal
+        $handled:literal, $handled_on_pool:literal, $shared:literal, $raised:literal, $raised_in_session:literal
     ) => {
         use std::time::Duration;
 
@@ -18,8 +18,9 @@ macro_rules! round_trip_tests {
 
         use crate::proxy::Proxy;
 
-        /// The round trips of a handler's transaction, from its beginning to its commit.
-        async fn handle(store: &$store, proxy: &Proxy) -> u64 {
+        /// The round trips of a transaction of so many handlers, from its beginning to its commit, without
+        /// those of the handlers.
+        async fn handle(store: &$store, proxy: &Proxy, handlers: usize) -> u64 {
             const ROUNDS: u64 = 20;
             let owner = LeaseOwner::new();
             let mut tx = store.begin().await.unwrap();
@@ -34,25 +35,32 @@ macro_rules! round_trip_tests {
             let mut trips = 0;
             for round in 0..=ROUNDS {
                 let mut session = store.session().await.unwrap();
-                let event = Event::new("a", &()).unwrap();
-                session.events().raise(&[event]).await.unwrap();
+                let events = (0..handlers).map(|_| Event::new("a", &()).unwrap());
+                let events: Vec<_> = events.collect();
+                session.events().raise(&events).await.unwrap();
                 let due = FanOut::due(10);
                 session.events().fan_out(&due).await.unwrap();
-                let room = HandlerRoom::new("h", 1);
+                let room = HandlerRoom::new("h", handlers);
                 let lease = Duration::from_secs(60);
-                let claim = Claim::new(owner, lease, 1, vec![room]);
+                let claim = Claim::new(owner, lease, handlers, vec![room]);
                 let claimed = session.handler_requests().claim(&claim).await.unwrap();
-                let claimed = &claimed.requests[0];
                 drop(session);
-                let settlement =
-                    Settlement::new(claimed.id, claimed.attempt, owner, Outcome::Completed);
+                let settlements = claimed.requests.iter().map(|claimed| {
+                    Settlement::new(claimed.id, claimed.attempt, owner, Outcome::Completed)
+                });
+                let settlements: Vec<_> = settlements.collect();
                 // Connections that come back are tested, for which nobody waits.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let before = proxy.sendings();
                 let mut tx = store.begin().await.unwrap();
-                let _ = tx.connection();
-                let settled = tx.handler_requests().settle(&[settlement]).await.unwrap();
-                assert_eq!(settled, [Settled::Applied]);
+                for _ in 0..handlers {
+                    if handlers > 1 {
+                        tx.savepoint().await.unwrap();
+                    }
+                    let _ = tx.connection();
+                }
+                let settled = tx.handler_requests().settle(&settlements).await.unwrap();
+                assert_eq!(settled, vec![Settled::Applied; handlers]);
                 tx.commit().await.unwrap();
                 // The first one prepares its statements.
                 if round > 0 {
@@ -67,16 +75,18 @@ macro_rules! round_trip_tests {
         async fn a_transactional_handler_costs_few_round_trips() {
             let fresh = $fresh;
             let (proxy, through) = Proxy::of(&$url).await;
-            let options = $options.table_prefix(&*fresh.prefix);
+            // Each connection prepares its statements.
+            let options = $options.max_connections(1).table_prefix(&*fresh.prefix);
             let own = <$store>::connect(&through, options.clone()).await.unwrap();
-            assert_eq!(handle(&own, &proxy).await, $handled);
+            assert_eq!(handle(&own, &proxy, 1).await, $handled);
+            assert_eq!(handle(&own, &proxy, 10).await, $shared);
             own.close().await;
             let pool = <$pool_options>::new()
                 .test_before_acquire(false)
                 .connect_lazy(&through)
                 .unwrap();
             let on_pool = <$store>::with_pool(pool, options).unwrap();
-            assert_eq!(handle(&on_pool, &proxy).await, $handled_on_pool);
+            assert_eq!(handle(&on_pool, &proxy, 1).await, $handled_on_pool);
         }
 
         #[tokio::test]
@@ -128,6 +138,8 @@ mod postgres {
         // BEGIN, the settlement, which is planned anew for each transaction and so prepared, COMMIT.
         4,
         4,
+        // And a savepoint for each.
+        14,
         1,
         1
     );
@@ -148,6 +160,8 @@ mod mysql {
         5,
         // And the number of the connection.
         6,
+        // And a savepoint for each.
+        15,
         // Whether there is a transaction, the events, the queue.
         3,
         // START TRANSACTION, the events, the queue, COMMIT.

@@ -35,13 +35,15 @@ macro_rules! transactional_tests {
             Ok(())
         }
 
-        /// Writes a row with a plain INSERT and raises an event, then does what the event says.
+        /// Writes a row with a plain INSERT and raises an event, and another one through its context, then
+        /// does what the event says.
         async fn write(
             state: State,
             event: Arc<Event>,
-            _: Context,
+            context: Context,
             connection: &mut Connection,
         ) -> HandlerResult {
+            context.raise(Event::new("row.raised", &())?);
             let number = state.runs.fetch_add(1, Ordering::SeqCst);
             let insert = format!("INSERT INTO {}ledger VALUES ('{}')", state.prefix, event.id);
             run(connection, insert).await?;
@@ -169,6 +171,9 @@ macro_rules! transactional_tests {
             let request = session.handler_requests().find(id).await.unwrap().unwrap();
             let raised = EventFilter::default().named(["row.written"]);
             let raised = session.events().count(&raised).await.unwrap();
+            let kept = EventFilter::default().named(["row.raised"]);
+            let kept = session.events().count(&kept).await.unwrap();
+            assert_eq!(kept, raised, "{name}: what was kept for the settlement");
             let rows = fresh.count("SELECT count(*) FROM {p}ledger").await;
             (request, state.runs.load(Ordering::SeqCst), rows, raised)
         }

@@ -118,8 +118,10 @@ impl Workload {
                 figures.note(self, "R4", Unit::PerSecond, rate(count, took));
             }
             Self::Transactional => {
-                let took = library.drain_transactionally(count / 10).await?;
-                figures.note(self, "tidings", Unit::PerSecond, rate(count / 10, took));
+                for (shared, name) in [(false, "tidings"), (true, "tidings, shared")] {
+                    let took = library.drain_transactionally(count / 10, shared).await?;
+                    figures.note(self, name, Unit::PerSecond, rate(count / 10, took));
+                }
                 for (at_once, name) in [(1, "R5"), (50, "R5 by 50")] {
                     let took = loops::work_in_transactions(bare, signed / 10, at_once).await?;
                     figures.note(self, name, Unit::PerSecond, rate(count / 10, took));

@@ -192,6 +192,21 @@ impl Dialect for MySqlDialect {
         Ok(true)
     }
 
+    // The mark is released and set anew by each check of the transaction, which takes along what came
+    // after it: so the savepoint comes before it.
+    async fn savepoint(&self, link: &mut Link<'_>, _replaces: bool) -> Result<()> {
+        let text = "RELEASE SAVEPOINT tidings; SAVEPOINT tidings_kept; SAVEPOINT tidings";
+        run(link, text).await
+    }
+
+    async fn rollback_to_savepoint(&self, link: &mut Link<'_>) -> Result<()> {
+        run(
+            link,
+            "ROLLBACK TO SAVEPOINT tidings_kept; SAVEPOINT tidings",
+        )
+        .await
+    }
+
     async fn bound_standstill(&self, link: &mut Link<'_>) -> Result<()> {
         // Those of sessions are bounded from the beginning.
         if self.settings.is_some() && link.is_in_transaction() {

@@ -234,6 +234,7 @@ macro_rules! next_expiry {
 
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: concat!("SELECT ", now!()),
+    echo: "SELECT CAST(? AS CHAR)",
     has_migrations: "SELECT COUNT(*) FROM information_schema.tables \
          WHERE table_schema = DATABASE() AND table_name = '{p}migrations'",
     applied_migrations: "SELECT version, compatible_from FROM {p}migrations",

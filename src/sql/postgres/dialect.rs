@@ -230,6 +230,22 @@ impl Dialect for PostgresDialect {
         }
     }
 
+    async fn check_transaction(&self, link: &mut Link<'_>) -> Result<bool> {
+        // A settlement and a commit ask for themselves.
+        if link.is_ending() {
+            return Ok(false);
+        }
+        let row = link.row(&self.statements.is_ours, args![]).await?;
+        let row = row.ok_or_else(crate::sql::missing_row)?;
+        if row.reader("no table").bool("is_ours")? {
+            return Ok(true);
+        }
+        Err(StoreError::Ended {
+            operation: "go on in a transaction",
+            thing: "the transaction",
+        })
+    }
+
     async fn check_commit(&self, link: &mut Link<'_>) -> Result<()> {
         // Refused after an error, as every statement is but the one that ends the transaction.
         let args = args![&self.begins.standstill];

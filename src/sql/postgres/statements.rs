@@ -222,6 +222,7 @@ macro_rules! is_ours {
 
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: "SELECT statement_timestamp()",
+    echo: "SELECT $1::text",
     // Reads a table, so that the session hears which ones were made since: one that had looked before
     // and then waited for another migration would find nothing.
     has_migrations: "SELECT count(*)::int FROM pg_class WHERE oid = to_regclass('{p}migrations')",
@@ -461,6 +462,8 @@ statements! {
         /// milliseconds as a text; it waits for those that somebody has locked, and answers the ids.
         /// In the store's transaction alone.
         settle_in,
+        /// Whether the transaction is the store's.
+        is_ours,
         /// (milliseconds as a text): how long the server waits for the next statement; whether the
         /// transaction is the store's.
         bound_standstill,
@@ -780,6 +783,7 @@ pub(super) const TEXTS: Texts = Texts {
              FOR UPDATE SKIP LOCKED))) \
          SELECT count(*), CASE WHEN count(*) < cardinality($1::uuid[]) THEN array_agg(id)::text END FROM settled"
     ),
+    is_ours: concat!("SELECT ", is_ours!()),
     bound_standstill: concat!(
         "SELECT set_config('idle_in_transaction_session_timeout', $1, true), ",
         is_ours!()

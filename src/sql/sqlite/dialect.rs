@@ -168,12 +168,28 @@ impl Dialect for SqliteDialect {
         // Without the mark there is no transaction, and it cannot be taken off.
         match link.execute(&self.statements.unmark, args![]).await {
             Ok(_) => self.mark(link).await.map(|()| true),
-            Err(StoreError::Backend { operation, .. }) => Err(StoreError::Ended {
-                operation,
-                thing: "the transaction",
-            }),
-            Err(error) => Err(error),
+            Err(error) => Err(ended(error)),
         }
+    }
+
+    // The mark is released and set anew by each check of the transaction, which takes along what came
+    // after it: so the savepoint comes before it.
+    async fn savepoint(&self, link: &mut Link<'_>, replaces: bool) -> Result<()> {
+        let text = if replaces {
+            "RELEASE SAVEPOINT tidings; RELEASE SAVEPOINT tidings_kept; \
+             SAVEPOINT tidings_kept; SAVEPOINT tidings"
+        } else {
+            "RELEASE SAVEPOINT tidings; SAVEPOINT tidings_kept; SAVEPOINT tidings"
+        };
+        let limit = link.shared.limits.statement;
+        let set = link.script(SqlStr::from_static(text), limit).await;
+        set.map_err(ended)
+    }
+
+    async fn rollback_to_savepoint(&self, link: &mut Link<'_>) -> Result<()> {
+        let text = SqlStr::from_static("ROLLBACK TO SAVEPOINT tidings_kept; SAVEPOINT tidings");
+        let limit = link.shared.limits.statement;
+        link.script(text, limit).await.map_err(ended)
     }
 
     async fn begin_foreign(&self, link: &mut Link<'_>, needs: Needs) -> Result<bool> {
@@ -435,6 +451,17 @@ impl Dialect for SqliteDialect {
     ) -> Result<HashMap<Uuid, Result<Event>>> {
         let args = vec![event_ids(ids)];
         read_events(&link.rows(&self.statements.events, args).await?)
+    }
+}
+
+/// What it means that there is no such savepoint.
+fn ended(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Backend { operation, .. } => StoreError::Ended {
+            operation,
+            thing: "the transaction",
+        },
+        error => error,
     }
 }
 

@@ -219,6 +219,7 @@ const LOCKED_ALREADY: &str = "SELECT 1";
 
 pub(super) const COMMON: CommonTexts = CommonTexts {
     now: concat!("SELECT ", now!()),
+    echo: "SELECT ?1",
     has_migrations: "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = '{p}migrations'",
     applied_migrations: "SELECT version, compatible_from FROM {p}migrations",
     share_names: LOCKED_ALREADY,

@@ -11,8 +11,13 @@ use super::{Library, PREFIX, Result, run, runs::Runs};
 use crate::{arguments::SchedulerKind, bench::bare::EVENT};
 
 impl Library {
-    /// Drains with a handler that inserts a row for each event.
-    pub(in crate::bench) async fn drain_transactionally(&self, requests: u64) -> Result<Duration> {
+    /// Drains with a handler that inserts a row for each event, in a transaction of its own or in a
+    /// shared one.
+    pub(in crate::bench) async fn drain_transactionally(
+        &self,
+        requests: u64,
+        shared: bool,
+    ) -> Result<Duration> {
         let turn = self.turn().await?;
         turn.fill(requests).await?;
         let create =
@@ -20,6 +25,11 @@ impl Library {
         run(&turn.url, create).await?;
         let runs = Runs::new(requests);
         let handler = Handler::transactional_with_state("handler-1", runs.clone(), insert);
+        let handler = if shared {
+            handler.shared_transactions()
+        } else {
+            handler
+        };
         let config = ConfigMap::builder().handler(handler.on(EVENT)).build()?;
         let drained = turn
             .drain(SchedulerKind::Concurrent, config, &runs, requests)
