@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future::try_join_all;
@@ -15,11 +15,12 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{Bare, Connector, EVENT_BATCH, Kind};
+use crate::bench::{
+    Result,
+    costs::Measured,
+    shape::{batching, single},
+};
 
-/// Connections of loops that work in batches.
-const BATCHING: usize = 2;
-/// Connections of loops that work one by one.
-const SINGLE: usize = 16;
 /// How many rows a statement takes that works in batches.
 const BATCH: i64 = 1000;
 
@@ -34,40 +35,40 @@ async fn open(connector: &Connector, kind: Kind, count: usize) -> sqlx::Result<C
     try_join_all((0..count).map(|_| connector.connect(kind))).await
 }
 
-/// How long it takes until each connection has done its part, each in a task of its own.
+/// What it takes until each of so many connections has done its part, each in a task of its own.
 async fn time<F>(
-    connections: Connections,
+    connector: &Connector,
+    kind: Kind,
+    count: usize,
     part: impl Fn(Box<dyn Bare>) -> F,
-) -> sqlx::Result<Duration>
+) -> Result<Measured>
 where
     F: Future<Output = sqlx::Result<()>> + Send + 'static,
 {
-    let begun = Instant::now();
+    let watch = connector.meter.begin().await?;
+    let connections = open(connector, kind, count).await?;
+    let running = watch.start().await?;
     let tasks = connections.into_iter().map(|one| tokio::spawn(part(one)));
     join(tasks).await?;
-    Ok(begun.elapsed())
+    running.stop().await?.end().await
 }
 
-async fn join(tasks: impl Iterator<Item = JoinHandle<sqlx::Result<()>>>) -> sqlx::Result<()> {
-    for ended in try_join_all(tasks)
-        .await
-        .map_err(|_| sqlx::Error::WorkerCrashed)?
-    {
+async fn join(tasks: impl Iterator<Item = JoinHandle<sqlx::Result<()>>>) -> Result<()> {
+    for ended in try_join_all(tasks).await? {
         ended?;
     }
     Ok(())
 }
 
 /// Checks that the work was done, and drops the tables.
-async fn check(connector: &Connector, kind: Kind, section: &str, wanted: i64) -> sqlx::Result<()> {
+async fn check(connector: &Connector, kind: Kind, section: &str, wanted: i64) -> Result<()> {
     let mut connection = connector.connect(kind).await?;
     let found = connection.number(section).await?;
     connection.run("drop").await?;
     if found == wanted {
         return Ok(());
     }
-    let text = format!("a reference did {found} of {wanted}: {kind:?}");
-    Err(sqlx::Error::Protocol(text))
+    Err(format!("a reference did {found} of {wanted}: {kind:?}").into())
 }
 
 async fn prepare_jobs(connector: &Connector, kind: Kind, jobs: i64) -> sqlx::Result<()> {
@@ -82,18 +83,22 @@ pub(in crate::bench) async fn drain_jobs(
     connector: &Connector,
     kind: Kind,
     jobs: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_jobs(connector, kind, jobs).await?;
-    let connections = open(connector, kind, BATCHING).await?;
-    let took = time(connections, |mut connection| async move {
-        loop {
-            let jobs = connection.claim_jobs(BATCH).await?;
-            if jobs.is_empty() {
-                return Ok(());
+    let took = time(
+        connector,
+        kind,
+        batching(connector.place.system),
+        |mut connection| async move {
+            loop {
+                let jobs = connection.claim_jobs(BATCH).await?;
+                if jobs.is_empty() {
+                    return Ok(());
+                }
+                connection.complete_jobs(&jobs).await?;
             }
-            connection.complete_jobs(&jobs).await?;
-        }
-    });
+        },
+    );
     let took = took.await?;
     check(connector, kind, "count", jobs).await?;
     Ok(took)
@@ -103,13 +108,15 @@ pub(in crate::bench) async fn drain_jobs(
 pub(in crate::bench) async fn raise_one_by_one(
     connector: &Connector,
     events: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     connector.connect(Kind::Raise).await?.run("create").await?;
-    let connections = open(connector, Kind::Raise, SINGLE).await?;
     let left = Arc::new(AtomicI64::new(events));
-    let took = time(connections, |connection| {
-        raise_singly(connection, Arc::clone(&left))
-    })
+    let took = time(
+        connector,
+        Kind::Raise,
+        single(connector.place.system),
+        |connection| raise_singly(connection, Arc::clone(&left)),
+    )
     .await?;
     check(connector, Kind::Raise, "count", events).await?;
     Ok(took)
@@ -126,19 +133,23 @@ async fn raise_singly(mut connection: Box<dyn Bare>, left: Arc<AtomicI64>) -> sq
 pub(in crate::bench) async fn raise_in_batches(
     connector: &Connector,
     events: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     connector.connect(Kind::Raise).await?.run("create").await?;
-    let connections = open(connector, Kind::Raise, BATCHING).await?;
     let left = Arc::new(AtomicI64::new(events));
-    let took = time(connections, |mut connection| {
-        let left = Arc::clone(&left);
-        async move {
-            while left.fetch_sub(BATCH, Ordering::Relaxed) > 0 {
-                connection.raise_many(&ids(EVENT_BATCH)).await?;
+    let took = time(
+        connector,
+        Kind::Raise,
+        batching(connector.place.system),
+        |mut connection| {
+            let left = Arc::clone(&left);
+            async move {
+                while left.fetch_sub(BATCH, Ordering::Relaxed) > 0 {
+                    connection.raise_many(&ids(EVENT_BATCH)).await?;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-    });
+        },
+    );
     let took = took.await?;
     check(connector, Kind::Raise, "count", events).await?;
     Ok(took)
@@ -163,11 +174,16 @@ pub(in crate::bench) async fn work(
     connector: &Connector,
     events: i64,
     handlers: i32,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_work(connector, events, handlers).await?;
-    let connections = open(connector, Kind::Work, BATCHING).await?;
     let batch = BATCH / i64::from(handlers);
-    let took = time(connections, |connection| work_off(connection, batch, None)).await?;
+    let took = time(
+        connector,
+        Kind::Work,
+        batching(connector.place.system),
+        |connection| work_off(connection, batch, None),
+    );
+    let took = took.await?;
     check(connector, Kind::Work, "count", events * i64::from(handlers)).await?;
     Ok(took)
 }
@@ -200,29 +216,37 @@ pub(in crate::bench) async fn work_claimed(
     connector: &Connector,
     events: i64,
     handlers: i32,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_work(connector, events, handlers).await?;
     let batch = BATCH / i64::from(handlers);
-    let connections = open(connector, Kind::Work, BATCHING).await?;
-    let made = time(connections, |mut connection| async move {
-        while connection.born_ready(batch).await? > 0 {}
-        Ok(())
-    });
+    let made = time(
+        connector,
+        Kind::Work,
+        batching(connector.place.system),
+        |mut connection| async move {
+            while connection.born_ready(batch).await? > 0 {}
+            Ok(())
+        },
+    );
     made.await?;
-    let connections = open(connector, Kind::Work, BATCHING).await?;
-    let took = time(connections, |mut connection| async move {
-        let owner = Uuid::now_v7();
-        for handler in 1..=handlers {
-            loop {
-                let claimed = connection.claim(BATCH, handler, owner).await?;
-                if claimed.is_empty() {
-                    break;
+    let took = time(
+        connector,
+        Kind::Work,
+        batching(connector.place.system),
+        |mut connection| async move {
+            let owner = Uuid::now_v7();
+            for handler in 1..=handlers {
+                loop {
+                    let claimed = connection.claim(BATCH, handler, owner).await?;
+                    if claimed.is_empty() {
+                        break;
+                    }
+                    connection.settle(&claimed, owner).await?;
                 }
-                connection.settle(&claimed, owner).await?;
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     let took = took.await?;
     check(connector, Kind::Work, "count", events * i64::from(handlers)).await?;
     Ok(took)
@@ -232,22 +256,26 @@ pub(in crate::bench) async fn work_claimed(
 pub(in crate::bench) async fn raise_and_work(
     connector: &Connector,
     events: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_work(connector, 0, 1).await?;
-    let producers = open(connector, Kind::Work, SINGLE).await?;
-    let workers = open(connector, Kind::Work, BATCHING).await?;
+    let watch = connector.meter.begin().await?;
+    let producers = open(connector, Kind::Work, single(connector.place.system)).await?;
+    let workers = open(connector, Kind::Work, batching(connector.place.system)).await?;
     let goes_on = Arc::new(AtomicBool::new(true));
     let left = Arc::new(AtomicI64::new(events));
-    let begun = Instant::now();
+    let running = watch.start().await?;
     let working = workers
         .into_iter()
         .map(|one| tokio::spawn(work_off(one, BATCH, Some(Arc::clone(&goes_on)))))
         .collect::<Vec<_>>();
-    let raising = time(producers, |one| raise_singly(one, Arc::clone(&left))).await;
+    let raising = producers
+        .into_iter()
+        .map(|one| tokio::spawn(raise_singly(one, Arc::clone(&left))));
+    let raised = join(raising).await;
     goes_on.store(false, Ordering::Release);
     join(working.into_iter()).await?;
-    raising?;
-    let took = begun.elapsed();
+    raised?;
+    let took = running.stop().await?.end().await?;
     check(connector, Kind::Work, "count", events).await?;
     Ok(took)
 }
@@ -257,25 +285,28 @@ pub(in crate::bench) async fn work_in_transactions(
     connector: &Connector,
     jobs: i64,
     at_once: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_jobs(connector, Kind::Loop, jobs).await?;
     connector
         .connect(Kind::Loop)
         .await?
         .run("create_effects")
         .await?;
-    let connections = open(connector, Kind::Loop, SINGLE).await?;
-    let took = time(connections, |mut connection| async move {
-        while connection.work_in_transaction(at_once).await? > 0 {}
-        Ok(())
-    });
+    let took = time(
+        connector,
+        Kind::Loop,
+        single(connector.place.system),
+        |mut connection| async move {
+            while connection.work_in_transaction(at_once).await? > 0 {}
+            Ok(())
+        },
+    );
     let took = took.await?;
     let mut connection = connector.connect(Kind::Loop).await?;
     let effects = connection.number("count_effects").await?;
     connection.run("drop_effects").await?;
     if effects != jobs {
-        let text = format!("a reference made {effects} of {jobs} rows");
-        return Err(sqlx::Error::Protocol(text));
+        return Err(format!("a reference made {effects} of {jobs} rows").into());
     }
     check(connector, Kind::Loop, "count", jobs).await?;
     Ok(took)
