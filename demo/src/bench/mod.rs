@@ -62,10 +62,15 @@ pub(crate) async fn run(options: &BenchOptions) -> Result<(), Failure> {
             "the bench measures databases; give --store postgres://…, sqlite:… or mysql://…".into(),
         ));
     };
-    measure(options, &place).await.map_err(Failure::Bench)
+    let missed = measure(options, &place).await.map_err(Failure::Bench)?;
+    match missed.is_empty() || !options.check {
+        true => Ok(()),
+        false => Err(Failure::Floors(missed.join("\n  "))),
+    }
 }
 
-async fn measure(options: &BenchOptions, place: &Place) -> Result<()> {
+/// Answers which floors were missed.
+async fn measure(options: &BenchOptions, place: &Place) -> Result<Vec<String>> {
     let meter = Meter::connect(place).await?;
     let workloads: Vec<_> = options.workloads().collect();
     let mut figures = Figures::default();
@@ -101,19 +106,7 @@ async fn measure(options: &BenchOptions, place: &Place) -> Result<()> {
     if let Some(directory) = &options.plots {
         plots::write(&figures, directory)?;
     }
-    match options.check {
-        true => check(place, &figures, &workloads),
-        false => Ok(()),
-    }
-}
-
-/// Fails if a floor was missed.
-fn check(place: &Place, figures: &Figures, ran: &[Workload]) -> Result<()> {
-    let missed = floors::missed(place.system, figures, ran);
-    match missed.is_empty() {
-        true => Ok(()),
-        false => Err(format!("floors were missed:\n  {}", missed.join("\n  ")).into()),
-    }
+    Ok(floors::missed(place.system, &figures, &workloads))
 }
 
 /// Runs each workload once.

@@ -19,6 +19,7 @@ use crate::bench::{
     Result,
     costs::Measured,
     shape::{batching, single},
+    system::System,
 };
 
 /// How many rows a statement takes that works in batches.
@@ -30,34 +31,55 @@ const LINGER: Duration = Duration::from_millis(5);
 const FEW: usize = 100;
 
 type Connections = Vec<Box<dyn Bare>>;
+/// How many connections there are on which system.
+type Count = fn(System) -> usize;
 
-async fn open(connector: &Connector, kind: Kind, count: usize) -> sqlx::Result<Connections> {
+async fn open(connector: &Connector, kind: Kind, count: Count) -> sqlx::Result<Connections> {
+    let count = count(connector.place.system);
     try_join_all((0..count).map(|_| connector.connect(kind))).await
 }
 
-/// What it takes until each of so many connections has done its part, each in a task of its own.
+/// What it takes until each connection has done its part, each in a task of its own. Together they do so
+/// many things, which they count.
 async fn time<F>(
     connector: &Connector,
     kind: Kind,
-    count: usize,
+    connections: Count,
+    wanted: i64,
     part: impl Fn(Box<dyn Bare>) -> F,
 ) -> Result<Measured>
 where
-    F: Future<Output = sqlx::Result<()>> + Send + 'static,
+    F: Future<Output = sqlx::Result<i64>> + Send + 'static,
 {
     let watch = connector.meter.begin().await?;
-    let connections = open(connector, kind, count).await?;
+    let connections = open(connector, kind, connections).await?;
     let running = watch.start().await?;
     let tasks = connections.into_iter().map(|one| tokio::spawn(part(one)));
-    join(tasks).await?;
-    running.stop().await?.end().await
+    let done = join(tasks).await?;
+    let measured = running.stop().await?.end().await?;
+    counted(kind, done, wanted)?;
+    Ok(measured)
 }
 
-async fn join(tasks: impl Iterator<Item = JoinHandle<sqlx::Result<()>>>) -> Result<()> {
+/// The sum of what tasks did.
+async fn join(tasks: impl Iterator<Item = JoinHandle<sqlx::Result<i64>>>) -> Result<i64> {
+    let mut done = 0;
     for ended in try_join_all(tasks).await? {
-        ended?;
+        done += ended?;
     }
-    Ok(())
+    Ok(done)
+}
+
+/// With as many rows done in the database, so many in the loops are each of them once.
+fn counted(kind: Kind, done: i64, wanted: i64) -> Result<()> {
+    if done == wanted {
+        return Ok(());
+    }
+    Err(format!("a reference was given {done} of {wanted}: {kind:?}").into())
+}
+
+fn length<T>(all: &[T]) -> i64 {
+    i64::try_from(all.len()).unwrap_or(i64::MAX)
 }
 
 /// Checks that the work was done, and drops the tables.
@@ -88,14 +110,17 @@ pub(in crate::bench) async fn drain_jobs(
     let took = time(
         connector,
         kind,
-        batching(connector.place.system),
+        batching,
+        jobs,
         |mut connection| async move {
+            let mut done = 0;
             loop {
                 let jobs = connection.claim_jobs(BATCH).await?;
                 if jobs.is_empty() {
-                    return Ok(());
+                    return Ok(done);
                 }
                 connection.complete_jobs(&jobs).await?;
+                done += length(&jobs);
             }
         },
     );
@@ -111,22 +136,21 @@ pub(in crate::bench) async fn raise_one_by_one(
 ) -> Result<Measured> {
     connector.connect(Kind::Raise).await?.run("create").await?;
     let left = Arc::new(AtomicI64::new(events));
-    let took = time(
-        connector,
-        Kind::Raise,
-        single(connector.place.system),
-        |connection| raise_singly(connection, Arc::clone(&left)),
-    )
-    .await?;
+    let took = time(connector, Kind::Raise, single, events, |connection| {
+        raise_singly(connection, Arc::clone(&left))
+    });
+    let took = took.await?;
     check(connector, Kind::Raise, "count", events).await?;
     Ok(took)
 }
 
-async fn raise_singly(mut connection: Box<dyn Bare>, left: Arc<AtomicI64>) -> sqlx::Result<()> {
+async fn raise_singly(mut connection: Box<dyn Bare>, left: Arc<AtomicI64>) -> sqlx::Result<i64> {
+    let mut done = 0;
     while left.fetch_sub(1, Ordering::Relaxed) > 0 {
         connection.raise_one(Uuid::now_v7()).await?;
+        done += 1;
     }
-    Ok(())
+    Ok(done)
 }
 
 /// R2: raises so many events, a thousand in each statement.
@@ -139,14 +163,17 @@ pub(in crate::bench) async fn raise_in_batches(
     let took = time(
         connector,
         Kind::Raise,
-        batching(connector.place.system),
+        batching,
+        events,
         |mut connection| {
             let left = Arc::clone(&left);
             async move {
+                let mut done = 0;
                 while left.fetch_sub(BATCH, Ordering::Relaxed) > 0 {
                     connection.raise_many(&ids(EVENT_BATCH)).await?;
+                    done += BATCH;
                 }
-                Ok(())
+                Ok(done)
             }
         },
     );
@@ -176,25 +203,23 @@ pub(in crate::bench) async fn work(
     handlers: i32,
 ) -> Result<Measured> {
     prepare_work(connector, events, handlers).await?;
-    let batch = BATCH / i64::from(handlers);
-    let took = time(
-        connector,
-        Kind::Work,
-        batching(connector.place.system),
-        |connection| work_off(connection, batch, None),
-    );
+    let (batch, wanted) = (BATCH / i64::from(handlers), events * i64::from(handlers));
+    let took = time(connector, Kind::Work, batching, wanted, |connection| {
+        work_off(connection, batch, None)
+    });
     let took = took.await?;
-    check(connector, Kind::Work, "count", events * i64::from(handlers)).await?;
+    check(connector, Kind::Work, "count", wanted).await?;
     Ok(took)
 }
 
-/// Until nothing is left, and `goes_on` says that nothing more comes.
+/// Until nothing is left, and `goes_on` says that nothing more comes; answers how many requests there were.
 async fn work_off(
     mut connection: Box<dyn Bare>,
     batch: i64,
     goes_on: Option<Arc<AtomicBool>>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<i64> {
     let owner = Uuid::now_v7();
+    let mut done = 0;
     loop {
         let more_comes = goes_on
             .as_ref()
@@ -202,8 +227,9 @@ async fn work_off(
         let made = connection.born_leased(batch, owner).await?;
         if !made.is_empty() {
             connection.settle(&made, owner).await?;
+            done += length(&made);
         } else if !more_comes {
-            return Ok(());
+            return Ok(done);
         }
         if more_comes && made.len() < FEW {
             tokio::time::sleep(LINGER).await;
@@ -218,38 +244,37 @@ pub(in crate::bench) async fn work_claimed(
     handlers: i32,
 ) -> Result<Measured> {
     prepare_work(connector, events, handlers).await?;
-    let batch = BATCH / i64::from(handlers);
-    let made = time(
-        connector,
-        Kind::Work,
-        batching(connector.place.system),
-        |mut connection| async move {
-            while connection.born_ready(batch).await? > 0 {}
-            Ok(())
-        },
-    );
-    made.await?;
-    let took = time(
-        connector,
-        Kind::Work,
-        batching(connector.place.system),
-        |mut connection| async move {
-            let owner = Uuid::now_v7();
-            for handler in 1..=handlers {
-                loop {
-                    let claimed = connection.claim(BATCH, handler, owner).await?;
-                    if claimed.is_empty() {
-                        break;
-                    }
-                    connection.settle(&claimed, owner).await?;
-                }
-            }
-            Ok(())
-        },
-    );
+    let (batch, wanted) = (BATCH / i64::from(handlers), events * i64::from(handlers));
+    for made in open(connector, Kind::Work, batching).await? {
+        make_ready(made, batch).await?;
+    }
+    let took = time(connector, Kind::Work, batching, wanted, |connection| {
+        claim_and_settle(connection, handlers)
+    });
     let took = took.await?;
-    check(connector, Kind::Work, "count", events * i64::from(handlers)).await?;
+    check(connector, Kind::Work, "count", wanted).await?;
     Ok(took)
+}
+
+async fn make_ready(mut connection: Box<dyn Bare>, batch: i64) -> sqlx::Result<()> {
+    while connection.born_ready(batch).await? > 0 {}
+    Ok(())
+}
+
+async fn claim_and_settle(mut connection: Box<dyn Bare>, handlers: i32) -> sqlx::Result<i64> {
+    let owner = Uuid::now_v7();
+    let mut done = 0;
+    for handler in 1..=handlers {
+        loop {
+            let claimed = connection.claim(BATCH, handler, owner).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            connection.settle(&claimed, owner).await?;
+            done += length(&claimed);
+        }
+    }
+    Ok(done)
 }
 
 /// R4: R1, into the queue of R3, while R3 works it off: so many events, one handler.
@@ -259,8 +284,8 @@ pub(in crate::bench) async fn raise_and_work(
 ) -> Result<Measured> {
     prepare_work(connector, 0, 1).await?;
     let watch = connector.meter.begin().await?;
-    let producers = open(connector, Kind::Work, single(connector.place.system)).await?;
-    let workers = open(connector, Kind::Work, batching(connector.place.system)).await?;
+    let producers = open(connector, Kind::Work, single).await?;
+    let workers = open(connector, Kind::Work, batching).await?;
     let goes_on = Arc::new(AtomicBool::new(true));
     let left = Arc::new(AtomicI64::new(events));
     let running = watch.start().await?;
@@ -273,9 +298,10 @@ pub(in crate::bench) async fn raise_and_work(
         .map(|one| tokio::spawn(raise_singly(one, Arc::clone(&left))));
     let raised = join(raising).await;
     goes_on.store(false, Ordering::Release);
-    join(working.into_iter()).await?;
-    raised?;
+    let done = join(working.into_iter()).await?;
+    counted(Kind::Work, raised?, events)?;
     let took = running.stop().await?.end().await?;
+    counted(Kind::Work, done, events)?;
     check(connector, Kind::Work, "count", events).await?;
     Ok(took)
 }
@@ -295,10 +321,17 @@ pub(in crate::bench) async fn work_in_transactions(
     let took = time(
         connector,
         Kind::Loop,
-        single(connector.place.system),
+        single,
+        jobs,
         |mut connection| async move {
-            while connection.work_in_transaction(at_once).await? > 0 {}
-            Ok(())
+            let mut done = 0;
+            loop {
+                let worked = connection.work_in_transaction(at_once).await?;
+                if worked == 0 {
+                    return Ok(done);
+                }
+                done += i64::try_from(worked).unwrap_or(i64::MAX);
+            }
         },
     );
     let took = took.await?;
