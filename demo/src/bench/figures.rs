@@ -42,7 +42,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// From now on only round trips are noted, or everything.
+    /// From now on only round trips and statements are noted, or everything.
     pub(super) const fn count_trips(&mut self, counts: bool) {
         self.counts_trips = counts;
     }
@@ -74,7 +74,7 @@ impl Figures {
         unit: Unit,
         figure: f64,
     ) {
-        if self.counts_trips && unit != Unit::RoundTripsPerRequest {
+        if self.counts_trips && !unit.is_counted() {
             return;
         }
         let new = Figure {
@@ -140,6 +140,7 @@ impl Figures {
             written,
             transactions,
             trips,
+            statements,
             cpu,
             server_cpu,
             peak_memory,
@@ -151,6 +152,10 @@ impl Figures {
                 transactions.map(|all| all / count),
             ),
             (Unit::RoundTripsPerRequest, trips.map(|all| all / count)),
+            (
+                Unit::StatementsPerRequest,
+                statements.map(|all| all / count),
+            ),
             (
                 Unit::CpuMicrosecondsPerRequest,
                 cpu.map(|all| all * MICROS / count),

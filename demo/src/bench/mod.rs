@@ -79,7 +79,7 @@ async fn measure(options: &BenchOptions, place: &Place) -> Result<Vec<String>> {
     if let Some(proxy) = Proxy::before(place).await?.filter(|_| !counted.is_empty()) {
         tell("counting round trips");
         figures.count_trips(true);
-        let meter = meter.counting(Arc::clone(&proxy.trips));
+        let meter = meter.counting(Arc::clone(&proxy.traffic));
         let contenders = Contenders::new(&proxy.place, &meter);
         run_all(&counted, &contenders, options, &mut figures).await?;
         figures.count_trips(false);

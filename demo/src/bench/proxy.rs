@@ -22,13 +22,43 @@ use super::{
 /// How much is passed on at a time.
 const BUFFER: usize = 64 * 1024;
 
+/// What has gone through so far.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    trips: AtomicU64,
+    statements: AtomicU64,
+}
+
+impl Traffic {
+    /// Questions that had an answer, those that only prepare or test something among them.
+    pub(super) fn trips(&self) -> u64 {
+        self.trips.load(Ordering::Acquire)
+    }
+
+    /// Statements that were executed.
+    pub(super) fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Acquire)
+    }
+
+    fn add(&self, seen: Seen) {
+        self.trips.fetch_add(seen.trips, Ordering::AcqRel);
+        self.statements.fetch_add(seen.statements, Ordering::AcqRel);
+    }
+}
+
+/// What was seen in a piece of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    trips: u64,
+    statements: u64,
+}
+
 /// A proxy, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Proxy {
     /// The database by way of it.
     pub(super) place: Place,
-    /// Round trips so far.
-    pub(super) trips: Arc<AtomicU64>,
+    pub(super) traffic: Arc<Traffic>,
     accepting: JoinHandle<()>,
 }
 
@@ -46,11 +76,16 @@ impl Proxy {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
-        let trips = Arc::new(AtomicU64::new(0));
-        let accepting = tokio::spawn(accept(listener, address, place.system, Arc::clone(&trips)));
+        let traffic = Arc::new(Traffic::default());
+        let accepting = tokio::spawn(accept(
+            listener,
+            address,
+            place.system,
+            Arc::clone(&traffic),
+        ));
         Ok(Some(Self {
             place: place.through(port)?,
-            trips,
+            traffic,
             accepting,
         }))
     }
@@ -60,12 +95,12 @@ async fn accept(
     listener: TcpListener,
     address: (String, u16),
     system: System,
-    trips: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
-        let (address, trips) = (address.clone(), Arc::clone(&trips));
+        let (address, traffic) = (address.clone(), Arc::clone(&traffic));
         // Whoever is cut off sees that.
-        tokio::spawn(async move { pass_on(client, address, system, &trips).await });
+        tokio::spawn(async move { pass_on(client, address, system, &traffic).await });
     }
 }
 
@@ -73,7 +108,7 @@ async fn pass_on(
     client: TcpStream,
     address: (String, u16),
     system: System,
-    trips: &AtomicU64,
+    traffic: &Traffic,
 ) -> io::Result<()> {
     let server = TcpStream::connect(address).await?;
     client.set_nodelay(true)?;
@@ -81,18 +116,15 @@ async fn pass_on(
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let (mut commands, mut answers) = (Commands::new(), Answers::new());
-    let count = |trips_now: u64| {
-        trips.fetch_add(trips_now, Ordering::AcqRel);
-    };
     tokio::try_join!(
         copy(from_client, to_server, |bytes| {
             if system == System::MySql {
-                count(commands.count(bytes));
+                traffic.add(commands.count(bytes));
             }
         }),
         copy(from_server, to_client, |bytes| {
             if system == System::Postgres {
-                count(answers.count(bytes));
+                traffic.add(answers.count(bytes));
             }
         }),
     )?;
@@ -157,7 +189,8 @@ impl<const HEADER: usize> Packets<HEADER> {
     }
 }
 
-/// What a server of PostgreSQL says: it ends each round trip with `ReadyForQuery`.
+/// What a server of PostgreSQL says: it ends each round trip with `ReadyForQuery`, and each statement with
+/// `CommandComplete`.
 #[derive(Debug)]
 struct Answers(Packets<5>);
 
@@ -169,13 +202,15 @@ impl Answers {
         }))
     }
 
-    fn count(&mut self, bytes: &[u8]) -> u64 {
+    fn count(&mut self, bytes: &[u8]) -> Seen {
         const READY_FOR_QUERY: u8 = b'Z';
-        let mut ready = 0;
+        const COMMAND_COMPLETE: u8 = b'C';
+        let mut seen = Seen::default();
         self.0.each(bytes, |[kind, ..], _| {
-            ready += u64::from(kind == READY_FOR_QUERY)
+            seen.trips += u64::from(kind == READY_FOR_QUERY);
+            seen.statements += u64::from(kind == COMMAND_COMPLETE);
         });
-        ready
+        seen
     }
 }
 
@@ -191,16 +226,21 @@ impl Commands {
         }))
     }
 
-    fn count(&mut self, bytes: &[u8]) -> u64 {
+    fn count(&mut self, bytes: &[u8]) -> Seen {
+        const QUERY: u8 = 0x03;
+        const EXECUTE_STATEMENT: u8 = 0x17;
         const QUIT: u8 = 0x01;
         const SEND_LONG_DATA: u8 = 0x18;
         const CLOSE_STATEMENT: u8 = 0x19;
-        let mut commands = 0;
+        let mut seen = Seen::default();
         self.0.each(bytes, |[.., sequence], command| {
+            let is_command = sequence == 0;
             let has_answer = ![QUIT, SEND_LONG_DATA, CLOSE_STATEMENT].contains(&command);
-            commands += u64::from(sequence == 0 && has_answer);
+            let is_statement = [QUERY, EXECUTE_STATEMENT].contains(&command);
+            seen.trips += u64::from(is_command && has_answer);
+            seen.statements += u64::from(is_command && is_statement);
         });
-        commands
+        seen
     }
 }
 
@@ -219,8 +259,14 @@ mod tests {
     }
 
     /// However the network cuts the stream into pieces.
-    fn in_pieces(stream: &[u8], mut count: impl FnMut(&[u8]) -> u64) -> Vec<u64> {
-        let mut of = |size: usize| stream.chunks(size).map(&mut count).sum();
+    fn in_pieces(stream: &[u8], mut count: impl FnMut(&[u8]) -> Seen) -> Vec<(u64, u64)> {
+        let mut of = |size: usize| {
+            let traffic = Traffic::default();
+            for piece in stream.chunks(size) {
+                traffic.add(count(piece));
+            }
+            (traffic.trips(), traffic.statements())
+        };
         vec![of(1), of(2), of(7), of(stream.len())]
     }
 
@@ -229,13 +275,16 @@ mod tests {
         let row = answer(b'D', b"ZZZZZ\0\0\0\x05Z");
         let stream = [
             row,
-            answer(b'C', b""),
+            answer(b'C', b"SELECT 1\0"),
             answer(b'Z', b"T"),
             answer(b'Z', b"I"),
         ]
         .concat();
         let mut answers = Answers::new();
-        assert_eq!(in_pieces(&stream, |bytes| answers.count(bytes)), [2; 4]);
+        assert_eq!(
+            in_pieces(&stream, |bytes| answers.count(bytes)),
+            [(2, 1); 4]
+        );
     }
 
     #[test]
@@ -244,6 +293,7 @@ mod tests {
             packet(1, b"login"),
             packet(3, b""),
             packet(0, b"\x03SELECT 1"),
+            packet(0, b"\x0e"),
             packet(0, b"\x19stmt"),
             packet(0, b"\x17execute\0\0\0\0"),
             packet(1, b"the rest of it"),
@@ -251,7 +301,10 @@ mod tests {
         ]
         .concat();
         let mut commands = Commands::new();
-        assert_eq!(in_pieces(&stream, |bytes| commands.count(bytes)), [2; 4]);
+        assert_eq!(
+            in_pieces(&stream, |bytes| commands.count(bytes)),
+            [(3, 2); 4]
+        );
     }
 
     #[tokio::test]
@@ -276,6 +329,6 @@ mod tests {
         let mut heard = Vec::new();
         client.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, said);
-        assert_eq!(proxy.trips.load(Ordering::Acquire), 1);
+        assert_eq!(proxy.traffic.trips(), 1);
     }
 }

@@ -145,7 +145,7 @@ mod tests {
             ours[..],
             [
                 "raise", "tidings", "84", "84", "84", "/s", "700", "none", "none", "none", "none",
-                "none"
+                "none", "none"
             ]
         );
         assert_eq!(bare[6..10], ["0.84", "≥", "0.85", "below"]);

@@ -26,6 +26,7 @@ pub(super) enum Unit {
     WrittenBytesPerRequest,
     TransactionsPerRequest,
     RoundTripsPerRequest,
+    StatementsPerRequest,
     /// Microseconds of processor time of this process for each request.
     CpuMicrosecondsPerRequest,
     /// The same of the server's processes.
@@ -36,10 +37,11 @@ pub(super) enum Unit {
 
 impl Unit {
     /// What stands beside a throughput, with the heading of its column.
-    pub(super) const COSTS: [(Self, &str); 6] = [
+    pub(super) const COSTS: [(Self, &str); 7] = [
         (Self::WrittenBytesPerRequest, "WAL B"),
         (Self::TransactionsPerRequest, "transact."),
         (Self::RoundTripsPerRequest, "trips"),
+        (Self::StatementsPerRequest, "statem."),
         (Self::CpuMicrosecondsPerRequest, "our µs"),
         (Self::ServerCpuMicrosecondsPerRequest, "server µs"),
         (Self::PeakMebibytes, "peak MiB"),
@@ -48,6 +50,14 @@ impl Unit {
     /// Whether it is told beside a throughput.
     pub(super) fn is_cost(self) -> bool {
         Self::COSTS.iter().any(|(unit, _)| *unit == self)
+    }
+
+    /// Whether it is counted on the way to the server, in a pass that is not timed.
+    pub(super) const fn is_counted(self) -> bool {
+        matches!(
+            self,
+            Self::RoundTripsPerRequest | Self::StatementsPerRequest
+        )
     }
 
     /// Whether it says something to have so many times the figure of another contender.
@@ -68,6 +78,7 @@ impl Unit {
             Self::WrittenBytesPerRequest => "B/request",
             Self::TransactionsPerRequest => "t/request",
             Self::RoundTripsPerRequest => "r/request",
+            Self::StatementsPerRequest => "s/request",
             Self::CpuMicrosecondsPerRequest | Self::ServerCpuMicrosecondsPerRequest => "µs/request",
             Self::PeakMebibytes => "MiB at most",
         }
@@ -82,7 +93,10 @@ impl Unit {
             | Self::SmallestSharePercent
             | Self::CpuMicrosecondsPerRequest
             | Self::ServerCpuMicrosecondsPerRequest => 1,
-            Self::TransactionsPerRequest | Self::RoundTripsPerRequest | Self::CpuPercent => 3,
+            Self::TransactionsPerRequest
+            | Self::RoundTripsPerRequest
+            | Self::StatementsPerRequest
+            | Self::CpuPercent => 3,
             _ => 2,
         }
     }

@@ -178,8 +178,8 @@ impl Workload {
             Self::Idle => {
                 let Measured { took, costs } = library.idle(IDLE).await?;
                 let each_second = |all: f64| all / took.as_secs_f64();
-                if let Some(trips) = costs.trips {
-                    let rate = each_second(trips);
+                if let Some(statements) = costs.statements {
+                    let rate = each_second(statements);
                     figures.note(self, OURS, Unit::StatementsPerSecond, rate);
                 }
                 if let Some(cpu) = costs.cpu {

@@ -4,10 +4,7 @@ mod process;
 mod server;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +12,7 @@ use tokio::sync::Mutex;
 
 pub(super) use self::process::peak_memory;
 use self::server::{Reading, Server};
-use super::{Result, system::Place};
+use super::{Result, proxy::Traffic, system::Place};
 
 /// How long it waits until nobody else is connected.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);
@@ -26,8 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub(super) struct Meter {
     server: Arc<Mutex<Server>>,
-    /// Round trips so far, where they are counted.
-    trips: Option<Arc<AtomicU64>>,
+    /// What passes on the way to the server, where it is counted.
+    traffic: Option<Arc<Traffic>>,
 }
 
 /// Work that has been measured.
@@ -45,6 +42,7 @@ pub(super) struct Costs {
     /// Transactions that were committed; with MySQL, those that have written.
     pub(super) transactions: Option<f64>,
     pub(super) trips: Option<f64>,
+    pub(super) statements: Option<f64>,
     /// Seconds of processor time of this process.
     pub(super) cpu: Option<f64>,
     /// Seconds of processor time of all processes of the server.
@@ -58,15 +56,15 @@ impl Meter {
         let server = Server::connect(place).await?;
         Ok(Self {
             server: Arc::new(Mutex::new(server)),
-            trips: None,
+            traffic: None,
         })
     }
 
-    /// The same, with a count of round trips.
-    pub(super) fn counting(&self, trips: Arc<AtomicU64>) -> Self {
+    /// The same, with a count of round trips and statements.
+    pub(super) fn counting(&self, traffic: Arc<Traffic>) -> Self {
         Self {
             server: Arc::clone(&self.server),
-            trips: Some(trips),
+            traffic: Some(traffic),
         }
     }
 
@@ -93,9 +91,11 @@ impl Meter {
         Ok(server.read().await?.transactions)
     }
 
-    fn trips(&self) -> Option<u64> {
-        let trips = self.trips.as_ref()?;
-        Some(trips.load(Ordering::Acquire))
+    /// Round trips and statements so far.
+    fn traffic(&self) -> (Option<f64>, Option<f64>) {
+        let traffic = self.traffic.as_ref();
+        let trips = traffic.map(|traffic| traffic.trips() as f64);
+        (trips, traffic.map(|traffic| traffic.statements() as f64))
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Watch {
 pub(super) struct Running {
     watch: Watch,
     before: Reading,
-    trips: Option<u64>,
+    traffic: (Option<f64>, Option<f64>),
     has_peak: bool,
     cpu: Option<Duration>,
     begun: Instant,
@@ -132,7 +132,7 @@ impl Watch {
     pub(super) async fn start(self) -> Result<Running> {
         let before = self.meter.server.lock().await.read().await?;
         Ok(Running {
-            trips: self.meter.trips(),
+            traffic: self.meter.traffic(),
             has_peak: process::forget_peak_memory(),
             cpu: process::cpu_time(),
             begun: Instant::now(),
@@ -148,7 +148,7 @@ impl Running {
         let took = self.begun.elapsed();
         let cpu = process::cpu_time();
         let peak_memory = peak_memory().filter(|_| self.has_peak);
-        let trips = self.watch.meter.trips();
+        let (trips, statements) = self.watch.meter.traffic();
         let after = self.watch.meter.server.lock().await.read().await?;
         let seconds = |after: Option<Duration>, before: Option<Duration>| {
             Some(after?.saturating_sub(before?).as_secs_f64())
@@ -156,10 +156,8 @@ impl Running {
         let costs = Costs {
             written: difference(after.written, self.before.written),
             transactions: None,
-            trips: difference(
-                trips.map(|trips| trips as f64),
-                self.trips.map(|trips| trips as f64),
-            ),
+            trips: difference(trips, self.traffic.0),
+            statements: difference(statements, self.traffic.1),
             cpu: seconds(cpu, self.cpu),
             server_cpu: seconds(after.cpu, self.before.cpu),
             peak_memory,

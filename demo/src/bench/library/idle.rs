@@ -18,11 +18,14 @@ const SETTLE: Duration = Duration::from_secs(15);
 
 impl Library {
     /// What a scheduler costs that has had nothing to do for a while, and goes on like that for so long.
-    /// Where the server is reached by TCP, its statements are counted, each a round trip.
+    /// Where the server is reached by TCP, its statements are counted.
     pub(in crate::bench) async fn idle(&self, time: Duration) -> Result<Measured> {
         let proxy = Proxy::before(&self.place).await?;
         let (place, meter) = match &proxy {
-            Some(proxy) => (&proxy.place, self.meter.counting(Arc::clone(&proxy.trips))),
+            Some(proxy) => (
+                &proxy.place,
+                self.meter.counting(Arc::clone(&proxy.traffic)),
+            ),
             None => (&self.place, self.meter.clone()),
         };
         let mut turn = Turn::new(place, PREFIX, &meter).await?;
