@@ -13,8 +13,8 @@ use tidings::{
 use super::{runs::Run, turn::Turn};
 use crate::bench::Result;
 
-/// Everything that was there before has smaller ids: those of versions that have no time in them.
-const BEFORE: Uuid = Uuid::from_u128((1 << 96) - 1);
+/// The bits of an id that are not its time, by which requests and their events agree.
+const REST: u128 = (1 << 80) - 1;
 /// How many requests are read at a time.
 const PAGE: usize = 5000;
 /// How many are named when something is wrong.
@@ -41,16 +41,20 @@ impl Turn {
     /// The requests of these events are completed and executed once, and there are no others.
     pub(super) async fn check_stored(&self, events: &[EventId], handlers: u32) -> Result<()> {
         let should = pairs(events, handlers);
-        let completed = self.completed().await?;
+        let completed = self.completed_since(events).await?;
         compare(&should, completed)
             .map_err(|text| format!("requests are not completed as they should: {text}").into())
     }
 
-    /// The events and handlers of all requests; all are completed.
-    async fn completed(&self) -> Result<Vec<(EventId, u32)>> {
+    /// The events and handlers of all requests since the first of these events, or of all there are; all are
+    /// completed. Tables may be full of what was there before, all of smaller ids.
+    async fn completed_since(&self, events: &[EventId]) -> Result<Vec<(EventId, u32)>> {
         let mut completed = Vec::new();
         let mut session = self.storer().session().await?;
-        let mut page = Page::after(HandlerRequestId::from(BEFORE), PAGE);
+        let mut page = match before(events) {
+            Some(before) => Page::after(before, PAGE),
+            None => Page::first(PAGE),
+        };
         loop {
             let mut requests = session.handler_requests();
             let found = requests.list(&RequestFilter::default(), &page).await?;
@@ -77,6 +81,13 @@ fn number_of(request: &HandlerRequest) -> Result<u32> {
     let number = request.handler.as_str().strip_prefix("handler-");
     let number = number.and_then(|number| number.parse().ok());
     number.ok_or_else(|| format!("handler {} is not known", request.handler).into())
+}
+
+/// A request id before those of all these events.
+fn before(events: &[EventId]) -> Option<HandlerRequestId> {
+    let first = events.iter().min()?.as_uuid().as_u128() & !REST;
+    let before = Uuid::from_u128(first.checked_sub(1)?);
+    Some(HandlerRequestId::from(before))
 }
 
 fn pairs(events: &[EventId], handlers: u32) -> Counts {
@@ -145,6 +156,16 @@ mod tests {
             text.contains("2 times") && text.contains("0 times"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn requests_of_the_first_event_are_looked_at_and_those_of_an_earlier_time_are_not() {
+        let event = EventId::new();
+        let request = HandlerRequestId::derive(event, "handler-1");
+        let before = before(&[EventId::new(), event]).unwrap();
+        let millis = |id: HandlerRequestId| id.as_uuid().as_u128() >> 80;
+        assert!(before < request);
+        assert_eq!(millis(before) + 1, millis(request));
     }
 
     #[test]

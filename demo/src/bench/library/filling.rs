@@ -23,7 +23,7 @@ pub(super) struct Filling<'a> {
 
 /// The kinds of requests, the parts of `rows` that they are, and the columns that tell them apart; a `{h}`
 /// is the handler.
-const KINDS: [(&str, u64, &str); 4] = [
+pub(super) const KINDS: [(&str, u64, &str); 4] = [
     ("finished", 1, "'{h}', NULL, NULL, now(), NULL"),
     ("dead", 10, "'{h}', 3, NULL, NULL, now()"),
     (
