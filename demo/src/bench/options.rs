@@ -15,9 +15,14 @@ use crate::{arguments::Format, store::StoreUrl};
 /// Use a database of its own on a machine that does nothing else: the tables `bench_…` and `reference_…` are
 /// made anew in it, and dropped at the end. Contenders take turns; the figures are medians of all rounds, and
 /// the ratios those of the medians.
+///
+/// Beside a throughput stands what each request has cost: bytes of the server's log (with SQLite, bytes that were
+/// written at all), transactions (with MySQL, those that wrote), round trips and statements (counted in a pass of
+/// its own), processor time of this process and of the server, if it runs here; and the most memory that this
+/// process had meanwhile, loops of bare SQL included. What cannot be known is told as none.
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
-    /// Where to measure: postgres://…
+    /// Where to measure: postgres://…, mysql://…, mariadb://… or sqlite:FILE
     #[arg(long, value_name = "URL", env = "TIDINGS_STORE", hide_env_values = true,
         value_parser = StringValueParser::new().map(StoreUrl::from))]
     pub(super) store: StoreUrl,
