@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::{
-    figures::{Figure, Figures, OURS},
+    figures::{Figure, Figures, OURS, SHARED},
     system::System,
     unit::Unit,
     workloads::Workload,
@@ -131,7 +131,7 @@ fn floors() -> Vec<Floor> {
         on_postgres(ours(EndToEnd, P50Milliseconds), Bound::AtMost(1000.0)),
         ratio(Transactional, 0.7, "R5"),
         on_postgres(
-            place(Transactional, "tidings, shared", PerSecond),
+            place(Transactional, SHARED, PerSecond),
             Bound::TimesAtLeast(0.5, place(Transactional, "R5 by 50", PerSecond)),
         ),
         ratio(Scale, 0.8, "empty tables"),

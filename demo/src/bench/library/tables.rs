@@ -6,7 +6,7 @@ use crate::bench::{
     system::{Place, System},
 };
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 9] = [
     "events",
     "handler_requests",
     "unprocessed_events",
@@ -14,6 +14,7 @@ const TABLES: [&str; 8] = [
     "unwanted_events",
     "registrations",
     "migrations",
+    "leases",
     "effects",
 ];
 
