@@ -40,6 +40,10 @@
     reason = "a bench talks to a person, and ends when something is wrong"
 )]
 
+// What is beside the rows that are measured is the same as in `demo bench --only scale`.
+#[path = "../src/bench/library/filling.rs"]
+mod filling;
+
 use std::{
     env,
     time::{Duration, Instant},
@@ -52,12 +56,12 @@ use tidings::{
     store::{Claim, ClaimedRequest, FanOut, HandlerRoom, Session, Settled, Settlement, Storer},
 };
 
+use self::filling::Filling;
+
 /// How many are handled in one call, and how many such calls make a sample.
 const SIZES: [(usize, usize); 2] = [(1000, 1), (1, 50)];
 /// The calls that are measured.
 const CALLS: [&str; 3] = ["fan out", "claim", "settle"];
-/// Rows that are filled in by one statement, so that somebody who waits sees that it goes on.
-const CHUNK: u64 = 1_000_000;
 const EMPTY: &str = "scale_empty_";
 const FULL: &str = "scale_full_";
 const HANDLER: &str = "measured";
@@ -105,7 +109,7 @@ async fn measure(url: &str, rows: u64, rounds: u64) {
 
 // --- Tables
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "events",
     "handler_requests",
     "unprocessed_events",
@@ -113,6 +117,7 @@ const TABLES: [&str; 7] = [
     "unwanted_events",
     "registrations",
     "migrations",
+    "leases",
 ];
 
 async fn run(pool: &PgPool, sql: String) {
@@ -150,63 +155,14 @@ async fn analyze(pool: &PgPool, prefix: &str) {
     }
 }
 
-/// The kinds of rows that are none of anybody's business, and the parts of `rows` that they are.
-const KINDS: [(&str, u64, &str); 4] = [
-    ("finished", 1, "'measured', NULL, NULL, now(), NULL"),
-    ("dead", 10, "'measured', 3, NULL, NULL, now()"),
-    (
-        "future",
-        10,
-        "'measured', 1, now() + interval '1 year', NULL, NULL",
-    ),
-    ("unknown", 10, "'unknown', 0, NULL, NULL, NULL"),
-];
-
 async fn fill(pool: &PgPool, rows: u64) {
-    let mut first = 0;
-    for (kind, part, columns) in KINDS {
-        let begun = Instant::now();
-        let last = first + rows / part;
-        let mut next = first;
-        while next < last {
-            let end = last.min(next + CHUNK);
-            events(pool, next, end).await;
-            // The bits that tell versions apart as the store has them; one handler for each event.
-            let requests = format!(
-                "INSERT INTO {FULL}handler_requests (id, event_id, handler, queue, backoff_until, \
-                   completed_at, dead_at, priority, max_errors, attempt, created_at) \
-                 SELECT ('00000000-0000-8000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, \
-                   ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, \
-                   {columns}, 0, 5, 1, now() FROM generate_series({next}, {end} - 1) n"
-            );
-            run(pool, requests).await;
-            next = end;
-        }
-        println!("{} {kind}: {:.0?}", last - first, begun.elapsed());
-        first = last;
-    }
-    let end = first + rows / 10;
-    events(pool, first, end).await;
-    let waiting = format!(
-        "INSERT INTO {FULL}waiting_events (event_id, attempt, errors, due_at) \
-         SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 1, 1, \
-           now() + interval '1 year' FROM generate_series({first}, {end} - 1) n"
-    );
-    run(pool, waiting).await;
-    // What the fill left to write is not to be written while it is measured.
-    run(pool, "CHECKPOINT".to_owned()).await;
-}
-
-/// Events with these numbers.
-async fn events(pool: &PgPool, first: u64, end: u64) {
-    let events = format!(
-        "INSERT INTO {FULL}events (id, name, data, timestamp, correlation_id, version) \
-         SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'measured.before', \
-           '{{\"number\": 1, \"text\": \"some payload of no great length\"}}', now(), \
-           ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 1 \
-         FROM generate_series({first}, {end} - 1) n"
-    );
-    run(pool, events).await;
+    let filling = Filling {
+        prefix: FULL,
+        handler: HANDLER,
+        rows,
+    };
+    let told = |kind: &str, count, took: Duration| println!("{count} {kind}: {took:.0?}");
+    filling.fill(pool, told).await.expect("filled");
 }
 
 async fn size_of(pool: &PgPool) -> i64 {

@@ -7,7 +7,10 @@ use clap::{
     builder::{OsStringValueParser, StringValueParser, TypedValueParser},
 };
 
-use crate::{bench::BenchOptions, store::StoreUrl};
+use crate::{
+    bench::{BenchOptions, PartOptions},
+    store::StoreUrl,
+};
 
 /// Shows tidings at work: raises events, handles them, and tells what happens.
 ///
@@ -108,6 +111,8 @@ Environment: TIDINGS_STORE is the URL of --store; RUST_LOG chooses what is logge
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Bench(BenchOptions),
+    #[command(hide = true)]
+    BenchPart(PartOptions),
 }
 
 /// Where events are read from.

@@ -39,6 +39,8 @@ pub(crate) enum Failure {
     Store(#[from] Impatience),
     #[error("nothing could be measured")]
     Bench(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("floors were missed:\n  {0}")]
+    Floors(String),
     #[error("the operating system refused what the demo needs")]
     System(#[source] io::Error),
     #[error("standard output cannot be written to")]

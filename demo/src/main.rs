@@ -80,6 +80,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         match &arguments.command {
             Some(Command::Bench(options)) => bench::run(options).await,
+            Some(Command::BenchPart(options)) => bench::run_part(options).await,
             None => run::run(arguments).await,
         }
     });

@@ -296,6 +296,7 @@ impl<'a> SharedTransaction<'a> {
                 outcome: Outcome::Completed,
                 executed: true,
                 raised: Vec::new(),
+                batch: context.request().batch,
             });
         }
         let transaction = &mut self.transaction;

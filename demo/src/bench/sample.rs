@@ -9,8 +9,18 @@ impl Sample {
         self.0.push(figure);
     }
 
+    /// Takes in those of another sample.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     pub(super) fn of(figures: impl IntoIterator<Item = f64>) -> Self {
         Self(figures.into_iter().collect())
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The middle one, or the lower of the two in the middle.
@@ -25,10 +35,20 @@ impl Sample {
 
     /// The figure below which this share of all others lies (nearest rank); 0 if there are none.
     pub(super) fn quantile(&self, share: f64) -> f64 {
+        self.quantiles([share]).next().unwrap_or(0.0)
+    }
+
+    /// The same for several shares.
+    pub(super) fn quantiles(
+        &self,
+        shares: impl IntoIterator<Item = f64>,
+    ) -> impl Iterator<Item = f64> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        let rank = (share * sorted.len() as f64).ceil() as usize;
-        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+        shares.into_iter().map(move |share| {
+            let rank = (share * sorted.len() as f64).ceil() as usize;
+            sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+        })
     }
 }
 

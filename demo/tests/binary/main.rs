@@ -7,6 +7,8 @@
 
 mod bad_lines;
 #[cfg(unix)]
+mod bench;
+#[cfg(unix)]
 mod database;
 #[cfg(unix)]
 mod exactly_once;

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future::try_join_all;
@@ -15,11 +15,13 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{Bare, Connector, EVENT_BATCH, Kind};
+use crate::bench::{
+    Result,
+    costs::Measured,
+    shape::{batching, single},
+    system::System,
+};
 
-/// Connections of loops that work in batches.
-const BATCHING: usize = 2;
-/// Connections of loops that work one by one.
-const SINGLE: usize = 16;
 /// How many rows a statement takes that works in batches.
 const BATCH: i64 = 1000;
 
@@ -29,45 +31,66 @@ const LINGER: Duration = Duration::from_millis(5);
 const FEW: usize = 100;
 
 type Connections = Vec<Box<dyn Bare>>;
+/// How many connections there are on which system.
+type Count = fn(System) -> usize;
 
-async fn open(connector: &Connector, kind: Kind, count: usize) -> sqlx::Result<Connections> {
+async fn open(connector: &Connector, kind: Kind, count: Count) -> sqlx::Result<Connections> {
+    let count = count(connector.place.system);
     try_join_all((0..count).map(|_| connector.connect(kind))).await
 }
 
-/// How long it takes until each connection has done its part, each in a task of its own.
+/// What it takes until each connection has done its part, each in a task of its own. Together they do so
+/// many things, which they count.
 async fn time<F>(
-    connections: Connections,
+    connector: &Connector,
+    kind: Kind,
+    connections: Count,
+    wanted: i64,
     part: impl Fn(Box<dyn Bare>) -> F,
-) -> sqlx::Result<Duration>
+) -> Result<Measured>
 where
-    F: Future<Output = sqlx::Result<()>> + Send + 'static,
+    F: Future<Output = sqlx::Result<i64>> + Send + 'static,
 {
-    let begun = Instant::now();
+    let watch = connector.meter.begin().await?;
+    let connections = open(connector, kind, connections).await?;
+    let running = watch.start().await?;
     let tasks = connections.into_iter().map(|one| tokio::spawn(part(one)));
-    join(tasks).await?;
-    Ok(begun.elapsed())
+    let done = join(tasks).await?;
+    let measured = running.stop().await?.end().await?;
+    counted(kind, done, wanted)?;
+    Ok(measured)
 }
 
-async fn join(tasks: impl Iterator<Item = JoinHandle<sqlx::Result<()>>>) -> sqlx::Result<()> {
-    for ended in try_join_all(tasks)
-        .await
-        .map_err(|_| sqlx::Error::WorkerCrashed)?
-    {
-        ended?;
+/// The sum of what tasks did.
+async fn join(tasks: impl Iterator<Item = JoinHandle<sqlx::Result<i64>>>) -> Result<i64> {
+    let mut done = 0;
+    for ended in try_join_all(tasks).await? {
+        done += ended?;
     }
-    Ok(())
+    Ok(done)
+}
+
+/// With as many rows done in the database, so many in the loops are each of them once.
+fn counted(kind: Kind, done: i64, wanted: i64) -> Result<()> {
+    if done == wanted {
+        return Ok(());
+    }
+    Err(format!("a reference was given {done} of {wanted}: {kind:?}").into())
+}
+
+fn length<T>(all: &[T]) -> i64 {
+    i64::try_from(all.len()).unwrap_or(i64::MAX)
 }
 
 /// Checks that the work was done, and drops the tables.
-async fn check(connector: &Connector, kind: Kind, section: &str, wanted: i64) -> sqlx::Result<()> {
+async fn check(connector: &Connector, kind: Kind, section: &str, wanted: i64) -> Result<()> {
     let mut connection = connector.connect(kind).await?;
     let found = connection.number(section).await?;
     connection.run("drop").await?;
     if found == wanted {
         return Ok(());
     }
-    let text = format!("a reference did {found} of {wanted}: {kind:?}");
-    Err(sqlx::Error::Protocol(text))
+    Err(format!("a reference did {found} of {wanted}: {kind:?}").into())
 }
 
 async fn prepare_jobs(connector: &Connector, kind: Kind, jobs: i64) -> sqlx::Result<()> {
@@ -82,18 +105,25 @@ pub(in crate::bench) async fn drain_jobs(
     connector: &Connector,
     kind: Kind,
     jobs: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_jobs(connector, kind, jobs).await?;
-    let connections = open(connector, kind, BATCHING).await?;
-    let took = time(connections, |mut connection| async move {
-        loop {
-            let jobs = connection.claim_jobs(BATCH).await?;
-            if jobs.is_empty() {
-                return Ok(());
+    let took = time(
+        connector,
+        kind,
+        batching,
+        jobs,
+        |mut connection| async move {
+            let mut done = 0;
+            loop {
+                let jobs = connection.claim_jobs(BATCH).await?;
+                if jobs.is_empty() {
+                    return Ok(done);
+                }
+                connection.complete_jobs(&jobs).await?;
+                done += length(&jobs);
             }
-            connection.complete_jobs(&jobs).await?;
-        }
-    });
+        },
+    );
     let took = took.await?;
     check(connector, kind, "count", jobs).await?;
     Ok(took)
@@ -103,42 +133,50 @@ pub(in crate::bench) async fn drain_jobs(
 pub(in crate::bench) async fn raise_one_by_one(
     connector: &Connector,
     events: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     connector.connect(Kind::Raise).await?.run("create").await?;
-    let connections = open(connector, Kind::Raise, SINGLE).await?;
     let left = Arc::new(AtomicI64::new(events));
-    let took = time(connections, |connection| {
+    let took = time(connector, Kind::Raise, single, events, |connection| {
         raise_singly(connection, Arc::clone(&left))
-    })
-    .await?;
+    });
+    let took = took.await?;
     check(connector, Kind::Raise, "count", events).await?;
     Ok(took)
 }
 
-async fn raise_singly(mut connection: Box<dyn Bare>, left: Arc<AtomicI64>) -> sqlx::Result<()> {
+async fn raise_singly(mut connection: Box<dyn Bare>, left: Arc<AtomicI64>) -> sqlx::Result<i64> {
+    let mut done = 0;
     while left.fetch_sub(1, Ordering::Relaxed) > 0 {
         connection.raise_one(Uuid::now_v7()).await?;
+        done += 1;
     }
-    Ok(())
+    Ok(done)
 }
 
 /// R2: raises so many events, a thousand in each statement.
 pub(in crate::bench) async fn raise_in_batches(
     connector: &Connector,
     events: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     connector.connect(Kind::Raise).await?.run("create").await?;
-    let connections = open(connector, Kind::Raise, BATCHING).await?;
     let left = Arc::new(AtomicI64::new(events));
-    let took = time(connections, |mut connection| {
-        let left = Arc::clone(&left);
-        async move {
-            while left.fetch_sub(BATCH, Ordering::Relaxed) > 0 {
-                connection.raise_many(&ids(EVENT_BATCH)).await?;
+    let took = time(
+        connector,
+        Kind::Raise,
+        batching,
+        events,
+        |mut connection| {
+            let left = Arc::clone(&left);
+            async move {
+                let mut done = 0;
+                while left.fetch_sub(BATCH, Ordering::Relaxed) > 0 {
+                    connection.raise_many(&ids(EVENT_BATCH)).await?;
+                    done += BATCH;
+                }
+                Ok(done)
             }
-            Ok(())
-        }
-    });
+        },
+    );
     let took = took.await?;
     check(connector, Kind::Raise, "count", events).await?;
     Ok(took)
@@ -163,22 +201,25 @@ pub(in crate::bench) async fn work(
     connector: &Connector,
     events: i64,
     handlers: i32,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_work(connector, events, handlers).await?;
-    let connections = open(connector, Kind::Work, BATCHING).await?;
-    let batch = BATCH / i64::from(handlers);
-    let took = time(connections, |connection| work_off(connection, batch, None)).await?;
-    check(connector, Kind::Work, "count", events * i64::from(handlers)).await?;
+    let (batch, wanted) = (BATCH / i64::from(handlers), events * i64::from(handlers));
+    let took = time(connector, Kind::Work, batching, wanted, |connection| {
+        work_off(connection, batch, None)
+    });
+    let took = took.await?;
+    check(connector, Kind::Work, "count", wanted).await?;
     Ok(took)
 }
 
-/// Until nothing is left, and `goes_on` says that nothing more comes.
+/// Until nothing is left, and `goes_on` says that nothing more comes; answers how many requests there were.
 async fn work_off(
     mut connection: Box<dyn Bare>,
     batch: i64,
     goes_on: Option<Arc<AtomicBool>>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<i64> {
     let owner = Uuid::now_v7();
+    let mut done = 0;
     loop {
         let more_comes = goes_on
             .as_ref()
@@ -186,8 +227,9 @@ async fn work_off(
         let made = connection.born_leased(batch, owner).await?;
         if !made.is_empty() {
             connection.settle(&made, owner).await?;
+            done += length(&made);
         } else if !more_comes {
-            return Ok(());
+            return Ok(done);
         }
         if more_comes && made.len() < FEW {
             tokio::time::sleep(LINGER).await;
@@ -200,54 +242,66 @@ pub(in crate::bench) async fn work_claimed(
     connector: &Connector,
     events: i64,
     handlers: i32,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_work(connector, events, handlers).await?;
-    let batch = BATCH / i64::from(handlers);
-    let connections = open(connector, Kind::Work, BATCHING).await?;
-    let made = time(connections, |mut connection| async move {
-        while connection.born_ready(batch).await? > 0 {}
-        Ok(())
-    });
-    made.await?;
-    let connections = open(connector, Kind::Work, BATCHING).await?;
-    let took = time(connections, |mut connection| async move {
-        let owner = Uuid::now_v7();
-        for handler in 1..=handlers {
-            loop {
-                let claimed = connection.claim(BATCH, handler, owner).await?;
-                if claimed.is_empty() {
-                    break;
-                }
-                connection.settle(&claimed, owner).await?;
-            }
-        }
-        Ok(())
+    let (batch, wanted) = (BATCH / i64::from(handlers), events * i64::from(handlers));
+    for made in open(connector, Kind::Work, batching).await? {
+        make_ready(made, batch).await?;
+    }
+    let took = time(connector, Kind::Work, batching, wanted, |connection| {
+        claim_and_settle(connection, handlers)
     });
     let took = took.await?;
-    check(connector, Kind::Work, "count", events * i64::from(handlers)).await?;
+    check(connector, Kind::Work, "count", wanted).await?;
     Ok(took)
+}
+
+async fn make_ready(mut connection: Box<dyn Bare>, batch: i64) -> sqlx::Result<()> {
+    while connection.born_ready(batch).await? > 0 {}
+    Ok(())
+}
+
+async fn claim_and_settle(mut connection: Box<dyn Bare>, handlers: i32) -> sqlx::Result<i64> {
+    let owner = Uuid::now_v7();
+    let mut done = 0;
+    for handler in 1..=handlers {
+        loop {
+            let claimed = connection.claim(BATCH, handler, owner).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            connection.settle(&claimed, owner).await?;
+            done += length(&claimed);
+        }
+    }
+    Ok(done)
 }
 
 /// R4: R1, into the queue of R3, while R3 works it off: so many events, one handler.
 pub(in crate::bench) async fn raise_and_work(
     connector: &Connector,
     events: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_work(connector, 0, 1).await?;
-    let producers = open(connector, Kind::Work, SINGLE).await?;
-    let workers = open(connector, Kind::Work, BATCHING).await?;
+    let watch = connector.meter.begin().await?;
+    let producers = open(connector, Kind::Work, single).await?;
+    let workers = open(connector, Kind::Work, batching).await?;
     let goes_on = Arc::new(AtomicBool::new(true));
     let left = Arc::new(AtomicI64::new(events));
-    let begun = Instant::now();
+    let running = watch.start().await?;
     let working = workers
         .into_iter()
         .map(|one| tokio::spawn(work_off(one, BATCH, Some(Arc::clone(&goes_on)))))
         .collect::<Vec<_>>();
-    let raising = time(producers, |one| raise_singly(one, Arc::clone(&left))).await;
+    let raising = producers
+        .into_iter()
+        .map(|one| tokio::spawn(raise_singly(one, Arc::clone(&left))));
+    let raised = join(raising).await;
     goes_on.store(false, Ordering::Release);
-    join(working.into_iter()).await?;
-    raising?;
-    let took = begun.elapsed();
+    let done = join(working.into_iter()).await?;
+    counted(Kind::Work, raised?, events)?;
+    let took = running.stop().await?.end().await?;
+    counted(Kind::Work, done, events)?;
     check(connector, Kind::Work, "count", events).await?;
     Ok(took)
 }
@@ -257,25 +311,35 @@ pub(in crate::bench) async fn work_in_transactions(
     connector: &Connector,
     jobs: i64,
     at_once: i64,
-) -> sqlx::Result<Duration> {
+) -> Result<Measured> {
     prepare_jobs(connector, Kind::Loop, jobs).await?;
     connector
         .connect(Kind::Loop)
         .await?
         .run("create_effects")
         .await?;
-    let connections = open(connector, Kind::Loop, SINGLE).await?;
-    let took = time(connections, |mut connection| async move {
-        while connection.work_in_transaction(at_once).await? > 0 {}
-        Ok(())
-    });
+    let took = time(
+        connector,
+        Kind::Loop,
+        single,
+        jobs,
+        |mut connection| async move {
+            let mut done = 0;
+            loop {
+                let worked = connection.work_in_transaction(at_once).await?;
+                if worked == 0 {
+                    return Ok(done);
+                }
+                done += i64::try_from(worked).unwrap_or(i64::MAX);
+            }
+        },
+    );
     let took = took.await?;
     let mut connection = connector.connect(Kind::Loop).await?;
     let effects = connection.number("count_effects").await?;
     connection.run("drop_effects").await?;
     if effects != jobs {
-        let text = format!("a reference made {effects} of {jobs} rows");
-        return Err(sqlx::Error::Protocol(text));
+        return Err(format!("a reference made {effects} of {jobs} rows").into());
     }
     check(connector, Kind::Loop, "count", jobs).await?;
     Ok(took)

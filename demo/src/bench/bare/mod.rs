@@ -2,16 +2,23 @@
 //! Their statements are files under `demo/benches/reference`, so that they can be read and argued
 //! about; the code here only runs them.
 
+mod json;
 pub(super) mod latency;
 pub(super) mod loops;
+mod mysql;
 mod postgres;
 mod sections;
+pub(super) mod sqlite;
 
 use async_trait::async_trait;
 use tidings::sqlx;
 use uuid::Uuid;
 
 use self::sections::Sections;
+use super::{
+    costs::Meter,
+    system::{Place, System},
+};
 
 /// The data of every event and job: 200 bytes of JSON.
 pub(super) const DATA: &str = r#"{"order":"4711-0815","customer":"c-1000","total_cents":129000,"currency":"EUR","lines":[{"sku":"A-1","count":2},{"sku":"B-22","count":1}],"note":"to be left at the back door, please, thank you."}"#;
@@ -24,20 +31,22 @@ const EVENT_BATCH: usize = 1000;
 /// Opens connections for references.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
-    url: String,
+    place: Place,
+    meter: Meter,
 }
 
 impl Connector {
-    pub(super) fn new(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-        }
+    pub(super) const fn new(place: Place, meter: Meter) -> Self {
+        Self { place, meter }
     }
 
     async fn connect(&self, kind: Kind) -> sqlx::Result<Box<dyn Bare>> {
-        Ok(Box::new(
-            postgres::Postgres::connect(&self.url, kind).await?,
-        ))
+        let url = &self.place.url;
+        Ok(match self.place.system {
+            System::Postgres => Box::new(postgres::Postgres::connect(url, kind).await?),
+            System::Sqlite => Box::new(sqlite::SqliteBare::connect(url, kind).await?),
+            System::MySql => Box::new(mysql::MySqlBare::connect(url, kind).await?),
+        })
     }
 }
 

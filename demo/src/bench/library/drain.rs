@@ -1,26 +1,26 @@
 //! Schedulers that work off what was raised.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tidings::{
-    ConfigMap, Context, Event, Handler, HandlerError, RequestState, Scheduler,
-    store::{FanOut, RequestFilter, Storer},
+    ConfigMap, Context, Event, EventId, Handler, HandlerError, Scheduler, store::FanOut,
 };
 
-use super::{BATCH, Library, Result, SHUTDOWN, Turn, runs::Runs};
+use super::{
+    BATCH, Library, Result,
+    runs::{Runs, latencies},
+    turn::{SHUTDOWN, Turn},
+};
 use crate::{
     arguments::SchedulerKind,
-    bench::{bare::EVENT, sample::Sample},
+    bench::{bare::EVENT, costs::Measured, sample::Sample},
 };
 
 /// What a run of a scheduler came to.
 #[derive(Debug)]
 pub(in crate::bench) struct Drained {
     /// From the start of the scheduler until every request was completed in the database.
-    pub(in crate::bench) took: Duration,
+    pub(in crate::bench) measured: Measured,
     /// Milliseconds from the timestamps of events to the starts of their handlers.
     pub(in crate::bench) latencies: Sample,
 }
@@ -31,24 +31,22 @@ impl Library {
         &self,
         kind: SchedulerKind,
         requests: u64,
-        handlers: u64,
+        handlers: u32,
     ) -> Result<Drained> {
-        let turn = self.turn().await?;
-        turn.fill(requests / handlers).await?;
-        let runs = Runs::new(requests);
-        let config = config(&runs, handlers)?;
-        let drained = turn.drain(kind, config, &runs, requests).await?;
+        let mut turn = self.turn().await?;
+        let events = turn.fill(requests / u64::from(handlers)).await?;
+        let drained = turn.drain_all(kind, &events, handlers).await?;
         turn.end().await?;
         Ok(drained)
     }
 
     /// Drains requests that were made before and wait to be claimed.
     pub(in crate::bench) async fn drain_waiting(&self, requests: u64) -> Result<Drained> {
-        let turn = self.turn().await?;
-        turn.fill(requests).await?;
+        let mut turn = self.turn().await?;
+        let events = turn.fill(requests).await?;
         let runs = Runs::new(requests);
         let config = config(&runs, 1)?;
-        let mut session = turn.store.session().await?;
+        let mut session = turn.storer().session().await?;
         session
             .registrations()
             .register(config.registrations())
@@ -56,61 +54,92 @@ impl Library {
         let batch = FanOut::due(usize::try_from(BATCH)?);
         while !session.events().fan_out(&batch).await?.processed.is_empty() {}
         drop(session);
-        let drained = turn
-            .drain(SchedulerKind::Concurrent, config, &runs, requests)
-            .await?;
+        let kind = SchedulerKind::Concurrent;
+        let drained = turn.drain(kind, config, &runs, &events, 1).await?;
         turn.end().await?;
         Ok(drained)
     }
 
-    /// Drains while 16 connections raise.
+    /// Raises so many events, one at a time on 16 connections, while a scheduler works.
     pub(in crate::bench) async fn end_to_end(
         &self,
         kind: SchedulerKind,
         events: u64,
     ) -> Result<Drained> {
-        let turn = self.turn().await?;
+        let mut turn = self.turn().await?;
         let runs = Runs::new(events);
-        let scheduler = turn.scheduler(kind, config(&runs, 1)?)?;
+        let config = config(&runs, 1)?;
+        let watch = turn.begin().await?;
+        let producers = turn.producers().await?;
+        let scheduler = turn.scheduler(kind, config)?;
         scheduler.start().await?;
-        let begun = Instant::now();
+        let running = watch.start().await?;
         let (raised, ()) = tokio::join!(
-            turn.raise_one_by_one(events),
+            turn.raise_one_by_one(producers, events),
             turn.until_completed(&runs, &*scheduler)
         );
-        raised?;
-        let took = begun.elapsed();
+        let stopped = running.stop().await?;
         scheduler.shutdown(SHUTDOWN).await;
-        turn.check(&runs, events).await?;
+        let measured = turn.end_measurement(stopped).await?;
+        let all = runs.all();
+        turn.check(&raised?, 1, &all).await?;
         turn.end().await?;
-        let latencies = runs.latencies();
-        Ok(Drained { took, latencies })
+        let latencies = latencies(&all);
+        Ok(Drained {
+            measured,
+            latencies,
+        })
     }
 }
 
 impl Turn {
+    /// Drains with so many handlers that do nothing.
+    pub(super) async fn drain_all(
+        &mut self,
+        kind: SchedulerKind,
+        events: &[EventId],
+        handlers: u32,
+    ) -> Result<Drained> {
+        let runs = Runs::new(events.len() as u64 * u64::from(handlers));
+        let config = config(&runs, handlers)?;
+        self.drain(kind, config, &runs, events, handlers).await
+    }
+
+    /// Drains these events, which so many handlers want.
     pub(super) async fn drain(
-        &self,
+        &mut self,
         kind: SchedulerKind,
         config: ConfigMap,
         runs: &Runs,
-        requests: u64,
+        events: &[EventId],
+        handlers: u32,
     ) -> Result<Drained> {
+        let watch = self.begin().await?;
         let scheduler = self.scheduler(kind, config)?;
-        let begun = Instant::now();
+        let running = watch.start().await?;
         scheduler.start().await?;
         self.until_completed(runs, &*scheduler).await;
-        let took = begun.elapsed();
+        let stopped = running.stop().await?;
         scheduler.shutdown(SHUTDOWN).await;
-        self.check(runs, requests).await?;
-        let latencies = runs.latencies();
-        Ok(Drained { took, latencies })
+        let measured = self.end_measurement(stopped).await?;
+        let all = runs.all();
+        self.check(events, handlers, &all).await?;
+        let latencies = latencies(&all);
+        Ok(Drained {
+            measured,
+            latencies,
+        })
     }
 
     /// Waits until all have run, and what came of it is written.
-    async fn until_completed(&self, runs: &Runs, scheduler: &dyn Scheduler) {
+    pub(super) async fn until_completed(&self, runs: &Runs, scheduler: &dyn Scheduler) {
         runs.done().await;
-        let settled = self.store.signals().settled;
+        self.until_settled(scheduler).await;
+    }
+
+    /// Waits until nothing is under way.
+    pub(super) async fn until_settled(&self, scheduler: &dyn Scheduler) {
+        let settled = self.storer().signals().settled;
         loop {
             let seen = settled.seen();
             let status = scheduler.status();
@@ -123,30 +152,15 @@ impl Turn {
             }
         }
     }
-
-    /// Each request was handled exactly as often as it should be.
-    async fn check(&self, runs: &Runs, requests: u64) -> Result<()> {
-        let completed = RequestFilter::default().in_states([RequestState::Completed]);
-        let mut session = self.store.session().await?;
-        let completed = session.handler_requests().count(&completed).await?;
-        let ran = runs.count();
-        if (completed, ran) == (requests, requests) {
-            return Ok(());
-        }
-        Err(format!(
-            "of {requests} requests {completed} are completed, and handlers ran {ran} times"
-        )
-        .into())
-    }
 }
 
 /// So many handlers that want each event.
-fn config(runs: &Runs, handlers: u64) -> Result<ConfigMap> {
+pub(super) fn config(runs: &Runs, handlers: u32) -> Result<ConfigMap> {
     let mut config = ConfigMap::builder();
     for number in 1..=handlers {
         let runs = runs.clone();
         let handle = move |event: Arc<Event>, _: Context| {
-            runs.note(&event);
+            runs.note(&event, number);
             async { Ok::<_, HandlerError>(()) }
         };
         config = config.handler(Handler::new(format!("handler-{number}"), handle).on(EVENT));

@@ -1,102 +1,138 @@
 //! Applications that raise.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use futures_util::future::try_join_all;
 use tidings::{
-    Event,
-    sqlx::{Connection as _, PgConnection},
+    EventId,
+    store::{EventFilter, Page},
 };
 
-use super::{BATCH, Library, Result, Turn};
-use crate::bench::bare::EVENT;
+use super::{
+    BATCH, Library, Result,
+    application::{self, Application},
+    turn::Turn,
+};
+use crate::bench::{
+    costs::Measured,
+    shape::{batching, single},
+};
 
-/// Connections that raise one by one, and those that raise in batches: as many as the references have.
-const SINGLE: usize = 16;
-const BATCHING: usize = 2;
+/// How many events are read at a time.
+const PAGE: usize = 5000;
+
+type Producers = Vec<Box<dyn Application>>;
 
 impl Library {
     /// Raises so many events, each in a transaction of its own.
-    pub(in crate::bench) async fn raise_one_by_one(&self, events: u64) -> Result<Duration> {
-        let turn = self.turn().await?;
-        let took = turn.raise_one_by_one(events).await?;
+    pub(in crate::bench) async fn raise_one_by_one(&self, events: u64) -> Result<Measured> {
+        let mut turn = self.turn().await?;
+        let watch = turn.begin().await?;
+        let producers = turn.producers().await?;
+        let running = watch.start().await?;
+        let raised = turn.raise_one_by_one(producers, events).await?;
+        let stopped = running.stop().await?;
+        let measured = turn.end_measurement(stopped).await?;
+        turn.check_raised(&raised, events).await?;
         turn.end().await?;
-        Ok(took)
+        Ok(measured)
     }
 
     /// Raises so many events, a thousand at a time.
-    pub(in crate::bench) async fn raise_in_batches(&self, events: u64) -> Result<Duration> {
-        let turn = self.turn().await?;
-        let raiser = turn.store.raiser();
-        let data = turn.data.clone();
-        let took = produce(
-            &turn.url,
-            BATCHING,
-            events / BATCH,
-            move |mut connection, left| {
-                let (raiser, data) = (raiser.clone(), data.clone());
-                async move {
-                    while takes_one(&left) {
-                        let batch = (0..BATCH).map(|_| Event::from_data(EVENT, data.clone()));
-                        raiser.raise_all(&mut connection, batch.collect()).await?;
-                    }
-                    Ok(())
-                }
-            },
-        );
-        let took = took.await?;
+    pub(in crate::bench) async fn raise_in_batches(&self, events: u64) -> Result<Measured> {
+        let mut turn = self.turn().await?;
+        let watch = turn.begin().await?;
+        let producers = connect(&turn, batching(turn.place.system)).await?;
+        let running = watch.start().await?;
+        let raised = turn.raise(producers, events / BATCH, BATCH).await?;
+        let stopped = running.stop().await?;
+        let measured = turn.end_measurement(stopped).await?;
+        turn.check_raised(&raised, events).await?;
         turn.end().await?;
-        Ok(took)
+        Ok(measured)
     }
+}
+
+async fn connect(turn: &Turn, count: usize) -> Result<Producers> {
+    try_join_all((0..count).map(|_| application::connect(&turn.place))).await
 }
 
 impl Turn {
-    /// Raises so many events, each in a transaction of its own on one of 16 connections.
-    pub(super) async fn raise_one_by_one(&self, events: u64) -> Result<Duration> {
-        let (raiser, data) = (self.store.raiser(), self.data.clone());
-        let took = produce(&self.url, SINGLE, events, move |mut connection, left| {
-            let (raiser, data) = (raiser.clone(), data.clone());
-            async move {
-                while takes_one(&left) {
-                    let mut tx = connection.begin().await?;
-                    let event = Event::from_data(EVENT, data.clone());
-                    raiser.raise(&mut *tx, event).await?;
-                    tx.commit().await?;
-                }
-                Ok(())
-            }
-        });
-        took.await
+    /// Connections of those who raise one by one: as many as the reference has.
+    pub(super) async fn producers(&self) -> Result<Producers> {
+        connect(self, single(self.place.system)).await
     }
-}
 
-/// How long it takes until so many turns are over, on so many connections, each in a task of its own.
-async fn produce<F>(
-    url: &str,
-    connections: usize,
-    turns: u64,
-    part: impl Fn(PgConnection, Arc<AtomicU64>) -> F,
-) -> Result<Duration>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
-    let connections = (0..connections).map(|_| PgConnection::connect(url));
-    let connections = try_join_all(connections).await?;
-    let left = Arc::new(AtomicU64::new(turns));
-    let begun = Instant::now();
-    let tasks = connections
-        .into_iter()
-        .map(|one| tokio::spawn(part(one, Arc::clone(&left))));
-    for ended in try_join_all(tasks).await? {
-        ended?;
+    /// Raises so many events, each in a transaction of its own; answers which.
+    pub(super) async fn raise_one_by_one(
+        &self,
+        producers: Producers,
+        events: u64,
+    ) -> Result<Vec<EventId>> {
+        self.raise(producers, events, 1).await
     }
-    Ok(begun.elapsed())
+
+    /// Raises so many events so many times; each producer in a task of its own. Closes their connections.
+    async fn raise(&self, producers: Producers, times: u64, batch: u64) -> Result<Vec<EventId>> {
+        let left = Arc::new(AtomicU64::new(times));
+        let tasks = producers.into_iter().map(|mut connection| {
+            let (raiser, data, left) = (self.raiser(), self.data.clone(), Arc::clone(&left));
+            tokio::spawn(async move {
+                let mut raised = Vec::new();
+                let event = || tidings::Event::from_data(crate::bench::bare::EVENT, data.clone());
+                while takes_one(&left) {
+                    if batch == 1 {
+                        let event = event();
+                        raised.push(event.id);
+                        connection.raise(&raiser, event).await?;
+                    } else {
+                        let events: Vec<_> = (0..batch).map(|_| event()).collect();
+                        raised.extend(events.iter().map(|event| event.id));
+                        connection.raise_all(&raiser, events).await?;
+                    }
+                }
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(raised)
+            })
+        });
+        let mut raised = Vec::new();
+        for ended in try_join_all(tasks).await? {
+            raised.extend(ended?);
+        }
+        Ok(raised)
+    }
+
+    /// Each of so many raised events is stored, once, and there are no others.
+    async fn check_raised(&self, raised: &[EventId], events: u64) -> Result<()> {
+        let should: BTreeSet<_> = raised.iter().copied().collect();
+        let mut stored = BTreeSet::new();
+        let mut session = self.storer().session().await?;
+        let mut page = Page::first(PAGE);
+        loop {
+            let mut repository = session.events();
+            let found = repository.list(&EventFilter::default(), &page).await?;
+            let Some(last) = found.last() else {
+                break;
+            };
+            page = Page::after(last.event.id, PAGE);
+            stored.extend(found.iter().map(|one| one.event.id));
+        }
+        if stored == should && stored.len() as u64 == events {
+            return Ok(());
+        }
+        let missing = should.difference(&stored).count();
+        let foreign = stored.difference(&should).count();
+        Err(format!(
+            "of {events} events {} were raised, {missing} of them are not stored, and {foreign} are that nobody raised",
+            should.len()
+        )
+        .into())
+    }
 }
 
 /// Whether there is another turn.
