@@ -27,6 +27,11 @@ use crate::{
 /// What telemetry says of a run that is to be run again.
 const UNDONE: &str = "its shared transaction was rolled back; it runs again";
 
+/// How long those that run again wait for the locks of a transaction that was dropped, maybe in the
+/// middle of a statement: PostgreSQL looks once a second whether its client is still there. Whoever
+/// met these locks could be past its time for the sake of another.
+const UNTIL_LOCKS_ARE_GONE: Duration = Duration::from_millis(1500);
+
 /// A request that is run in a shared transaction.
 pub(super) struct Member {
     pub(super) held: Held,
@@ -59,6 +64,8 @@ pub(super) struct Group<'a> {
     is_gathered: bool,
     finished: Vec<(Member, RunResult)>,
     undone: Vec<Member>,
+    /// The server may still have locks of a transaction that was dropped.
+    pub(super) keeps_locks: bool,
 }
 
 impl Executor {
@@ -133,6 +140,7 @@ impl<'a> Group<'a> {
             is_gathered: false,
             finished: Vec::new(),
             undone: Vec::new(),
+            keeps_locks: false,
         }
     }
 
@@ -233,6 +241,12 @@ impl<'a> Group<'a> {
     /// Gives the slot back, and passes on what has come of each request.
     async fn end(mut self, mut slot: Slot<'_>, took: Duration) {
         let executor = self.executor;
+        if self.keeps_locks && !self.undone.is_empty() {
+            tokio::select! {
+                () = tokio::time::sleep(UNTIL_LOCKS_ARE_GONE) => {}
+                () = executor.broken_off() => {}
+            }
+        }
         let mut ended = Vec::with_capacity(self.finished.len());
         let mut ran = 0;
         for (member, result) in std::mem::take(&mut self.finished) {

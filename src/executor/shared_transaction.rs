@@ -230,6 +230,7 @@ impl<'a> SharedTransaction<'a> {
             }
             Failure::Unusable(error) => {
                 drop(self.transaction);
+                group.keeps_locks = true;
                 error
             }
         };
