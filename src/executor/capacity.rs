@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The room of one handler.
 ///
 /// A process holds, beside the runs under way, about as many requests as it can run in a short
-/// while: of a handler that takes microseconds a whole batch, of one that takes half a minute none.
+/// while: of a handler that takes microseconds a few whole batches, of one that takes half a minute none.
 /// So a slow handler never keeps requests from other processes, and a fast one never waits for a
 /// round trip.
 #[derive(Debug)]

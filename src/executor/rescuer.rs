@@ -90,7 +90,10 @@ impl Executor {
             for request in &rescued.requests {
                 self.note_rescue(request);
             }
-            if rescued.requests.len() < rescue.limit {
+            // There may be more; and what is told as due at once may be so only because a store does
+            // so much in one call. What somebody has locked is not worth the next call at once.
+            let is_due = rescued.next_expiry.is_some_and(|expiry| expiry.is_zero());
+            if rescued.requests.is_empty() || (rescued.requests.len() < rescue.limit && !is_due) {
                 return Ok(rescued.next_expiry);
             }
         }

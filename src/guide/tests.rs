@@ -313,15 +313,22 @@ fn every_table_and_index_has_its_reason() {
         created(POSTGRES_SCHEMA, "INDEX"),
     );
     assert!(
-        tables.len() == 7 && indexes.len() == 7,
+        tables.len() == 8 && indexes.len() == 7,
         "{tables:?} {indexes:?}"
     );
     for name in tables.iter().chain(&indexes) {
         assert!(POSTGRESQL.contains(&format!("| `{name}`")), "{name}");
     }
     // The other pages tell what differs.
-    assert_eq!(created(sqlite, "TABLE"), tables);
-    assert_eq!(created(sqlite, "INDEX"), indexes);
+    let is_elsewhere = |name: &&&str| !name.starts_with("leases");
+    let there: Vec<_> = tables.iter().filter(is_elsewhere).copied().collect();
+    assert_eq!(created(sqlite, "TABLE"), there);
+    let mut there: Vec<_> = indexes.iter().filter(is_elsewhere).copied().collect();
+    there.push("handler_requests_leased");
+    assert_eq!(created(sqlite, "INDEX"), there);
+    assert!(
+        SQLITE.contains("| `handler_requests_leased` (") && SQLITE.contains("no table `leases`")
+    );
     for name in created(sqlite, "TRIGGER") {
         assert!(SQLITE.contains(&format!("`{name}`")), "{name}");
     }

@@ -203,7 +203,11 @@ impl Processor {
         }
         let lens = fanned_out.born_leased.iter();
         let len = lens.map(|request| request.event.data.as_str().len()).sum();
-        self.size.lock().brought(count.max(requests), len);
+        let brought = match fanned_out.born_leased.len() {
+            0 => count.max(requests),
+            leased => leased,
+        };
+        self.size.lock().brought(brought, len);
         if count > 0 {
             self.note(&fanned_out, &prepared.round);
         }

@@ -294,9 +294,9 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         suspects: bool,
     ) -> Result<Requests>;
 
-    /// So many requests of each batch were settled, and that is committed.
-    #[cfg(feature = "postgres")]
-    fn note_settled(&self, _settled: &[(u64, usize)]) {}
+    /// So many requests of each batch were settled, and that is committed; if `forgets`, the store keeps no
+    /// note any more of batches that came to their end.
+    fn note_settled(&self, _settled: &[(u64, usize)], _forgets: bool) {}
 
     /// Requests whose lease ran out, the longest ago first, locked; those that are locked are skipped.
     async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired>;

@@ -138,8 +138,9 @@ pub(super) struct Link<'c> {
     /// What this call has done that others wait for.
     pub(super) effects: Effects,
     /// How many requests of each batch this call has settled.
-    #[cfg(feature = "postgres")]
     pub(super) settled: Vec<(u64, usize)>,
+    /// Whether it has forgotten the batches that came to their end.
+    pub(super) forgets: bool,
     /// Whether the call has begun a transaction of its own.
     began: bool,
     /// Whether a reply may still be under way, or the connection is gone.
@@ -161,8 +162,8 @@ impl<'c> Link<'c> {
             operation,
             progress: Some(progress),
             effects: Effects::default(),
-            #[cfg(feature = "postgres")]
             settled: Vec::new(),
+            forgets: false,
             began: false,
             broken: false,
             running: false,
@@ -177,8 +178,8 @@ impl<'c> Link<'c> {
             operation,
             progress: None,
             effects: Effects::default(),
-            #[cfg(feature = "postgres")]
             settled: Vec::new(),
+            forgets: false,
             began: false,
             broken: false,
             running: false,
@@ -416,8 +417,9 @@ impl<'c> Link<'c> {
         match &answer {
             Ok(_) if progress.mode == Mode::Autocommit => {
                 self.shared.tell(self.effects);
-                #[cfg(feature = "postgres")]
-                self.shared.dialect.note_settled(&self.settled);
+                self.shared
+                    .dialect
+                    .note_settled(&self.settled, self.forgets);
             }
             Ok(_) => progress.effects |= self.effects,
             // The database has undone the transaction; a statement after it would be one of its own.

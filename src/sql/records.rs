@@ -55,6 +55,20 @@ pub(super) struct Requests {
     pub(super) now: Option<DateTime<Utc>>,
 }
 
+impl Requests {
+    /// How many were found.
+    pub(super) const fn len(&self) -> usize {
+        self.readable.len() + self.unreadable.len()
+    }
+
+    /// Takes in what another statement has found.
+    pub(super) fn append(&mut self, other: Self) {
+        self.readable.extend(other.readable);
+        self.unreadable.extend(other.unreadable);
+        self.now = other.now.or(self.now);
+    }
+}
+
 /// A row of a request that cannot be read.
 pub(super) struct UnreadableRow {
     pub(super) id: HandlerRequestId,

@@ -121,6 +121,7 @@ pub(super) async fn settle(
     let mut locked = lock(link, ids, mode).await?;
     let mut raised = Vec::new();
     let mut answers = Vec::with_capacity(settlements.len());
+    let mut batches = Vec::new();
     for settlement in settlements {
         let Settlement {
             id, attempt, owner, ..
@@ -139,6 +140,7 @@ pub(super) async fn settle(
         });
         if matches!(answer, Some(Ok(()))) {
             raised.extend(settlement.raised.iter().cloned());
+            batches.extend(settlement.batch);
         }
         answers.push(settled(link, (id, attempt), owner, answer).await?);
     }
@@ -149,7 +151,20 @@ pub(super) async fn settle(
         super::raise::raise(link, &raised).await?;
     }
     link.effects.settled |= answers.contains(&Settled::Applied);
+    link.settled = count_batches(batches.into_iter());
     Ok(answers)
+}
+
+/// How many of these batches each is, which come in runs.
+pub(super) fn count_batches(batches: impl Iterator<Item = u64>) -> Vec<(u64, usize)> {
+    let mut counts: Vec<(u64, usize)> = Vec::new();
+    for batch in batches {
+        match counts.iter_mut().rev().find(|(one, _)| *one == batch) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((batch, 1)),
+        }
+    }
+    counts
 }
 
 /// See [`HandlerRequestRepository::hand_back`](crate::store::HandlerRequestRepository::hand_back).
@@ -242,6 +257,7 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
     let put_off = &link.shared.common.put_off_rescue;
     put_off_unreadable(link, put_off, &requests.unreadable).await?;
     let Some(now) = requests.now else {
+        dialect.tidy_leases(link, &looked_at).await?;
         return complete(link, asked, Rescued::default()).await;
     };
     let mut rescued = Vec::with_capacity(requests.readable.len());
@@ -269,10 +285,7 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
         link.effects.settled = true;
         link.effects.ready = true;
     }
-    // Of a full batch there may be more in the same places.
-    if rescued.len() < asked.limit {
-        dialect.tidy_leases(link, &looked_at).await?;
-    }
+    dialect.tidy_leases(link, &looked_at).await?;
     let answer = Rescued {
         requests: rescued,
         ..Rescued::default()
@@ -315,4 +328,14 @@ async fn complete(
         rescued.next_expiry = next.map(|next| between(now, next));
     }
     Ok(rescued)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_counted_in_any_order() {
+        assert_eq!(count_batches([5, 5, 6, 5].into_iter()), [(5, 3), (6, 1)]);
+    }
 }

@@ -239,3 +239,90 @@ async fn notes_that_nobody_needs_any_more_stand_in_no_way() {
     assert_eq!(rescued.requests[0].id, born[0].id);
     assert_eq!(count(&fresh, NOTES).await, 0);
 }
+
+/// As of slow handlers whose requests came one by one.
+#[tokio::test]
+async fn requests_that_were_leased_one_by_one_are_rescued_together() {
+    let fresh = with_events(450).await;
+    let (store, owner) = (&fresh.store, LeaseOwner::new());
+    assert_eq!(born_leased(store, owner, 450).await.len(), 100);
+    while !born_leased(store, owner, 450).await.is_empty() {}
+    fresh
+        .run(
+            "INSERT INTO {p}leases (lease_until, requests) \
+             SELECT lease_until, ARRAY[id] FROM {p}handler_requests; \
+             DELETE FROM {p}leases WHERE cardinality(requests) > 1",
+        )
+        .await;
+    fresh.pass_time(LEASE * 2).await;
+    let mut session = store.session().await.unwrap();
+    let lost = RescueLost::new(1000, Backoff::default());
+    let rescued = session.handler_requests().rescue(&lost).await.unwrap();
+    assert_eq!(rescued.requests.len(), 450);
+    assert_eq!((rescued.next_expiry, count(&fresh, NOTES).await), (None, 0));
+}
+
+/// What one handler's registration says wrong costs the requests of others nothing.
+#[tokio::test]
+async fn a_registration_that_cannot_be_read_keeps_no_other_handler_from_its_requests() {
+    let fresh = with_events(3).await;
+    let (store, owner) = (&fresh.store, LeaseOwner::new());
+    fresh
+        .run(
+            "INSERT INTO {p}registrations SELECT 'bad', pattern, priority, -1, hash + 1, prefix, specificity, \
+             state, renamed_to, last_seen_at FROM {p}registrations",
+        )
+        .await;
+    let mut session = store.session().await.unwrap();
+    let mut fan_out = FanOut::due(100);
+    fan_out.offer = offer(owner, 10);
+    let fanned_out = session.events().fan_out(&fan_out).await.unwrap();
+    let requests: Vec<_> = fanned_out
+        .processed
+        .iter()
+        .map(|event| event.requests)
+        .collect();
+    assert_eq!(requests, [2; 3]);
+    assert_eq!(fanned_out.born_leased.len(), 3);
+    assert!(
+        fanned_out
+            .born_leased
+            .iter()
+            .all(|one| &*one.handler == "h")
+    );
+}
+
+/// A failure among them sends them all another way.
+#[tokio::test]
+async fn the_note_of_a_batch_with_a_failure_goes_with_the_next_settlement() {
+    let fresh = with_events(3).await;
+    let (store, owner) = (&fresh.store, LeaseOwner::new());
+    let born = born_leased(store, owner, 3).await;
+    let failed = Outcome::Failed {
+        error: "no".into(),
+        backoff: LEASE,
+    };
+    let settlements = born.iter().enumerate().map(|(index, one)| {
+        let outcome = if index == 0 {
+            failed.clone()
+        } else {
+            Outcome::Completed
+        };
+        let mut settlement = Settlement::new(one.id, one.attempt, owner, outcome);
+        settlement.batch = one.batch;
+        settlement
+    });
+    let settlements: Vec<_> = settlements.collect();
+    let mut session = store.session().await.unwrap();
+    let settled = session.handler_requests().settle(&settlements).await;
+    assert_eq!(settled.unwrap(), [Settled::Applied; 3]);
+    assert_eq!(count(&fresh, NOTES).await, 1);
+    session
+        .events()
+        .raise(&[Event::new("order.paid", &1).unwrap()])
+        .await
+        .unwrap();
+    let next = born_leased(store, owner, 1).await;
+    complete(store, owner, &next).await;
+    assert_eq!(count(&fresh, NOTES).await, 0);
+}

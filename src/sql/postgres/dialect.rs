@@ -88,11 +88,13 @@ const MIGRATIONS: &[Migration] = &[Migration {
 /// more.
 const MAX_STATEMENT_LEN: usize = 16 * 1024 * 1024;
 
-/// How many notes of leases a rescue looks at together: each has up to a batch of requests, and it looks
-/// at every one.
+/// How many notes of leases a rescue looks at together, and of how many requests: each is looked at, at
+/// some ten microseconds.
 const NOTES_A_LOOK: i64 = 200;
-/// How often a rescue looks on while it finds nothing but notes that nobody needs any more.
-const MAX_LOOKS: usize = 50;
+const IDS_A_LOOK: usize = 5000;
+/// Of how many requests a rescue looks at the notes in one call, mostly those of requests that were
+/// settled meanwhile: about a second. What is left is for the next one.
+const IDS_A_RESCUE: usize = 100_000;
 
 /// How long a settlement waits for a lock: requests that somebody has locked it skips, but for an id
 /// that somebody is raising just now it waits, and all other settlements of the process wait with it.
@@ -524,32 +526,44 @@ impl Dialect for PostgresDialect {
     }
 
     async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired> {
+        let most = usize::try_from(limit).unwrap_or_default();
+        let mut expired = Expired::default();
         let mut after = (None, 0);
-        for _ in 0..MAX_LOOKS {
+        let mut probed = 0;
+        while probed < IDS_A_RESCUE && expired.requests.len() < most {
             let args = args![after.0, after.1, NOTES_A_LOOK];
             let rows = link.rows(&self.statements.lock_leases, args).await?;
             let mut looked_at = Vec::with_capacity(rows.len());
+            let mut ids = 0;
             for row in &rows {
                 let mut columns = row.reader("leases");
                 let id: i64 = columns.int("id")?;
-                after = (columns.optional_time("lease_until")?, id);
+                let since = columns.optional_time("lease_until")?;
+                ids += columns.int::<usize>("requests")?;
+                if ids > IDS_A_LOOK && !looked_at.is_empty() {
+                    break;
+                }
+                after = (since, id);
                 looked_at.push(id);
             }
             if looked_at.is_empty() {
                 break;
             }
-            let args = vec![Arg::ints(looked_at.iter().copied()), Arg::from(limit)];
+            probed += ids;
+            let left = most.saturating_sub(expired.requests.len());
+            let args = vec![
+                Arg::ints(looked_at.iter().copied()),
+                Arg::from(crate::sql::limit(left)),
+            ];
             let rows = link.rows(&self.statements.lock_expired, args).await?;
-            if !rows.is_empty() {
-                let requests = Requests::read(&rows)?;
-                return Ok(Expired {
-                    requests,
-                    looked_at,
-                });
+            if rows.is_empty() {
+                self.tidy_leases(link, &looked_at).await?;
+            } else {
+                expired.requests.append(Requests::read(&rows)?);
+                expired.looked_at.extend(looked_at);
             }
-            self.tidy_leases(link, &looked_at).await?;
         }
-        Ok(Expired::default())
+        Ok(expired)
     }
 
     async fn tidy_leases(&self, link: &mut Link<'_>, looked_at: &[i64]) -> Result<()> {
@@ -561,9 +575,9 @@ impl Dialect for PostgresDialect {
         Ok(())
     }
 
-    fn note_settled(&self, settled: &[(u64, usize)]) {
+    fn note_settled(&self, settled: &[(u64, usize)], forgets: bool) {
         if !settled.is_empty() {
-            self.leased.settled(settled);
+            self.leased.settled(settled, forgets);
         }
     }
 

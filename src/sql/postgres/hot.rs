@@ -8,10 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{
-    leases::{self, LeasedBatches},
-    statements::Statements,
-};
+use super::{leases::LeasedBatches, statements::Statements};
 use crate::{
     clock::between,
     error::{Chain, Result},
@@ -23,6 +20,7 @@ use crate::{
         link::Link,
         records::{self, EVENTS, HANDLER_REQUESTS},
         row::{Reader, Row},
+        settle::count_batches,
     },
     store::{
         Claim, ClaimedBatch, ClaimedRequest, FannedOut, HandlerRoom, LeaseOffer, ProcessedEvent,
@@ -46,6 +44,13 @@ struct Terms {
     is_leased: bool,
 }
 
+/// The terms of all requests of events of one name.
+#[derive(Default)]
+struct OfName {
+    count: usize,
+    readable: Vec<Terms>,
+}
+
 /// Fans out due events.
 pub(super) async fn fan_out(
     link: &mut Link<'_>,
@@ -65,15 +70,24 @@ pub(super) async fn fan_out(
     let rows = link.rows(&statements.fan_out, args).await?;
     let mut answer = FannedOut::default();
     let mut processed = Vec::with_capacity(rows.len());
-    let mut terms: HashMap<Name, Vec<Terms>> = HashMap::new();
+    let mut terms: HashMap<Name, OfName> = HashMap::new();
     let mut batch = None;
     for row in &rows {
         let mut columns = row.reader(EVENTS);
         match columns.int("kind")? {
             PROCESSED => processed.push(row),
             TERMS => {
-                let (name, of_handler) = read_terms(&mut columns)?;
-                terms.entry(name).or_default().push(of_handler);
+                columns.skip(1);
+                let name = columns.text("name")?.into();
+                let of_name = terms.entry(name).or_default();
+                of_name.count += 1;
+                match read_terms(&mut columns) {
+                    Ok(of_handler) => of_name.readable.push(of_handler),
+                    // Its requests are left to the rescue, too, and no others.
+                    Err(error) => {
+                        tracing::error!(error = %Chain(&error), "a registration cannot be read");
+                    }
+                }
             }
             _ => {
                 columns.skip(4);
@@ -108,9 +122,7 @@ pub(super) async fn fan_out(
     Ok(answer)
 }
 
-fn read_terms(columns: &mut Reader<'_>) -> Result<(Name, Terms)> {
-    columns.skip(1);
-    let name = columns.text("name")?.into();
+fn read_terms(columns: &mut Reader<'_>) -> Result<Terms> {
     let handler = columns.text("handler")?.into();
     columns.skip(1);
     let numbers = columns.text("terms")?;
@@ -124,15 +136,14 @@ fn read_terms(columns: &mut Reader<'_>) -> Result<(Name, Terms)> {
         let number = i16::try_from(number).map_err(out_of_range)?;
         Priority::new(number).map_err(|error| columns.unreadable("terms", error))
     };
-    let terms = Terms {
+    Ok(Terms {
         number: u32::try_from(number).map_err(out_of_range)?,
         handler,
         hash: HandlerHash::from_signed(i32::try_from(hash).map_err(out_of_range)?),
         priority: to_priority(priority)?,
         max_errors: u32::try_from(max_errors).map_err(out_of_range)?,
         is_leased: is_leased != 0,
-    };
-    Ok((name, terms))
+    })
 }
 
 /// Remembers how many requests were leased together; answers how the batch is called.
@@ -146,7 +157,7 @@ fn note_leased(leased: &LeasedBatches, batch: Option<&str>) -> Option<u64> {
 /// Reads a processed event, and the whole of it if requests of it were born leased.
 fn read_processed(
     row: &Row,
-    terms: &HashMap<Name, Vec<Terms>>,
+    terms: &HashMap<Name, OfName>,
     batch: Option<u64>,
     is_whole: bool,
     answer: &mut FannedOut,
@@ -161,8 +172,8 @@ fn read_processed(
         Some(Ok(event)) => processed_event(event),
         _ => read_head(row)?,
     };
-    let terms = terms.get(&processed.name).map_or(&[][..], Vec::as_slice);
-    processed.requests = terms.len();
+    let of_name = terms.get(&processed.name);
+    processed.requests = of_name.map_or(0, |terms| terms.count);
     answer.processed.push(processed);
     let whole = whole.transpose()?;
     let (Some(whole), Some(batch)) = (whole, batch) else {
@@ -172,7 +183,7 @@ fn read_processed(
     columns.skip(11);
     let chosen = columns.optional_text("leased")?;
     let chosen: Option<HashSet<&str>> = chosen.as_deref().map(|some| some.split(' ').collect());
-    for one in terms {
+    for one in of_name.into_iter().flat_map(|terms| &terms.readable) {
         let is_leased = match &chosen {
             Some(chosen) => chosen.contains(&*one.number.to_string()),
             None => one.is_leased,
@@ -355,13 +366,14 @@ pub(super) async fn settle(
             Some(ids(&rows)?)
         }
         None => {
-            let counts = leases::count(settlements.iter().filter_map(|one| one.batch));
+            let counts = count_batches(settlements.iter().filter_map(|one| one.batch));
             let ending = leased.ending(&counts);
             args.push(Arg::ints(ending.into_iter().map(u64::cast_signed)));
             let row = link.row(&statements.settle, args).await?;
             read_settled(row, settlements.len())?
         }
     };
+    link.forgets = standstill.is_none() && settled.is_none();
     let is_settled = |settlement: &Settlement| {
         let is_among = |settled: &HashSet<_>| settled.contains(&settlement.id.as_uuid());
         settled.as_ref().is_none_or(is_among)
@@ -372,7 +384,7 @@ pub(super) async fn settle(
             .filter(|settlement| is_settled(settlement))
     };
     link.effects.settled |= applied().next().is_some();
-    link.settled = leases::count(applied().filter_map(|settlement| settlement.batch));
+    link.settled = count_batches(applied().filter_map(|settlement| settlement.batch));
     ordered.retain(|settlement| !is_settled(settlement));
     // A transaction has waited for those that somebody had locked.
     let held = if ordered.is_empty() || standstill.is_some() {

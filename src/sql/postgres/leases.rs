@@ -12,56 +12,54 @@ const MAX_BATCHES: usize = 10_000;
 
 /// Batches, and how many requests of each are not settled.
 #[derive(Debug, Default)]
-pub(super) struct LeasedBatches(Mutex<BTreeMap<u64, usize>>);
+pub(super) struct LeasedBatches(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    open: BTreeMap<u64, usize>,
+    /// Batches that have come to their end, whose notes the next settlement takes along.
+    ended: Vec<u64>,
+}
 
 impl LeasedBatches {
     /// So many requests were leased together.
     pub(super) fn leased(&self, batch: u64, requests: usize) {
-        let mut batches = self.0.lock();
-        if batches.len() >= MAX_BATCHES {
-            batches.pop_first();
+        let mut inner = self.0.lock();
+        if inner.open.len() >= MAX_BATCHES {
+            inner.open.pop_first();
         }
-        batches.insert(batch, requests);
+        inner.open.insert(batch, requests);
     }
 
-    /// The batches that come to their end if so many requests of each are settled.
+    /// The batches that come to their end if so many requests of each are settled, and those that
+    /// have.
     pub(super) fn ending(&self, settled: &[(u64, usize)]) -> Vec<u64> {
-        let batches = self.0.lock();
+        let mut inner = self.0.lock();
+        let mut ending = std::mem::take(&mut inner.ended);
         let ends = |&&(batch, count): &&(u64, usize)| {
-            batches.get(&batch).is_some_and(|left| *left <= count)
+            inner.open.get(&batch).is_some_and(|left| *left <= count)
         };
-        settled
-            .iter()
-            .filter(ends)
-            .map(|(batch, _)| *batch)
-            .collect()
+        ending.extend(settled.iter().filter(ends).map(|(batch, _)| *batch));
+        ending
     }
 
-    /// So many requests of each batch were settled, for good.
-    pub(super) fn settled(&self, settled: &[(u64, usize)]) {
-        let mut batches = self.0.lock();
+    /// So many requests of each batch were settled, for good; and if `forgets`, the notes of those
+    /// that came to their end are gone.
+    pub(super) fn settled(&self, settled: &[(u64, usize)], forgets: bool) {
+        let mut inner = self.0.lock();
         for &(batch, count) in settled {
-            let Some(left) = batches.get_mut(&batch) else {
+            let Some(left) = inner.open.get_mut(&batch) else {
                 continue;
             };
             *left = left.saturating_sub(count);
             if *left == 0 {
-                batches.remove(&batch);
+                inner.open.remove(&batch);
+                if !forgets && inner.ended.len() < MAX_BATCHES {
+                    inner.ended.push(batch);
+                }
             }
         }
     }
-}
-
-/// How many of these batches each is, which come in runs.
-pub(super) fn count(batches: impl Iterator<Item = u64>) -> Vec<(u64, usize)> {
-    let mut counts: Vec<(u64, usize)> = Vec::new();
-    for batch in batches {
-        match counts.iter_mut().rev().find(|(one, _)| *one == batch) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((batch, 1)),
-        }
-    }
-    counts
 }
 
 #[cfg(test)]
@@ -74,9 +72,9 @@ mod tests {
         batches.leased(7, 3);
         batches.leased(8, 1);
         assert_eq!(batches.ending(&[(7, 2), (8, 1), (9, 1)]), [8]);
-        batches.settled(&[(7, 2)]);
+        batches.settled(&[(7, 2)], true);
         assert_eq!(batches.ending(&[(7, 1)]), [7]);
-        batches.settled(&[(7, 1)]);
+        batches.settled(&[(7, 1)], true);
         assert!(batches.ending(&[(7, 1)]).is_empty(), "it has ended before");
     }
 
@@ -91,7 +89,11 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_counted_in_any_order() {
-        assert_eq!(count([5, 5, 6, 5].into_iter()), [(5, 3), (6, 1)]);
+    fn what_ended_without_its_note_takes_it_along_next_time_and_once() {
+        let batches = LeasedBatches::default();
+        batches.leased(7, 2);
+        batches.settled(&[(7, 2)], false);
+        assert_eq!(batches.ending(&[]), [7]);
+        assert!(batches.ending(&[]).is_empty());
     }
 }

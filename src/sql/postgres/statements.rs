@@ -467,8 +467,8 @@ statements! {
         /// (milliseconds as a text): how long the server waits for the next statement; whether the
         /// transaction is the store's.
         bound_standstill,
-        /// (after this time, after this id, limit): where to look for leases that ran out, and since
-        /// when, locked.
+        /// (after this time, after this id, limit): where to look for leases that ran out, since when,
+        /// and of how many requests, locked.
         lock_leases,
         /// (notes of leases, limit): requests whose lease ran out, the longest ago first, locked.
         lock_expired,
@@ -797,7 +797,7 @@ pub(super) const TEXTS: Texts = Texts {
          RETURNING r.id"
     ),
     // Locks the notes of leases; those that are locked are skipped.
-    lock_leases: "SELECT id, lease_until FROM {p}leases \
+    lock_leases: "SELECT id, lease_until, cardinality(requests)::bigint FROM {p}leases \
          WHERE lease_until <= statement_timestamp() AND (lease_until, id) > (coalesce($1::timestamptz, '-infinity'), $2::bigint) \
          ORDER BY lease_until, id LIMIT $3 FOR UPDATE SKIP LOCKED",
     // Locks the requests; those that are locked are skipped.
