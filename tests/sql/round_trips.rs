@@ -106,12 +106,15 @@ macro_rules! round_trip_tests {
                         .map(|_| Event::new("order.placed", &data).unwrap())
                         .collect()
                 };
-                // Prepares the statements.
-                raiser.raise_all(&mut connection, events()).await.unwrap();
-                let before = proxy.sendings();
-                let raised = raiser.raise_all(&mut connection, events()).await.unwrap();
-                assert_eq!(proxy.sendings() - before, $raised, "{count} events");
-                assert_eq!(raised, vec![Raised::New; count]);
+                // The first ones prepare the statements: one that notifies, and one that does not.
+                let mut least = u64::MAX;
+                for _ in 0..4 {
+                    let before = proxy.sendings();
+                    let raised = raiser.raise_all(&mut connection, events()).await.unwrap();
+                    least = least.min(proxy.sendings() - before);
+                    assert_eq!(raised, vec![Raised::New; count]);
+                }
+                assert_eq!(least, $raised, "{count} events");
 
                 session.events().raise(&events()).await.unwrap();
                 let before = proxy.sendings();
