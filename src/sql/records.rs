@@ -1,6 +1,6 @@
 //! How records are read from rows.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 
@@ -61,10 +61,16 @@ impl Requests {
         self.readable.len() + self.unreadable.len()
     }
 
-    /// Takes in what another statement has found.
+    /// Takes in what another statement has found, and these have not.
     pub(super) fn append(&mut self, other: Self) {
-        self.readable.extend(other.readable);
-        self.unreadable.extend(other.unreadable);
+        let known: HashSet<_> = self.readable.iter().map(|request| request.id).collect();
+        let is_new = |request: &HandlerRequest| !known.contains(&request.id);
+        let known_unreadable: HashSet<_> = self.unreadable.iter().map(|row| row.id).collect();
+        let is_new_unreadable = |row: &UnreadableRow| !known_unreadable.contains(&row.id);
+        self.readable
+            .extend(other.readable.into_iter().filter(is_new));
+        self.unreadable
+            .extend(other.unreadable.into_iter().filter(is_new_unreadable));
         self.now = other.now.or(self.now);
     }
 }

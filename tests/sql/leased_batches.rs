@@ -240,7 +240,8 @@ async fn notes_that_nobody_needs_any_more_stand_in_no_way() {
     assert_eq!(count(&fresh, NOTES).await, 0);
 }
 
-/// As of slow handlers whose requests came one by one.
+/// As of slow handlers whose requests came one by one. Each has a note of an earlier lease as well, and is
+/// rescued once.
 #[tokio::test]
 async fn requests_that_were_leased_one_by_one_are_rescued_together() {
     let fresh = with_events(450).await;
@@ -251,7 +252,9 @@ async fn requests_that_were_leased_one_by_one_are_rescued_together() {
         .run(
             "INSERT INTO {p}leases (lease_until, requests) \
              SELECT lease_until, ARRAY[id] FROM {p}handler_requests; \
-             DELETE FROM {p}leases WHERE cardinality(requests) > 1",
+             DELETE FROM {p}leases WHERE cardinality(requests) > 1; \
+             INSERT INTO {p}leases (lease_until, requests) \
+             SELECT lease_until - interval '1 second', requests FROM {p}leases",
         )
         .await;
     fresh.pass_time(LEASE * 2).await;

@@ -18,7 +18,7 @@ use crate::{
         arg::Arg,
         limit,
         link::Link,
-        records::{self, EVENTS, HANDLER_REQUESTS},
+        records::{self, EVENTS, HANDLER_REQUESTS, REGISTRATIONS},
         row::{Reader, Row},
         settle::count_batches,
     },
@@ -69,40 +69,41 @@ pub(super) async fn fan_out(
     args.extend(rooms(offer.map_or(none, |offer| &offer.handlers)));
     let rows = link.rows(&statements.fan_out, args).await?;
     let mut answer = FannedOut::default();
+    read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
+    let requests = answer.processed.iter().map(|event| event.requests);
+    link.effects.ready |= requests.sum::<usize>() > answer.born_leased.len();
+    Ok(answer)
+}
+
+/// Reads the answer of a fan-out; `is_whole` is whether the events are there with their data.
+fn read_fanned_out(
+    rows: &[Row],
+    leased: &LeasedBatches,
+    is_whole: bool,
+    answer: &mut FannedOut,
+) -> Result<()> {
     let mut processed = Vec::with_capacity(rows.len());
     let mut terms: HashMap<Name, OfName> = HashMap::new();
     let mut batch = None;
-    for row in &rows {
+    for row in rows {
         let mut columns = row.reader(EVENTS);
         match columns.int("kind")? {
             PROCESSED => processed.push(row),
-            TERMS => {
-                columns.skip(1);
-                let name = columns.text("name")?.into();
-                let of_name = terms.entry(name).or_default();
-                of_name.count += 1;
-                match read_terms(&mut columns) {
-                    Ok(of_handler) => of_name.readable.push(of_handler),
-                    // Its requests are left to the rescue, too, and no others.
-                    Err(error) => {
-                        tracing::error!(error = %Chain(&error), "a registration cannot be read");
-                    }
-                }
-            }
+            TERMS => read_terms(row, &mut terms)?,
             _ => {
                 columns.skip(4);
                 batch = columns.optional_text("batch")?;
                 columns.skip(4);
                 let next: Option<i64> = columns.optional_int("due_at")?;
-                answer.next_due =
-                    next.map(|next| Duration::from_micros(next.max(0).cast_unsigned()));
+                let until = |next: i64| Duration::from_micros(next.max(0).cast_unsigned());
+                answer.next_due = next.map(until);
             }
         }
     }
     let batch = note_leased(leased, batch.as_deref());
     answer.processed.reserve(processed.len());
     for row in processed {
-        let read = read_processed(row, &terms, batch, offer.is_some(), &mut answer);
+        let read = read_processed(row, &terms, batch, is_whole, answer);
         read.unwrap_or_else(|error| {
             // Its requests are there; those that were born leased are left to the rescue, which
             // leads to a claim, and that tells of it.
@@ -113,16 +114,27 @@ pub(super) async fn fan_out(
     answer
         .born_leased
         .sort_unstable_by_key(|request| (request.priority, request.id));
-    link.effects.ready |= answer
-        .processed
-        .iter()
-        .map(|event| event.requests)
-        .sum::<usize>()
-        > answer.born_leased.len();
-    Ok(answer)
+    Ok(())
 }
 
-fn read_terms(columns: &mut Reader<'_>) -> Result<Terms> {
+/// Reads the terms of one name and one handler.
+fn read_terms(row: &Row, terms: &mut HashMap<Name, OfName>) -> Result<()> {
+    let mut columns = row.reader(REGISTRATIONS);
+    columns.skip(2);
+    let name = columns.text("name")?.into();
+    let of_name = terms.entry(name).or_default();
+    of_name.count += 1;
+    match read_terms_of_handler(&mut columns) {
+        Ok(of_handler) => of_name.readable.push(of_handler),
+        // Its requests are left to the rescue, and no others.
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "a registration cannot be read");
+        }
+    }
+    Ok(())
+}
+
+fn read_terms_of_handler(columns: &mut Reader<'_>) -> Result<Terms> {
     let handler = columns.text("handler")?.into();
     columns.skip(1);
     let numbers = columns.text("terms")?;
