@@ -88,7 +88,7 @@ struct Shared {
     rescues: Agenda,
     /// How long transactions of handlers have been failing for the store's sake.
     transactions: TransactionHealth,
-    /// The last claim left requests behind that are due.
+    /// The last claim or fan-out left requests behind that are due.
     backlog: AtomicBool,
     /// Requests given back so far.
     handed_back: AtomicUsize,
@@ -220,7 +220,8 @@ impl Executor {
         }
     }
 
-    fn note_backlog(&self, backlog: bool) {
+    /// Whether requests that are due wait to be claimed.
+    pub(crate) fn note_backlog(&self, backlog: bool) {
         if self.0.backlog.swap(backlog, Ordering::AcqRel) && !backlog {
             self.0.buffer.room.raise();
         }

@@ -65,8 +65,10 @@ impl Processor {
         }
         self.note(&fanned_out, round);
         failures?;
+        let requests = fanned_out.processed.iter().map(|event| event.requests);
         Ok(Processed {
             any: true,
+            requests: requests.sum(),
             more: true,
             next_due,
             born_leased: Vec::new(),

@@ -93,6 +93,8 @@ pub(crate) struct Offer {
 pub(crate) struct Processed {
     /// Something was processed.
     pub(crate) any: bool,
+    /// How many requests were made; those that were not born leased are ready.
+    pub(crate) requests: usize,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -213,6 +215,7 @@ impl Processor {
         }
         Ok(Processed {
             any: count > 0,
+            requests,
             more: prepared.more || (!hooked && count >= most),
             next_due: fanned_out.next_due,
             born_leased: fanned_out.born_leased,

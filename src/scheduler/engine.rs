@@ -7,6 +7,7 @@ use tokio::{sync::RwLock, task::AbortHandle, time::Instant};
 
 use super::{
     SchedulerError, SchedulerStatus, ShutdownReport,
+    beside::{claim_beside, process_beside},
     hearing::{Hearing, listen},
     housekeeping::keep_house,
     lookout::{Known, look_out},
@@ -335,6 +336,18 @@ impl Inner {
                     "claim",
                     Box::new(move || Box::pin(loops::claim(Arc::clone(&other)))),
                 ));
+                // With one writer, a second call would only wait for the first.
+                if executor.store().capabilities().concurrent_writers {
+                    let (inner, other) = (Arc::clone(self), Arc::clone(self));
+                    tasks.push(spawn(
+                        "process beside",
+                        Box::new(move || Box::pin(process_beside(Arc::clone(&inner)))),
+                    ));
+                    tasks.push(spawn(
+                        "claim beside",
+                        Box::new(move || Box::pin(claim_beside(Arc::clone(&other)))),
+                    ));
+                }
             }
             Plan::Cooperative => {
                 let inner = Arc::clone(self);

@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Known {
     /// Raised when a look found work.
     pub(super) found: Signal,
+    /// Raised when a call of the loop filled its batch, so that there may be more.
+    pub(super) more: Signal,
     /// When the next row becomes due.
     pub(super) due: Agenda,
     /// When the last call was sent that saw everything there was.
@@ -35,6 +37,7 @@ impl Known {
     pub(super) fn new() -> Self {
         Self {
             found: Signal::new(),
+            more: Signal::new(),
             due: Agenda::default(),
             looked_at: Mutex::new(Instant::now()),
         }

@@ -25,7 +25,7 @@ use crate::{
 /// How long fan-out holds back when requests would have to be claimed because there is no room for
 /// them or others wait: long enough for room to return, short enough not to delay an event that
 /// matters more than those.
-const HOLD_BACK: Duration = Duration::from_millis(20);
+pub(super) const HOLD_BACK: Duration = Duration::from_millis(50);
 /// Rows become due at the microsecond, timers fire at the millisecond: a wait of zero would ask
 /// again before anything can be due.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
@@ -40,6 +40,7 @@ pub(super) async fn process(inner: Arc<Inner>) {
         match fan_outs.turn().await {
             Ok(true) => {
                 backoff.reset();
+                inner.events.more.raise();
                 inner.executor.room_for_offers(HOLD_BACK).await;
             }
             Ok(false) => {
@@ -63,7 +64,10 @@ pub(super) async fn claim(inner: Arc<Inner>) {
         let state = inner.changed.seen();
         inner.running().await;
         match claims.turn().await {
-            Ok(true) => backoff.reset(),
+            Ok(true) => {
+                backoff.reset();
+                inner.requests.more.raise();
+            }
             Ok(false) => {
                 backoff.reset();
                 tokio::select! {
@@ -106,7 +110,11 @@ pub(super) async fn cooperate(inner: Arc<Inner>) {
             // Events wait no longer than one claim.
             fan_out_is_due |= fan_outs.due().now_or_never().is_some();
         } else if fan_out_is_due {
-            inner.executor.room_for_offers(HOLD_BACK).await;
+            tokio::select! {
+                // What was left ready is claimed first, or it would hold fan-outs back in vain.
+                () = claims.due() => claim_is_due = true,
+                () = inner.executor.room_for_offers(HOLD_BACK) => {}
+            }
         } else {
             tokio::select! {
                 () = fan_outs.due() => fan_out_is_due = true,
@@ -270,11 +278,11 @@ async fn reached(at: Option<Instant>) {
 
 /// What a fan-out came to.
 #[derive(Clone, Copy, Debug)]
-struct Found {
+pub(super) struct Found {
     /// There was something.
     any: bool,
     /// There may be more.
-    more: bool,
+    pub(super) more: bool,
     /// When nothing more is due: how long until the next event is.
     next_due: Option<Duration>,
 }
@@ -283,7 +291,11 @@ struct Found {
 ///
 /// Hooks run without the gate, as they may take long. What was claimed for them is fanned out also
 /// when the scheduler has been paused or shut down meanwhile, but not to run here.
-async fn process_once(inner: &Inner, processor: &Processor, woken: Woken) -> Result<Option<Found>> {
+pub(super) async fn process_once(
+    inner: &Inner,
+    processor: &Processor,
+    woken: Woken,
+) -> Result<Option<Found>> {
     let _round = inner.rounds.read().await;
     if !inner.is_running() {
         return Ok(None);
@@ -338,10 +350,17 @@ async fn fan_out_once(
         .fan_out(prepared, offer)
         .await
         .inspect_err(|error| executor.note_failure(error))?;
+    let is_any_ready = processed.requests > processed.born_leased.len();
     if !processed.born_leased.is_empty() {
         let round = executor.telemetry().execute_round();
         round.claimed(processed.born_leased.len());
         executor.accept(processed.born_leased, &round.link(), processed.sent);
+    }
+    if is_any_ready {
+        // While they wait, none is born leased; claimed before more are made, they are few. A claim
+        // may have had them already, and the next one says so.
+        executor.note_backlog(true);
+        executor.store().signals().ready.raise();
     }
     drop(room);
     drop(gate);
@@ -367,7 +386,7 @@ async fn pass(inner: &Inner) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
 }
 
 /// `None` when the scheduler does not run.
-async fn claim_once(inner: &Inner, claimer: &mut Claimer) -> Result<Option<Refill>> {
+pub(super) async fn claim_once(inner: &Inner, claimer: &mut Claimer) -> Result<Option<Refill>> {
     let _gate = inner.gate.read().await;
     if !inner.is_running() {
         return Ok(None);

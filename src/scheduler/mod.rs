@@ -4,6 +4,7 @@
 //! alternates them in one. Everything else (life cycle, settling, leases, rescue, housekeeping) is
 //! the same for both and lives in the engine.
 
+mod beside;
 mod builder;
 mod concurrent;
 mod cooperative;
