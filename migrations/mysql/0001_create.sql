@@ -83,8 +83,8 @@ CREATE TABLE IF NOT EXISTS tidings_handler_requests (
     owner BINARY(16),
     lease_until BIGINT,
     last_errors LONGTEXT,
-    KEY ready (queue, handler, priority, id),
-    KEY backing_off (queue, handler, backoff_until, priority, id),
+    -- What is ready does not back off, so one index serves all queues.
+    KEY queued (queue, handler, backoff_until, priority, id),
     KEY leased (lease_until, id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 

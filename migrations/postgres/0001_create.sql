@@ -130,10 +130,202 @@ CREATE TABLE tidings_registrations (
 -- no rename until its transaction ends: each statement of a volatile function takes a new snapshot,
 -- so a fan-out that has waited for a rename obeys it.
 CREATE FUNCTION tidings_active_registrations() RETURNS SETOF tidings_registrations
-LANGUAGE sql VOLATILE ROWS 20
+LANGUAGE plpgsql VOLATILE ROWS 20
 AS $$
-    SELECT pg_advisory_xact_lock_shared('tidings_registrations'::regclass::oid::int, 0);
-    SELECT * FROM tidings_registrations WHERE state = 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared('tidings_registrations'::regclass::oid::int, 0);
+    RETURN QUERY SELECT * FROM tidings_registrations WHERE state = 0;
+END
+$$;
+
+-- Fans one event out, as the statement for many does, which takes half as long again, and three times as long
+-- if there is nothing. Answers rows of the same kinds, or a single one of kind 3 when there is more than one
+-- event, one that waits, or no room for what would be born leased: that is for the other one.
+CREATE FUNCTION tidings_fan_out_one(
+    leased_by uuid, lease bigint, total_room bigint, handlers text[], rooms bigint[]
+) RETURNS TABLE (
+    kind bigint, event_id uuid, event_name text, entity_name text, entity_id text, data text, at timestamptz,
+    correlation_id uuid, causation_id uuid, headers text, number bigint, leased text
+)
+LANGUAGE plpgsql VOLATILE ROWS 3
+AS $$
+#variable_conflict use_column
+DECLARE
+    ids uuid[];
+    places tid[];
+    event tidings_events;
+    best smallint;
+    wanted_by text[];
+    hashes integer[];
+    priorities smallint[];
+    limits bigint[];
+    are_leased boolean[];
+    is_any_leased boolean := false;
+BEGIN
+    SELECT array_agg(q.event_id), array_agg(q.ctid) INTO ids, places FROM (
+        SELECT u.event_id, u.ctid FROM tidings_unprocessed_events u ORDER BY u.event_id LIMIT 2 FOR UPDATE SKIP LOCKED) q;
+    IF cardinality(ids) > 1 OR EXISTS (SELECT FROM tidings_waiting_events) THEN
+        kind := 3;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF ids IS NULL THEN
+        kind := 2;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    SELECT * INTO event FROM tidings_events e WHERE e.id = ids[1];
+    IF NOT FOUND THEN
+        kind := 3;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared('tidings_registrations'::regclass::oid::int, 0);
+    IF leased_by IS NOT NULL THEN
+        SELECT min(b.priority) INTO best FROM unnest(handlers) AS offered (handler) CROSS JOIN LATERAL (
+            (SELECT r.priority FROM tidings_handler_requests r
+             WHERE r.handler = offered.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1)
+            UNION ALL (SELECT r.priority FROM tidings_handler_requests r
+             WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp()
+             ORDER BY r.backoff_until LIMIT 100)) b;
+    END IF;
+    SELECT array_agg(w.handler), array_agg(w.hash), array_agg(w.priority), array_agg(w.max_errors),
+        array_agg(w.is_leased), coalesce(bool_or(w.is_leased), false)
+    INTO wanted_by, hashes, priorities, limits, are_leased, is_any_leased FROM (
+        SELECT DISTINCT ON (g.handler) g.handler, g.hash, g.priority, g.max_errors,
+            leased_by IS NOT NULL AND g.handler = ANY (handlers) AND g.priority < coalesce(best, 32767) AS is_leased
+        FROM tidings_registrations g
+        WHERE g.state = 0 AND CASE WHEN g.prefix IS NULL THEN g.pattern = event.name
+            ELSE starts_with(event.name, g.prefix) AND length(event.name) > length(g.prefix) END
+        ORDER BY g.handler, g.specificity DESC) w;
+    IF is_any_leased AND cardinality(array_positions(are_leased, true)) > total_room THEN
+        kind := 3;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    IF wanted_by IS NULL THEN
+        INSERT INTO tidings_unwanted_events (event_id, processed_at) VALUES (event.id, statement_timestamp())
+        ON CONFLICT (event_id) DO NOTHING;
+    END IF;
+    RETURN QUERY
+    WITH done AS (DELETE FROM tidings_unprocessed_events u WHERE u.ctid = ANY (places)),
+    made AS (
+        INSERT INTO tidings_handler_requests
+            (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until)
+        SELECT encode(set_byte(set_byte(set_byte(set_byte(set_byte(e.raw, 6, 128 | (get_byte(e.raw, 6) & 15)),
+                12, get_byte(e.raw, 12) # (t.hash >> 24 & 255)), 13, get_byte(e.raw, 13) # (t.hash >> 16 & 255)),
+                14, get_byte(e.raw, 14) # (t.hash >> 8 & 255)), 15, get_byte(e.raw, 15) # (t.hash & 255)), 'hex')::uuid,
+            event.id, t.handler, t.priority, t.max_errors, t.is_leased::int, CASE WHEN NOT t.is_leased THEN 0 END,
+            statement_timestamp(), CASE WHEN t.is_leased THEN leased_by END,
+            CASE WHEN t.is_leased THEN statement_timestamp() + lease * interval '1 microsecond' END
+        FROM (SELECT uuid_send(event.id) AS raw) e,
+            unnest(wanted_by, hashes, priorities, limits, are_leased) AS t (handler, hash, priority, max_errors, is_leased)
+        RETURNING id, owner),
+    noted AS (
+        INSERT INTO tidings_leases (lease_until, requests)
+        SELECT statement_timestamp() + lease * interval '1 microsecond', array_agg(m.id) FROM made m
+        WHERE m.owner IS NOT NULL HAVING count(*) > 0
+        RETURNING id || ' ' || cardinality(requests) AS batch)
+    SELECT 0::bigint, event.id, event.name::text, event.entity_name::text, event.entity_id::text,
+        CASE WHEN leased_by IS NOT NULL THEN event.data END::text, event.timestamp, event.correlation_id,
+        event.causation_id, event.headers::text, event.version::bigint, NULL::text
+    UNION ALL
+    SELECT 1, NULL, event.name, t.handler, NULL,
+        concat_ws(' ', t.number, t.hash, t.priority, t.max_errors, t.is_leased::int), NULL, NULL, NULL, NULL, NULL, NULL
+    FROM unnest(wanted_by, hashes, priorities, limits, are_leased) WITH ORDINALITY
+        AS t (handler, hash, priority, max_errors, is_leased, number)
+    UNION ALL
+    SELECT 2, NULL, NULL, NULL, NULL, (SELECT n.batch FROM noted n), NULL, NULL, NULL, NULL, NULL, NULL;
+END
+$$;
+
+-- Stores events, of which a column that is the same for all is left out (NULL): no entity, no cause, no
+-- headers, the event's own correlation id, version 1. Answers nothing if all of them are new; else
+-- NULL and the ids of those that are. Waits for transactions that are storing the same ids.
+--
+-- Many are stored as if none existed: asking beforehand, as ON CONFLICT does, costs a fifth of it all. If one
+-- does exist, that is taken back and asked; the savepoint for it is worth it from some events on.
+CREATE FUNCTION tidings_raise(
+    ids uuid[], names text[], entity_names text[], entity_ids text[], all_data text[], timestamps timestamptz[],
+    correlation_ids uuid[], causation_ids uuid[], all_headers text[], versions bigint[], notifies boolean
+) RETURNS SETOF uuid
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    new_ids uuid[];
+BEGIN
+    IF cardinality(ids) >= 16 THEN
+        BEGIN
+            INSERT INTO tidings_events
+                (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version)
+            SELECT g.id, g.name, g.entity_name, g.entity_id, g.data::json, g.at, coalesce(g.correlation_id, g.id),
+                g.causation_id, g.headers::json, coalesce(g.version, 1)
+            FROM unnest(ids, names, entity_names, entity_ids, all_data, timestamps, correlation_ids, causation_ids,
+                    all_headers, versions)
+                AS g (id, name, entity_name, entity_id, data, at, correlation_id, causation_id, headers, version);
+            INSERT INTO tidings_unprocessed_events (event_id) SELECT unnest(ids);
+            IF notifies THEN
+                PERFORM pg_notify('tidings_raised', '');
+            END IF;
+            RETURN;
+        EXCEPTION WHEN unique_violation THEN
+            NULL;
+        END;
+    END IF;
+    WITH raised AS (
+        INSERT INTO tidings_events
+            (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version)
+        SELECT g.id, g.name, g.entity_name, g.entity_id, g.data::json, g.at, coalesce(g.correlation_id, g.id),
+            g.causation_id, g.headers::json, coalesce(g.version, 1)
+        FROM unnest(ids, names, entity_names, entity_ids, all_data, timestamps, correlation_ids, causation_ids,
+                all_headers, versions)
+            AS g (id, name, entity_name, entity_id, data, at, correlation_id, causation_id, headers, version)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id)
+    SELECT array_agg(id) INTO new_ids FROM raised;
+    INSERT INTO tidings_unprocessed_events (event_id) SELECT unnest(new_ids);
+    IF notifies AND new_ids IS NOT NULL THEN
+        PERFORM pg_notify('tidings_raised', '');
+    END IF;
+    IF cardinality(new_ids) IS DISTINCT FROM cardinality(ids) THEN
+        RETURN NEXT NULL;
+        RETURN QUERY SELECT unnest(new_ids);
+    END IF;
+END
+$$;
+
+-- Completes and snoozes requests in the transaction of their handlers, whose connection is set as the
+-- application wants it: under settings of its own, and planned once for a connection. Waits for requests
+-- that somebody has locked, and answers those whose fence held. Without `standstill` it does nothing.
+CREATE FUNCTION tidings_settle(
+    ids uuid[], attempts bigint[], owners uuid[], all_executed boolean[], snoozes bigint[], standstill text
+) RETURNS SETOF uuid
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+    IF standstill IS NULL THEN
+        RETURN;
+    END IF;
+    -- Nothing is joined, as in the statement of sessions. There are few, so their places are searched.
+    RETURN QUERY
+    UPDATE tidings_handler_requests r SET
+        completed_at = CASE WHEN snoozes[array_position(ids, r.id)] IS NULL THEN statement_timestamp() END,
+        queue = CASE WHEN snoozes[array_position(ids, r.id)] IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END,
+        backoff_until = statement_timestamp() + snoozes[array_position(ids, r.id)] * interval '1 microsecond',
+        executions = CASE WHEN all_executed[array_position(ids, r.id)] AND r.rescues < 3
+            THEN r.executions + 1 ELSE r.executions END,
+        last_execution_at = CASE WHEN all_executed[array_position(ids, r.id)] AND r.rescues < 3
+            THEN statement_timestamp() ELSE r.last_execution_at END,
+        owner = NULL, lease_until = NULL
+    WHERE r.id = ANY (ids) AND r.attempt = attempts[array_position(ids, r.id)]
+        AND r.owner = owners[array_position(ids, r.id)]
+    RETURNING r.id;
+END
 $$;
 
 INSERT INTO tidings_migrations (version, name, compatible_from) VALUES (1, 'create', '0.1.0');

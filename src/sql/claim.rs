@@ -18,7 +18,16 @@ use crate::{
 
 /// See [`HandlerRequestRepository::claim`](crate::store::HandlerRequestRepository::claim).
 pub(super) async fn claim(link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
-    let mut batch = claim_best(link, asked, asked.limit, false).await?;
+    let batch = claim_best(link, asked, asked.limit, false).await?;
+    complete(link, asked, batch).await
+}
+
+/// Tells of what comes next, if a claim did not bring all that was asked for.
+pub(super) async fn complete(
+    link: &mut Link<'_>,
+    asked: &Claim,
+    mut batch: ClaimedBatch,
+) -> Result<ClaimedBatch> {
     if batch.requests.len() + batch.unreadable.len() < asked.limit {
         if batch.next_due.is_none() {
             batch.next_due = next_due(link, asked).await?;
@@ -63,7 +72,7 @@ async fn claim_best(
             .claim(now, asked.owner, asked.lease)
             .map_err(|_| refused(request))?;
     }
-    dialect.write_requests(link, &requests).await?;
+    dialect.write_claims(link, &requests).await?;
     with_events(link, &requests, &mut batch).await?;
     batch
         .requests

@@ -3,9 +3,13 @@
 
 use std::{ops::BitOrAssign, sync::Arc};
 
-use sqlx::{Connection as _, Database, pool::PoolConnection};
+#[cfg(any(feature = "mysql", feature = "_sqlite"))]
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, Database};
 use sqlx_core::transaction::TransactionManager;
 
+#[cfg(feature = "postgres")]
+use super::warm_pool::Warm;
 use super::{
     arg::args,
     dialect::{Kill, Turn},
@@ -21,29 +25,42 @@ use crate::{
 
 /// A connection of a pool, or one of its own.
 pub(super) enum Held<DB: Database> {
+    #[cfg(any(feature = "mysql", feature = "_sqlite"))]
     Pooled(PoolConnection<DB>),
+    #[cfg(feature = "postgres")]
+    Warm(Warm<DB>),
     Single(Box<DB::Connection>),
 }
 
 impl<DB: Database> Held<DB> {
     pub(super) fn get(&mut self) -> &mut DB::Connection {
         match self {
+            #[cfg(any(feature = "mysql", feature = "_sqlite"))]
             Self::Pooled(connection) => connection,
+            #[cfg(feature = "postgres")]
+            Self::Warm(connection) => connection.get(),
             Self::Single(connection) => connection,
         }
     }
 
     pub(super) async fn close(self) -> sqlx::Result<()> {
         match self {
+            #[cfg(any(feature = "mysql", feature = "_sqlite"))]
             Self::Pooled(connection) => connection.close().await,
+            #[cfg(feature = "postgres")]
+            Self::Warm(connection) => connection.close().await,
             Self::Single(connection) => connection.close().await,
         }
     }
 
     /// Closes it when it is dropped.
     fn spoil(&mut self) {
-        if let Self::Pooled(connection) = self {
-            connection.close_on_drop();
+        match self {
+            #[cfg(any(feature = "mysql", feature = "_sqlite"))]
+            Self::Pooled(connection) => connection.close_on_drop(),
+            #[cfg(feature = "postgres")]
+            Self::Warm(connection) => connection.spoil(true),
+            Self::Single(_) => {}
         }
     }
 }

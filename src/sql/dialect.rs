@@ -219,6 +219,13 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// Takes unprocessed events off the queue, wherever they wait.
     async fn unqueue(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()>;
 
+    /// Takes due events off the queue: all that [`due_events`](Self::due_events) or
+    /// [`lock_waiting`](Self::lock_waiting) has just answered and that go on being due.
+    async fn unqueue_due(&self, link: &mut Link<'_>, due: &[DueEvent]) -> Result<()> {
+        let ids: Vec<_> = due.iter().map(|due| due.event.id).collect();
+        self.unqueue(link, &ids).await
+    }
+
     /// Lets events wait that are off the queue or wait already.
     async fn put_waiting(&self, link: &mut Link<'_>, events: &[WaitingEvent]) -> Result<()>;
 
@@ -259,12 +266,18 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         requests: &[HandlerRequestId],
     ) -> Result<()>;
 
-    /// Inserts requests; leaves those alone whose id exists.
+    /// Inserts new requests; leaves those alone whose id exists. Those that are born leased are so to one
+    /// owner.
     async fn insert_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest])
     -> Result<()>;
 
     /// Writes what can change of requests.
     async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()>;
+
+    /// Writes that locked requests were claimed, by one owner and until one time.
+    async fn write_claims(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
+        self.write_requests(link, requests).await
+    }
 
     /// Renames those of these requests that go by the old name and are open or dead; answers how
     /// many.

@@ -242,7 +242,7 @@ impl Error for Swallowed {
 }
 
 /// Whether a row was not stored because its key is there.
-#[cfg(feature = "mysql")]
+#[cfg(any(feature = "mysql", feature = "_sqlite"))]
 pub(super) fn is_duplicate(error: &StoreError) -> bool {
     let StoreError::Backend { source, .. } = error else {
         return false;

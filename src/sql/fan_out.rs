@@ -154,10 +154,9 @@ async fn process(
         }
     }
     let requests: Vec<_> = births.into_iter().map(|(request, _)| request).collect();
-    let ids: Vec<_> = due.iter().map(|due| due.event.id).collect();
     let dialect = &link.shared.dialect;
     dialect.insert_requests(link, &requests).await?;
-    dialect.unqueue(link, &ids).await?;
+    dialect.unqueue_due(link, &due).await?;
     if !unwanted.is_empty() {
         dialect.put_unwanted(link, &unwanted, now).await?;
     }

@@ -198,20 +198,6 @@ impl<'c> Link<'c> {
         self.answer(answer)
     }
 
-    /// As [`rows`](Self::rows), but a plan that was made on this connection earlier is not used: the
-    /// connections of transactions have no pinned plans, and an old plan may be that of a table
-    /// which was empty then.
-    pub(super) async fn rows_planned_anew(
-        &mut self,
-        statement: &Statement,
-        args: Vec<Arg<'_>>,
-    ) -> Result<Vec<Row>> {
-        self.running = true;
-        let call = self.raw.rows(statement.sql(), false, args);
-        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
-        self.answer(answer)
-    }
-
     /// Whether the connection is one that the application holds.
     pub(super) const fn is_foreign(&self) -> bool {
         self.progress.is_none()
@@ -268,6 +254,20 @@ impl<'c> Link<'c> {
         let call = self
             .raw
             .execute(statement.sql(), self.shared.prepares, args);
+        let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
+        self.answer(answer)
+    }
+
+    /// As [`execute`](Self::execute), but a plan that was made on this connection earlier is not used: that
+    /// of a join may be one for tables that were empty then.
+    #[cfg(feature = "postgres")]
+    pub(super) async fn execute_planned_anew(
+        &mut self,
+        statement: &Statement,
+        args: Vec<Arg<'_>>,
+    ) -> Result<u64> {
+        self.running = true;
+        let call = self.raw.execute(statement.sql(), false, args);
         let answer = tokio::time::timeout(self.shared.limits.statement, call).await;
         self.answer(answer)
     }

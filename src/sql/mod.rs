@@ -32,6 +32,7 @@ mod migrate;
 mod mysql;
 mod operations;
 mod options;
+mod plain;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod pool;
 #[cfg(feature = "postgres")]
@@ -56,6 +57,8 @@ mod statement;
 mod store;
 mod tls;
 mod url;
+#[cfg(feature = "postgres")]
+mod warm_pool;
 
 #[cfg(feature = "mysql")]
 pub use mysql::{MySqlOptions, MySqlStore};
@@ -111,6 +114,12 @@ async fn requests_of_event(
         .rows(&link.shared.common.requests_of_event, args)
         .await?;
     records::Requests::read_all(&rows)
+}
+
+/// A duration in microseconds, at most a hundred years, which every database can add to now.
+fn micros(duration: std::time::Duration) -> i64 {
+    const MAX: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
+    i64::try_from(duration.min(MAX).as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A bound as the databases take it.

@@ -29,7 +29,7 @@ impl Default for Options {
         Self {
             // As many as a scheduler has workers, which may all run transactional handlers.
             max_connections: 16,
-            session_connections: 4,
+            session_connections: 6,
             acquire_timeout: Duration::from_secs(5),
             // Less than a scheduler waits for a call, so that the database answers first.
             statement_timeout: Duration::from_secs(8),

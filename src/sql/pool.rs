@@ -9,7 +9,7 @@ use super::options::Options;
 /// A connection that came back to its pool within this time was tested then, and is not tested
 /// again: that would be a round trip more for each call of a scheduler. Of a server that restarts
 /// meanwhile, each such connection fails one call, as those do that are under way.
-const FRESH: Duration = Duration::from_secs(1);
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// A pool of at most so many connections.
 pub(super) fn pool<DB: Database>(options: &Options, max_connections: u32) -> PoolOptions<DB> {

@@ -31,6 +31,8 @@ pub(super) struct DueEvent {
     pub(super) last_error: Option<String>,
     /// Whether somebody has claimed it, perhaps too long ago.
     pub(super) is_claimed: bool,
+    /// Whether it is known to be new, and to wait nowhere else.
+    pub(super) is_fresh: bool,
     /// The time of the statement.
     pub(super) now: DateTime<Utc>,
 }
@@ -174,6 +176,7 @@ pub(super) fn due_event(row: &Row) -> Result<DueEvent> {
         errors: columns.int("errors")?,
         last_error: columns.optional_text("last_error")?,
         is_claimed: columns.bool("is_claimed")?,
+        is_fresh: false,
         now: columns.time("now")?,
     })
 }
@@ -210,11 +213,7 @@ pub(super) fn request(row: &Row) -> Result<(HandlerRequest, DateTime<Utc>)> {
     request.rescues = rescues;
     request.backoff_until = columns.optional_time("backoff_until")?;
     request.last_execution_at = columns.optional_time("last_execution_at")?;
-    request.last_errors = match columns.optional_text("last_errors")? {
-        Some(text) => serde_json::from_str::<Vec<ExecutionError>>(&text)
-            .map_err(|error| columns.unreadable("last_errors", error))?,
-        None => Vec::new(),
-    };
+    request.last_errors = read_last_errors(&mut columns)?;
     request.completed_at = columns.optional_time("completed_at")?;
     request.canceled_at = columns.optional_time("canceled_at")?;
     request.dead_at = columns.optional_time("dead_at")?;
@@ -226,6 +225,15 @@ pub(super) fn request(row: &Row) -> Result<(HandlerRequest, DateTime<Utc>)> {
         _ => return Err(columns.unreadable("lease_until", "a lease needs both owner and end")),
     };
     Ok((request, columns.time("now")?))
+}
+
+pub(super) fn read_last_errors(columns: &mut Reader<'_>) -> Result<Vec<ExecutionError>> {
+    match columns.optional_text("last_errors")? {
+        Some(text) => {
+            serde_json::from_str(&text).map_err(|error| columns.unreadable("last_errors", error))
+        }
+        None => Ok(Vec::new()),
+    }
 }
 
 pub(super) fn priority(columns: &mut Reader<'_>) -> Result<Priority> {

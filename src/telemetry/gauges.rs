@@ -60,9 +60,9 @@ impl Gauges {
     /// After so many refreshes that nobody looked at there are no more until somebody does, since
     /// each asks the store to count. It is ten minutes' worth, longer than exporters wait.
     pub(crate) const UNSEEN_REFRESHES: u32 = 40;
-    /// So many of them in the beginning, a minute's worth: many applications have no exporter, and
-    /// the others are found by their first scrape.
-    pub(crate) const FIRST_REFRESHES: u32 = 5;
+    /// So many of them in the beginning: many applications have no exporter, and the others are found by
+    /// their first scrape.
+    pub(crate) const FIRST_REFRESHES: u32 = 1;
 
     /// The scheduler has stopped: nothing is shown any more.
     pub(crate) fn end(&self) {

@@ -57,7 +57,7 @@ async fn idle(
 
 /// Waits until so many connections listen to the tables of this test.
 async fn until_listening(fresh: &Postgres, count: u64) {
-    let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%{p}work%'";
+    let listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%{p}raised%'";
     let begun = Instant::now();
     while fresh.count(listening).await != count {
         assert!(begun.elapsed() < Duration::from_secs(20), "nobody listens");
@@ -156,7 +156,7 @@ async fn a_listener_that_was_killed_is_replaced_by_polling_and_comes_back() {
     let (scheduler, mut ran) = idle(&listens, "h", Duration::from_secs(5)).await;
     until_listening(&fresh, 1).await;
     fresh
-        .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%{p}work%'")
+        .run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%{p}raised%'")
         .await;
     let mut session = fresh.store.session().await.unwrap();
     session.events().raise(&[event()]).await.unwrap();

@@ -2,18 +2,19 @@
 
 /// The tests, for a fresh store, the URL of its server, its types, and the round trips of: a handler's
 /// transaction, the same on an application's pool, one that ten share, raising in a transaction of the application's,
-/// and in a session.
+/// and in a session; fanning out, claiming and settling a batch.
 macro_rules! round_trip_tests {
     (
         $fresh:expr, $url:expr, $store:ty, $options:expr, $pool_options:ty, $connection:ty,
-        $handled:literal, $handled_on_pool:literal, $shared:literal, $raised:literal, $raised_in_session:literal
+        $handled:literal, $handled_on_pool:literal, $shared:literal, $raised:literal, $raised_in_session:literal,
+        $batch:expr
     ) => {
         use std::time::Duration;
 
         use sqlx::{Connection as _, Executor as _};
         use tidings::{
             Event, EventPattern, LeaseOwner, Outcome, Priority, Registration, sqlx,
-            store::{Claim, FanOut, HandlerRoom, Raised, Settled, Settlement, Storer},
+            store::{Claim, ClaimedRequest, FanOut, HandlerRoom, LeaseOffer, Raised, Settled, Settlement, Storer},
         };
 
         use crate::proxy::Proxy;
@@ -89,6 +90,69 @@ macro_rules! round_trip_tests {
             assert_eq!(handle(&on_pool, &proxy, 1).await, $handled_on_pool);
         }
 
+        /// The round trips of a fan-out whose requests are born leased, of one whose requests are born ready,
+        /// of their claim, and of a settlement, all of so many.
+        async fn batch(store: &$store, proxy: &Proxy, count: usize) -> [u64; 4] {
+            let owner = LeaseOwner::new();
+            let lease = Duration::from_secs(60);
+            let rooms = || vec![HandlerRoom::new("h", count)];
+            let settlements = |held: &[ClaimedRequest]| {
+                let settle = |held: &ClaimedRequest| {
+                    let mut settlement = Settlement::new(held.id, held.attempt, owner, Outcome::Completed);
+                    settlement.batch = held.batch;
+                    settlement
+                };
+                held.iter().map(settle).collect::<Vec<_>>()
+            };
+            let mut session = store.session().await.unwrap();
+            let mut trips = [0; 4];
+            // The first round prepares the statements.
+            for _ in 0..2 {
+                for leased in [true, false] {
+                    let events = (0..count).map(|_| Event::new("a", &()).unwrap());
+                    let events: Vec<_> = events.collect();
+                    session.events().raise(&events).await.unwrap();
+                    let mut due = FanOut::due(count);
+                    if leased {
+                        due.offer = Some(LeaseOffer::new(owner, lease, count, rooms()));
+                    }
+                    let before = proxy.sendings();
+                    let fanned_out = session.events().fan_out(&due).await.unwrap();
+                    trips[usize::from(!leased)] = proxy.sendings() - before;
+                    assert_eq!(fanned_out.processed.len(), count);
+                    let mut held = fanned_out.born_leased;
+                    if !leased {
+                        let before = proxy.sendings();
+                        let claim = Claim::new(owner, lease, count, rooms());
+                        held = session.handler_requests().claim(&claim).await.unwrap().requests;
+                        trips[2] = proxy.sendings() - before;
+                    }
+                    let before = proxy.sendings();
+                    let settled = session.handler_requests().settle(&settlements(&held)).await.unwrap();
+                    trips[3] = proxy.sendings() - before;
+                    assert_eq!(settled, vec![Settled::Applied; count]);
+                }
+            }
+            trips
+        }
+
+        #[tokio::test]
+        async fn a_thousand_cost_as_many_round_trips_as_two() {
+            let fresh = $fresh;
+            let (proxy, through) = Proxy::of(&$url).await;
+            let options = $options.table_prefix(&*fresh.prefix);
+            let store = <$store>::connect(&through, options).await.unwrap();
+            let mut tx = store.begin().await.unwrap();
+            let pattern = EventPattern::parse("a").unwrap();
+            let registration = Registration::new(pattern, "h".into(), Priority::default(), 5);
+            tx.registrations().register(&[registration]).await.unwrap();
+            tx.commit().await.unwrap();
+            for count in [2, 1000] {
+                assert_eq!(batch(&store, &proxy, count).await, $batch, "{count} at once");
+            }
+            store.close().await;
+        }
+
         #[tokio::test]
         async fn raising_thousands_costs_as_many_round_trips_as_raising_one() {
             let fresh = $fresh;
@@ -138,13 +202,15 @@ mod postgres {
         tidings::PostgresOptions::new().listen(false),
         sqlx::postgres::PgPoolOptions,
         sqlx::PgConnection,
-        // BEGIN, the settlement, which is planned anew for each transaction and so prepared, COMMIT.
-        4,
-        4,
+        // BEGIN, the settlement, COMMIT.
+        3,
+        3,
         // And a savepoint for each.
-        14,
+        13,
         1,
-        1
+        1,
+        // One statement each.
+        [1, 1, 1, 1]
     );
 }
 
@@ -168,6 +234,8 @@ mod mysql {
         // Whether there is a transaction, the events, the queue.
         3,
         // START TRANSACTION, the events, the queue, COMMIT.
-        4
+        4,
+        // Each in a transaction of its own.
+        [11, 10, 6, 4]
     );
 }

@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, MySqlPool, SqlSafe
 use uuid::Uuid;
 
 use super::{
-    due, kill, raise,
+    due, hot, kill, raise,
     rows::{self, hex},
     standstill,
     statements::{SLOTS, Statements},
@@ -37,7 +37,7 @@ use crate::{
         settle::Expired,
         shared::{Purpose, Shared},
     },
-    store::{HandlerRoom, LockMode, Raised},
+    store::{HandlerRoom, LockMode, Raised, Settled, Settlement},
     text::Name,
 };
 
@@ -241,12 +241,13 @@ impl Dialect for MySqlDialect {
     async fn due_events(&self, link: &mut Link<'_>, count: usize) -> Result<Vec<DueEvent>> {
         let args = args![limit(count)];
         let mut places = link.rows(&self.statements.due_waiting, args).await?;
-        let left = count.saturating_sub(places.len());
+        let waiting = places.len();
+        let left = count.saturating_sub(waiting);
         if left > 0 {
             let args = args![limit(left)];
             places.extend(link.rows(&self.statements.due_fresh, args).await?);
         }
-        self.due(link, &places).await
+        self.due(link, &places, waiting).await
     }
 
     async fn lock_waiting(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Vec<DueEvent>> {
@@ -259,7 +260,7 @@ impl Dialect for MySqlDialect {
                     .await?,
             );
         }
-        self.due(link, &places).await
+        self.due(link, &places, places.len()).await
     }
 
     async fn unqueue(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<()> {
@@ -272,6 +273,19 @@ impl Dialect for MySqlDialect {
             }
         }
         Ok(())
+    }
+
+    async fn unqueue_due(&self, link: &mut Link<'_>, due: &[DueEvent]) -> Result<()> {
+        let ids = |is_fresh| {
+            let some = due.iter().filter(move |due| due.is_fresh == is_fresh);
+            let ids: Vec<_> = some.map(|due| due.event.id).collect();
+            ids
+        };
+        for ids in event_ids(&ids(true))? {
+            link.execute(&self.statements.unqueue_fresh, args![&ids])
+                .await?;
+        }
+        self.unqueue(link, &ids(false)).await
     }
 
     async fn put_waiting(&self, link: &mut Link<'_>, events: &[WaitingEvent]) -> Result<()> {
@@ -396,28 +410,23 @@ impl Dialect for MySqlDialect {
         link: &mut Link<'_>,
         requests: &[HandlerRequest],
     ) -> Result<()> {
-        // In the order of the primary key, which all that lock several requests go by.
-        let mut sorted: Vec<_> = requests.iter().collect();
-        sorted.sort_unstable_by_key(|request| request.id);
-        let texts = rows::texts(sorted, |request| {
-            (
-                hex(request.id.as_uuid()),
-                hex(request.event_id.as_uuid()),
-                request.handler.as_str(),
-                request.priority.get(),
-                request.max_errors,
-                request.attempt.cast_signed(),
-                queue(request).map(|queue| queue as i64),
-                request.created_at.timestamp_micros(),
-                request.lease.map(|lease| hex(lease.owner.as_uuid())),
-                micros(request.lease.map(|lease| lease.until)),
-            )
-        })?;
-        for text in texts {
-            link.execute(&self.statements.insert_requests, args![&text])
-                .await?;
+        hot::insert(link, &self.statements, requests).await
+    }
+
+    async fn write_claims(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
+        if requests.iter().any(HandlerRequest::is_suspect) {
+            // Their claim changes more.
+            return self.write_requests(link, requests).await;
         }
-        Ok(())
+        hot::write_claims(link, &self.statements, requests).await
+    }
+
+    async fn settle(
+        &self,
+        link: &mut Link<'_>,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>> {
+        hot::settle(link, &self.statements, settlements).await
     }
 
     async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
@@ -508,8 +517,14 @@ impl MySqlDialect {
     }
 
     /// The events of locked places on the queue, which are read by a statement of its own: the
-    /// snapshot of the one that locked them may be older than they are.
-    async fn due(&self, link: &mut Link<'_>, places: &[Row]) -> Result<Vec<DueEvent>> {
+    /// snapshot of the one that locked them may be older than they are. So many of them waited, and the
+    /// others are fresh.
+    async fn due(
+        &self,
+        link: &mut Link<'_>,
+        places: &[Row],
+        waiting: usize,
+    ) -> Result<Vec<DueEvent>> {
         let ids = places.iter().map(|place| place.reader(EVENTS).uuid("id"));
         let ids: Vec<_> = ids
             .map(|id| id.map(EventId::from_uuid))
@@ -517,7 +532,7 @@ impl MySqlDialect {
         let mut events = self.events(link, &ids).await?;
         let mut due = Vec::with_capacity(places.len());
         let mut unreadable = Vec::new();
-        for place in places {
+        for (number, place) in places.iter().enumerate() {
             let mut columns = place.reader("waiting_events");
             let id = columns.uuid("event_id")?;
             match events.remove(&id) {
@@ -527,6 +542,7 @@ impl MySqlDialect {
                     errors: columns.int("errors")?,
                     last_error: columns.optional_text("last_error")?,
                     is_claimed: columns.bool("is_claimed")?,
+                    is_fresh: number >= waiting,
                     now: columns.time("now")?,
                 }),
                 Some(Err(error)) => unreadable.push((EventId::from_uuid(id), error)),

@@ -2,6 +2,7 @@
 
 mod dialect;
 mod due;
+mod hot;
 mod kill;
 mod options;
 mod raise;

@@ -181,7 +181,7 @@ macro_rules! page {
 macro_rules! first_backoff {
     ($queue:literal) => {
         concat!(
-            "(SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
+            "(SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (queued) \
                WHERE r.queue = ",
             $queue,
             " AND r.handler = j.name ORDER BY r.backoff_until LIMIT 1)"
@@ -194,7 +194,7 @@ macro_rules! first_backoff {
 macro_rules! next_due {
     () => {
         concat!(
-            "LEAST(COALESCE((SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (backing_off) \
+            "LEAST(COALESCE((SELECT r.backoff_until FROM {p}handler_requests r FORCE INDEX (queued) \
                WHERE r.queue = 1 AND r.handler = j.name AND r.backoff_until > ",
             now!(),
             " ORDER BY r.backoff_until LIMIT 1), 9223372036854775807), \
@@ -213,7 +213,7 @@ macro_rules! next_due {
 macro_rules! suspect_due {
     () => {
         concat!(
-            "(EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (backing_off) \
+            "(EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (queued) \
                WHERE r.queue = 2 AND r.handler = j.name AND r.backoff_until IS NULL) \
              OR COALESCE(",
             first_backoff!("2"),
@@ -300,9 +300,9 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
            + (SELECT COUNT(*) FROM {p}handler_requests WHERE queue = 2) \
            + (SELECT COUNT(*) FROM {p}handler_requests WHERE lease_until IS NOT NULL)",
     oldest_open: "SELECT MIN(o.id) FROM ( \
-           SELECT id FROM {p}handler_requests FORCE INDEX (ready) WHERE queue = 0 \
-           UNION ALL SELECT id FROM {p}handler_requests FORCE INDEX (ready) WHERE queue = 1 \
-           UNION ALL SELECT id FROM {p}handler_requests FORCE INDEX (ready) WHERE queue = 2 \
+           SELECT id FROM {p}handler_requests FORCE INDEX (queued) WHERE queue = 0 \
+           UNION ALL SELECT id FROM {p}handler_requests FORCE INDEX (queued) WHERE queue = 1 \
+           UNION ALL SELECT id FROM {p}handler_requests FORCE INDEX (queued) WHERE queue = 2 \
            UNION ALL SELECT id FROM {p}handler_requests FORCE INDEX (leased) WHERE lease_until IS NOT NULL) o",
     count_dead: "SELECT COUNT(*) FROM {p}handler_requests WHERE queue = 3",
     count_requests: concat!(
@@ -329,9 +329,9 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         request_filter!(),
         page!("r.id")
     ),
-    dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r FORCE INDEX (ready) \
+    dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r FORCE INDEX (queued) \
          STRAIGHT_JOIN {p}events e ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
-    dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests FORCE INDEX (ready) WHERE queue = 3 ORDER BY handler",
+    dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests FORCE INDEX (queued) WHERE queue = 3 ORDER BY handler",
     next_due_request: concat!(
         "WITH d AS (SELECT ",
         next_due!(),
@@ -353,7 +353,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     put_off_claim: "UPDATE {p}handler_requests SET backoff_until = ?, \
          queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = ?",
     look: concat!(
-        "WITH d AS (SELECT EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (ready) \
+        "WITH d AS (SELECT EXISTS (SELECT 1 FROM {p}handler_requests r FORCE INDEX (queued) \
              WHERE r.queue = 0 AND r.handler = j.name) \
            OR COALESCE(",
         first_backoff!("1"),
@@ -382,30 +382,31 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     // that comes from a row cannot be limited to more than one.
     best_due: concat!(
         "SELECT NULLIF(MIN(LEAST(d.ready, d.late)), 40000) FROM (SELECT \
-           COALESCE((SELECT r.priority FROM {p}handler_requests r FORCE INDEX (ready) \
-             WHERE r.queue = 0 AND r.handler = j.name ORDER BY r.priority LIMIT 1), 40000) AS ready, \
+           COALESCE((SELECT r.priority FROM {p}handler_requests r FORCE INDEX (queued) \
+             WHERE r.queue = 0 AND r.handler = j.name AND r.backoff_until IS NULL \
+             ORDER BY r.priority LIMIT 1), 40000) AS ready, \
            IF(",
         first_backoff!("1"),
         " <= ",
         now!(),
-        ", (SELECT r.priority FROM {p}handler_requests r FORCE INDEX (backing_off) \
+        ", (SELECT r.priority FROM {p}handler_requests r FORCE INDEX (queued) \
              WHERE r.queue = 1 AND r.handler = j.name ORDER BY r.backoff_until, r.priority LIMIT 1), \
            40000) AS late FROM ",
         names!(),
         ") d"
     ),
-    open_and_dead_of: "(SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+    open_and_dead_of: "(SELECT id, event_id FROM {p}handler_requests FORCE INDEX (queued) \
            WHERE queue = 0 AND handler = ? LIMIT ?) \
-         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (queued) \
            WHERE queue = 1 AND handler = ? LIMIT ?) \
-         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (queued) \
            WHERE queue = 2 AND handler = ? LIMIT ?) \
          UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (leased) \
            WHERE lease_until IS NOT NULL AND handler = ? LIMIT ?) \
-         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (ready) \
+         UNION ALL (SELECT id, event_id FROM {p}handler_requests FORCE INDEX (queued) \
            WHERE queue = 3 AND handler = ? LIMIT ?)",
     count_open_of: "WITH a AS (SELECT CAST(? AS BINARY) AS handler) \
-         SELECT (SELECT COUNT(*) FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (ready) \
+         SELECT (SELECT COUNT(*) FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (queued) \
              ON r.queue IN (0, 1, 2) AND r.handler = a.handler) \
            + (SELECT COUNT(*) FROM a STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (leased) \
              ON r.lease_until IS NOT NULL AND r.handler = a.handler)",
@@ -464,8 +465,18 @@ statements! {
         put_unwanted,
         /// (lowest id, highest id) as often as `SLOTS`: event id and time.
         first_requests,
-        /// (rows of requests)
-        insert_requests,
+        /// (owner, rows of id, event id and place of the terms, terms: place and handler, priority,
+        /// max_errors, attempt, queue, created_at, lease_until)
+        insert_new,
+        /// (ids, attempt, owner): how many of them are held, locked in this order.
+        lock_held,
+        lock_held_skip,
+        /// (ids, executed, executed)
+        complete,
+        /// (ids, microseconds, executed, executed)
+        snooze,
+        /// (ids, owner, lease until)
+        claim,
         /// (rows of requests)
         write_requests,
         /// (ids, new name, old name): renames those that are open or dead.
@@ -534,15 +545,15 @@ macro_rules! slots {
 
 macro_rules! ready {
     () => {
-        "FROM {p}handler_requests r FORCE INDEX (ready) \
-         WHERE r.queue = 0 AND r.handler = ? ORDER BY r.priority, r.id LIMIT ?"
+        "FROM {p}handler_requests r FORCE INDEX (queued) \
+         WHERE r.queue = 0 AND r.handler = ? AND r.backoff_until IS NULL ORDER BY r.priority, r.id LIMIT ?"
     };
 }
 
 macro_rules! late {
     () => {
         concat!(
-            "FROM {p}handler_requests r FORCE INDEX (backing_off) \
+            "FROM {p}handler_requests r FORCE INDEX (queued) \
              WHERE r.queue = 1 AND r.handler = ? AND r.backoff_until <= ",
             now!(),
             " ORDER BY r.backoff_until, r.priority, r.id LIMIT ?"
@@ -552,7 +563,7 @@ macro_rules! late {
 
 macro_rules! suspect {
     () => {
-        "FROM {p}handler_requests r FORCE INDEX (backing_off) \
+        "FROM {p}handler_requests r FORCE INDEX (queued) \
          WHERE r.queue = 2 AND r.handler = ? AND r.backoff_until IS NULL \
          ORDER BY r.priority, r.id LIMIT ?"
     };
@@ -561,7 +572,7 @@ macro_rules! suspect {
 macro_rules! late_suspect {
     () => {
         concat!(
-            "FROM {p}handler_requests r FORCE INDEX (backing_off) \
+            "FROM {p}handler_requests r FORCE INDEX (queued) \
              WHERE r.queue = 2 AND r.handler = ? AND r.backoff_until <= ",
             now!(),
             " ORDER BY r.backoff_until, r.priority, r.id LIMIT ?"
@@ -628,6 +639,38 @@ macro_rules! lock_requests {
             "FROM ",
             ids!(),
             "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) FOR UPDATE"
+        )
+    };
+}
+
+/// How many of these requests are held, in (ids, attempt, owner).
+macro_rules! lock_held {
+    () => {
+        concat!(
+            "SELECT COUNT(r.id) FROM ",
+            ids!(),
+            "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) \
+             WHERE r.attempt = ? AND r.owner = ? AND r.lease_until IS NOT NULL \
+               AND r.completed_at IS NULL AND r.canceled_at IS NULL AND r.dead_at IS NULL FOR UPDATE"
+        )
+    };
+}
+
+/// Settles requests that are held: (ids, what the outcome takes, executed, executed). From three
+/// rescues on, it is the claim that has counted the execution.
+macro_rules! settle {
+    ($outcome:literal, $more:literal) => {
+        concat!(
+            "UPDATE ",
+            ids!(),
+            "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) SET ",
+            $outcome,
+            now!(),
+            $more,
+            ", r.executions = r.executions + (? AND r.rescues < 3), \
+               r.last_execution_at = CASE WHEN ? AND r.rescues < 3 THEN ",
+            now!(),
+            " ELSE r.last_execution_at END, r.owner = NULL, r.lease_until = NULL"
         )
     };
 }
@@ -734,16 +777,19 @@ pub(super) const TEXTS: Texts = Texts {
         slots!(range_slot, " OR "),
         " GROUP BY r.event_id"
     ),
-    // Locks the new requests, and those that exist.
-    insert_requests: "INSERT INTO {p}handler_requests \
+    // Locks the new requests, and those that exist, in the order of their ids.
+    insert_new: "INSERT INTO {p}handler_requests \
            (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
-         SELECT UNHEX(j.id), UNHEX(j.event_id), j.handler, j.priority, j.max_errors, j.attempt, j.queue, \
-           j.created_at, UNHEX(j.owner), j.lease_until \
-         FROM JSON_TABLE(?, '$[*]' COLUMNS ( \
-           id CHAR(32) PATH '$[0]', event_id CHAR(32) PATH '$[1]', handler VARCHAR(255) PATH '$[2]', \
-           priority BIGINT PATH '$[3]', max_errors BIGINT PATH '$[4]', attempt BIGINT PATH '$[5]', \
-           queue BIGINT PATH '$[6]', created_at BIGINT PATH '$[7]', owner CHAR(32) PATH '$[8]', \
-           lease_until BIGINT PATH '$[9]')) j \
+         WITH a AS (SELECT CAST(? AS BINARY) AS owner) \
+         SELECT UNHEX(j.id), UNHEX(j.event_id), t.handler, t.priority, t.max_errors, t.attempt, t.queue, \
+           t.created_at, CASE WHEN t.lease_until IS NOT NULL THEN a.owner END, t.lease_until \
+         FROM a STRAIGHT_JOIN JSON_TABLE(?, '$[*]' COLUMNS ( \
+             id CHAR(32) PATH '$[0]', event_id CHAR(32) PATH '$[1]', place BIGINT PATH '$[2]')) j \
+         STRAIGHT_JOIN JSON_TABLE(?, '$[*]' COLUMNS ( \
+             place BIGINT PATH '$[0]', handler VARCHAR(255) PATH '$[1][0]', priority BIGINT PATH '$[1][1]', \
+             max_errors BIGINT PATH '$[1][2]', attempt BIGINT PATH '$[1][3]', queue BIGINT PATH '$[1][4]', \
+             created_at BIGINT PATH '$[1][5]', lease_until BIGINT PATH '$[1][6]')) t ON t.place = j.place \
+         ORDER BY j.id \
          ON DUPLICATE KEY UPDATE event_id = {p}handler_requests.event_id",
     // Locks the requests. They are there and locked, so none is inserted; but this leaves the
     // optimizer no choice, and is faster than an update of several tables.
@@ -773,6 +819,22 @@ pub(super) const TEXTS: Texts = Texts {
         ids!(),
         "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) SET r.handler = ? \
          WHERE r.handler = ? AND r.completed_at IS NULL AND r.canceled_at IS NULL"
+    ),
+    // Locks the requests, in the order in which the ids are given.
+    lock_held: lock_held!(),
+    lock_held_skip: concat!(lock_held!(), " SKIP LOCKED"),
+    // Locks the requests, which are locked already.
+    complete: settle!("r.completed_at = ", ""),
+    snooze: settle!(
+        "r.queue = CASE WHEN r.rescues < 3 THEN 1 ELSE 2 END, r.backoff_until = ",
+        " + ?"
+    ),
+    // Locks the requests, which are locked already.
+    claim: concat!(
+        "UPDATE ",
+        ids!(),
+        "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) \
+         SET r.attempt = r.attempt + 1, r.queue = NULL, r.backoff_until = NULL, r.owner = ?, r.lease_until = ?"
     ),
     // Locks the requests, in the order in which the ids are given.
     lock_requests: lock_requests!(),

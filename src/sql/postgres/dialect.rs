@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqlSafeStr as _, SqlStr};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, SqlSafeStr as _, SqlStr};
 use uuid::Uuid;
 
 use super::{
@@ -41,6 +41,7 @@ use crate::{
         row::Row,
         settle::{self, Expired},
         shared::{Purpose, Shared},
+        warm_pool::WarmPool,
     },
     store::{
         Claim, ClaimedBatch, FanOut, FannedOut, HandlerRoom, Listener, LockMode, Look, Outlook,
@@ -143,8 +144,8 @@ impl Begins {
 
 pub(super) struct PostgresDialect {
     pub(super) begins: Begins,
-    pub(super) transactions: PgPool,
-    pub(super) sessions: PgPool,
+    pub(super) transactions: WarmPool<Postgres>,
+    pub(super) sessions: WarmPool<Postgres>,
     /// How the connections of the store's own calls are set, with pinned plans; none on a pool of
     /// the application's and behind a pooler.
     pub(super) session_settings: Option<Arc<str>>,
@@ -157,6 +158,8 @@ pub(super) struct PostgresDialect {
     pub(super) test_channel: TestChannel,
     /// What this process has leased.
     pub(super) leased: LeasedBatches,
+    /// Whether many events come at once.
+    pub(super) crowd: hot::Crowd,
 }
 
 impl fmt::Debug for PostgresDialect {
@@ -172,7 +175,7 @@ impl Dialect for PostgresDialect {
     }
 
     async fn acquire(&self, purpose: Purpose) -> sqlx::Result<Handle> {
-        Ok(Handle::Postgres(Held::Pooled(
+        Ok(Handle::Postgres(Held::Warm(
             self.pool(purpose).acquire().await?,
         )))
     }
@@ -196,7 +199,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn in_use(&self, purpose: Purpose) -> InUse {
-        InUse::of(self.pool(purpose))
+        self.pool(purpose).in_use()
     }
 
     async fn close(&self) {
@@ -307,32 +310,19 @@ impl Dialect for PostgresDialect {
         {
             return Ok(vec![self.raise_one(link, event).await?]);
         }
-        let mut new = HashSet::with_capacity(events.len());
         // In one order, so that two raises of the same events do not wait for each other. Of those
         // with the same id the first one stays the first.
         let mut ordered: Vec<_> = events.iter().collect();
         ordered.sort_by_key(|event| event.id);
+        let mut new = HashSet::new();
         for chunk in chunks(&ordered, MAX_STATEMENT_LEN) {
             let headers: Vec<_> = chunk.iter().map(|event| headers(event)).collect();
-            let entities = || chunk.iter().map(|event| event.entity.as_ref());
-            let args = vec![
-                Arg::uuids(chunk.iter().map(|event| event.id.as_uuid())),
-                Arg::texts(chunk.iter().map(|event| event.name.as_str())),
-                Arg::optional_texts(entities().map(|of| of.map(|entity| entity.name.as_str()))),
-                Arg::optional_texts(entities().map(|of| of.map(|entity| entity.id.as_str()))),
-                Arg::texts(chunk.iter().map(|event| event.data.as_str())),
-                Arg::times(chunk.iter().map(|event| event.timestamp)),
-                Arg::uuids(chunk.iter().map(|event| event.correlation_id.as_uuid())),
-                Arg::optional_uuids(
-                    chunk
-                        .iter()
-                        .map(|event| event.causation_id.map(|id| id.as_uuid())),
-                ),
-                Arg::optional_texts(headers.iter().map(Option::as_deref)),
-                Arg::ints(chunk.iter().map(|event| i64::from(event.version))),
-                Arg::from(notifies),
-            ];
-            for row in link.rows(&self.statements.raise, args).await? {
+            let args = raise_args(chunk, &headers, notifies);
+            let rows = link.rows(&self.statements.raise, args).await?;
+            if rows.is_empty() {
+                new.extend(chunk.iter().map(|event| event.id.as_uuid()));
+            }
+            for row in rows {
                 new.extend(row.reader(EVENTS).optional_uuid("id")?);
             }
         }
@@ -492,7 +482,8 @@ impl Dialect for PostgresDialect {
             Arg::optional_times(leases().map(|lease| lease.map(|lease| lease.until))),
             Arg::optional_texts(errors.iter().map(Option::as_deref)),
         ];
-        link.execute(&self.statements.write_requests, args).await?;
+        link.execute_planned_anew(&self.statements.write_requests, args)
+            .await?;
         Ok(())
     }
 
@@ -622,7 +613,8 @@ impl Dialect for PostgresDialect {
         match asked.selection {
             Selection::Due { limit } => {
                 let (statements, offer) = (&self.statements, asked.offer.as_ref());
-                hot::fan_out(link, statements, &self.leased, limit, offer).await
+                let (leased, crowd) = (&self.leased, &self.crowd);
+                hot::fan_out(link, statements, leased, crowd, limit, offer).await
             }
             Selection::Claimed(_) => fan_out::fan_out(link, asked).await,
         }
@@ -685,10 +677,9 @@ impl Dialect for PostgresDialect {
 
     async fn listener(&self, shared: &Shared) -> Result<Box<dyn Listener>> {
         let options = self.transactions.connect_options();
-        let channel = format!("{}work", shared.prefix.as_str());
         let listener = PostgresListener::connect(
             (*options).clone(),
-            &channel,
+            shared.prefix.as_str(),
             TestChannel::clone(&self.test_channel),
             shared.signals.clone(),
             shared.limits,
@@ -697,10 +688,8 @@ impl Dialect for PostgresDialect {
     }
 
     fn tell(&self, effects: Effects) {
-        if let Some(notifier) = &self.notifier
-            && (effects.raised || effects.ready)
-        {
-            notifier.tell();
+        if let Some(notifier) = &self.notifier {
+            notifier.tell(effects.raised, effects.ready);
         }
     }
 
@@ -714,7 +703,7 @@ impl Dialect for PostgresDialect {
 }
 
 impl PostgresDialect {
-    const fn pool(&self, purpose: Purpose) -> &PgPool {
+    const fn pool(&self, purpose: Purpose) -> &WarmPool<Postgres> {
         match purpose {
             Purpose::Session => &self.sessions,
             Purpose::Transaction => &self.transactions,
@@ -768,6 +757,54 @@ fn are_plain(settlements: &[Settlement]) -> bool {
     settlements
         .iter()
         .all(|settlement| hot::is_plain(settlement) && ids.insert(settlement.id))
+}
+
+/// The columns of events, those without any value empty, which costs least.
+fn raise_args<'a>(
+    events: &[&'a Event],
+    headers: &'a [Option<String>],
+    notifies: bool,
+) -> Vec<Arg<'a>> {
+    let has_entities = events.iter().any(|event| event.entity.is_some());
+    let has_correlations = |event: &&Event| event.correlation_id.as_uuid() != event.id.as_uuid();
+    let has_correlations = events.iter().any(has_correlations);
+    let has_causes = events.iter().any(|event| event.causation_id.is_some());
+    let has_headers = headers.iter().any(Option::is_some);
+    let has_versions = events.iter().any(|event| event.version != 1);
+    let only = |is_there: bool| if is_there { events } else { &[] };
+    vec![
+        Arg::uuids(events.iter().map(|event| event.id.as_uuid())),
+        Arg::texts(events.iter().map(|event| event.name.as_str())),
+        Arg::optional_texts(
+            only(has_entities)
+                .iter()
+                .map(|event| Some(event.entity.as_ref()?.name.as_str())),
+        ),
+        Arg::optional_texts(
+            only(has_entities)
+                .iter()
+                .map(|event| Some(event.entity.as_ref()?.id.as_str())),
+        ),
+        Arg::texts(events.iter().map(|event| event.data.as_str())),
+        Arg::times(events.iter().map(|event| event.timestamp)),
+        Arg::uuids(
+            only(has_correlations)
+                .iter()
+                .map(|event| event.correlation_id.as_uuid()),
+        ),
+        Arg::optional_uuids(
+            only(has_causes)
+                .iter()
+                .map(|event| Some(event.causation_id?.as_uuid())),
+        ),
+        Arg::optional_texts(headers.iter().filter(|_| has_headers).map(Option::as_deref)),
+        Arg::ints(
+            only(has_versions)
+                .iter()
+                .map(|event| i64::from(event.version)),
+        ),
+        Arg::from(notifies),
+    ]
 }
 
 fn event_ids<'a>(ids: &[EventId]) -> Arg<'a> {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ use crate::{
         arg::Arg,
         limit,
         link::Link,
+        micros,
         records::{self, EVENTS, HANDLER_REQUESTS, REGISTRATIONS},
         row::{Reader, Row},
         settle::count_batches,
@@ -29,9 +33,10 @@ use crate::{
     text::Name,
 };
 
-/// The kinds of rows that a fan-out answers, of which there is another one.
+/// The kinds of rows that a fan-out answers, of which there is another one. The last is no answer.
 const PROCESSED: i64 = 0;
 const TERMS: i64 = 1;
+const TOO_MUCH: i64 = 3;
 
 /// What the requests of events of one name for one handler are like.
 struct Terms {
@@ -51,37 +56,61 @@ struct OfName {
     readable: Vec<Terms>,
 }
 
-/// Fans out due events.
+/// What is known of the queue of events, and so which statement fans out.
+#[derive(Debug)]
+pub(super) struct Crowd(AtomicBool);
+
+impl Default for Crowd {
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+/// Fans out due events: with a statement for many, or if there were none lately, one that begins sooner.
 pub(super) async fn fan_out(
     link: &mut Link<'_>,
     statements: &Statements,
     leased: &LeasedBatches,
+    crowd: &Crowd,
     events: usize,
     offer: Option<&LeaseOffer>,
 ) -> Result<FannedOut> {
     let none = &[][..];
-    let mut args = vec![
-        Arg::from(limit(events)),
-        Arg::Uuid(offer.map(|offer| offer.owner.as_uuid())),
-        Arg::from(micros(offer.map_or(Duration::ZERO, |offer| offer.lease))),
-        Arg::from(limit(offer.map_or(0, |offer| offer.limit))),
-    ];
-    args.extend(rooms(offer.map_or(none, |offer| &offer.handlers)));
-    let rows = link.rows(&statements.fan_out, args).await?;
+    let args = || {
+        let mut args = vec![
+            Arg::Uuid(offer.map(|offer| offer.owner.as_uuid())),
+            Arg::from(micros(offer.map_or(Duration::ZERO, |offer| offer.lease))),
+            Arg::from(limit(offer.map_or(0, |offer| offer.limit))),
+        ];
+        args.extend(rooms(offer.map_or(none, |offer| &offer.handlers)));
+        args
+    };
     let mut answer = FannedOut::default();
-    read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
+    let is_done = !crowd.0.load(Ordering::Relaxed) && {
+        let rows = link.rows(&statements.fan_out_one, args()).await?;
+        read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?
+    };
+    if !is_done {
+        let mut args = args();
+        args.insert(0, Arg::from(limit(events)));
+        let rows = link.rows(&statements.fan_out, args).await?;
+        read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
+        let is_crowded = answer.processed.len() > 1 || answer.next_due.is_some();
+        crowd.0.store(is_crowded, Ordering::Relaxed);
+    }
     let requests = answer.processed.iter().map(|event| event.requests);
     link.effects.ready |= requests.sum::<usize>() > answer.born_leased.len();
     Ok(answer)
 }
 
-/// Reads the answer of a fan-out; `is_whole` is whether the events are there with their data.
+/// Reads the answer of a fan-out; `is_whole` is whether the events are there with their data. Answers
+/// whether it is one.
 fn read_fanned_out(
     rows: &[Row],
     leased: &LeasedBatches,
     is_whole: bool,
     answer: &mut FannedOut,
-) -> Result<()> {
+) -> Result<bool> {
     let mut processed = Vec::with_capacity(rows.len());
     let mut terms: HashMap<Name, OfName> = HashMap::new();
     let mut batch = None;
@@ -90,6 +119,7 @@ fn read_fanned_out(
         match columns.int("kind")? {
             PROCESSED => processed.push(row),
             TERMS => read_terms(row, &mut terms)?,
+            TOO_MUCH => return Ok(false),
             _ => {
                 columns.skip(4);
                 batch = columns.optional_text("batch")?;
@@ -114,7 +144,7 @@ fn read_fanned_out(
     answer
         .born_leased
         .sort_unstable_by_key(|request| (request.priority, request.id));
-    Ok(())
+    Ok(true)
 }
 
 /// Reads the terms of one name and one handler.
@@ -370,11 +400,11 @@ pub(super) async fn settle(
 ) -> Result<Vec<Settled>> {
     let mut ordered: Vec<_> = settlements.iter().collect();
     ordered.sort_unstable_by_key(|settlement| settlement.id);
-    let mut args = settle_args(&ordered);
+    let mut args = settle_args(&ordered, standstill.is_none());
     let settled = match standstill {
         Some(standstill) => {
             args.push(Arg::from(standstill));
-            let rows = link.rows_planned_anew(&statements.settle_in, args).await?;
+            let rows = link.rows(&statements.settle_in, args).await?;
             Some(ids(&rows)?)
         }
         None => {
@@ -416,18 +446,27 @@ pub(super) async fn settle(
     Ok(settlements.iter().map(answer).collect())
 }
 
-fn settle_args<'a>(settlements: &[&Settlement]) -> Vec<Arg<'a>> {
+/// `is_short` is whether what all have in common is said once.
+fn settle_args<'a>(settlements: &[&Settlement], is_short: bool) -> Vec<Arg<'a>> {
     let all = || settlements.iter();
-    let snoozes = all().map(|settlement| match settlement.outcome {
+    let snooze = |settlement: &Settlement| match settlement.outcome {
         Outcome::Snoozed { duration } => Some(micros(duration)),
         _ => None,
-    });
+    };
+    let first = settlements.first();
+    let is_like_first = |settlement: &&Settlement| {
+        first.is_none_or(|first| {
+            settlement.executed == first.executed && snooze(settlement) == snooze(first)
+        })
+    };
+    let is_uniform = is_short && all().all(is_like_first);
+    let different = || all().take(if is_uniform { 1 } else { settlements.len() });
     vec![
         Arg::uuids(all().map(|settlement| settlement.id.as_uuid())),
         Arg::ints(all().map(|settlement| settlement.attempt.cast_signed())),
         Arg::uuids(all().map(|settlement| settlement.owner.as_uuid())),
-        Arg::bools(all().map(|settlement| settlement.executed)),
-        Arg::optional_ints(snoozes),
+        Arg::bools(different().map(|settlement| settlement.executed)),
+        Arg::optional_ints(different().map(|settlement| snooze(settlement))),
     ]
 }
 
@@ -510,10 +549,4 @@ fn rooms(handlers: &[HandlerRoom]) -> [Arg<'_>; 2] {
         Arg::texts(with_room().map(|handler| handler.handler.as_str())),
         Arg::ints(with_room().map(|handler| limit(handler.room))),
     ]
-}
-
-/// A duration in microseconds, at most a hundred years, which every database can add to now.
-fn micros(duration: Duration) -> i64 {
-    const MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
-    i64::try_from(duration.min(MAX).as_micros()).unwrap_or(i64::MAX)
 }

@@ -29,6 +29,10 @@ pub(super) type TestChannel = Arc<Mutex<Option<String>>>;
 /// A connection of its own that listens.
 pub(super) struct PostgresListener {
     listener: PgListener,
+    /// On which it hears of events.
+    raised: String,
+    /// On which it hears of requests.
+    ready: String,
     /// On which it is notified to see that it still hears.
     test: String,
     shared_test: TestChannel,
@@ -37,10 +41,10 @@ pub(super) struct PostgresListener {
 }
 
 impl PostgresListener {
-    /// Listens on `channel`; from now on everything is heard.
+    /// Listens on the channels of this prefix; from now on everything is heard.
     pub(super) async fn connect(
         options: PgConnectOptions,
-        channel: &str,
+        prefix: &str,
         shared_test: TestChannel,
         signals: Signals,
         limits: Limits,
@@ -54,15 +58,19 @@ impl PostgresListener {
             .connect_lazy_with(options);
         // The server keeps 63 bytes of a name.
         let (_, random) = Uuid::now_v7().as_u64_pair();
-        let test = format!("{channel}_test_{random:x}");
+        let test = format!("{prefix}test_{random:x}");
+        let (raised, ready) = (format!("{prefix}raised"), format!("{prefix}ready"));
         let error = |error| limits.error("begin to listen", error);
         let mut listener = PgListener::connect_with(&pool).await.map_err(error)?;
         // It is the scheduler that makes another one, and polls until then.
         listener.eager_reconnect(false);
-        listener.listen_all([channel, &test]).await.map_err(error)?;
+        let channels = [&*raised, &*ready, &*test];
+        listener.listen_all(channels).await.map_err(error)?;
         *shared_test.lock() = Some(test.clone());
         Ok(Self {
             listener,
+            raised,
+            ready,
             test,
             shared_test,
             signals,
@@ -92,8 +100,9 @@ impl PostgresListener {
                 source: Some("the connection was lost".into()),
             });
         };
-        if heard.channel() != self.test {
+        if heard.channel() == self.raised {
             self.signals.raised.raise();
+        } else if heard.channel() == self.ready {
             self.signals.ready.raise();
         }
         Ok(())

@@ -8,8 +8,10 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sqlx::{Executor as _, PgPool, SqlStr};
+use sqlx::{Executor as _, Postgres, SqlStr};
 use tokio::{sync::watch, time::Instant};
+
+use crate::sql::warm_pool::WarmPool;
 
 /// The least time between two notifications of a process: 25 a second.
 const GAP: Duration = Duration::from_millis(40);
@@ -25,27 +27,37 @@ pub(super) struct Notifier {
     last: Arc<Mutex<Option<Instant>>>,
     /// What is left for the task.
     wanted: Mutex<Option<watch::Sender<Wanted>>>,
-    pool: PgPool,
-    notify: SqlStr,
+    pool: WarmPool<Postgres>,
+    texts: Texts,
     limit: Duration,
 }
 
-/// What is left for the task: a notification, and more of them until a time.
+/// What notifies of which work: those who hear of events have nothing to claim, and the other way
+/// round.
+#[derive(Clone)]
+pub(super) struct Texts {
+    pub(super) raised: SqlStr,
+    pub(super) ready: SqlStr,
+    pub(super) both: SqlStr,
+}
+
+/// What is left for the task: a notification, and more of them, of events, until a time.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     until: Instant,
-    /// How often it was told of what others can see.
-    told: u64,
+    /// How often it was told of events and of requests that others can see.
+    raised: u64,
+    ready: u64,
 }
 
 impl Notifier {
-    /// A notifier that sends `notify` through connections of this pool, each within a limit.
-    pub(super) fn new(pool: PgPool, notify: SqlStr, limit: Duration) -> Self {
+    /// A notifier that sends these texts through connections of this pool, each within a limit.
+    pub(super) fn new(pool: WarmPool<Postgres>, texts: Texts, limit: Duration) -> Self {
         Self {
             last: Arc::default(),
             wanted: Mutex::new(None),
             pool,
-            notify,
+            texts,
             limit,
         }
     }
@@ -56,35 +68,45 @@ impl Notifier {
         if take_turn(&self.last).is_ok() {
             return true;
         }
-        self.want(Instant::now() + UNCOMMITTED_FOR, 0);
+        self.want(Some(Instant::now() + UNCOMMITTED_FOR), false, false);
         false
     }
 
-    /// There is new work that others can see.
-    pub(super) fn tell(&self) {
-        self.want(Instant::now(), 1);
+    /// There are events to fan out, or requests to claim, that others can see.
+    pub(super) fn tell(&self, raised: bool, ready: bool) {
+        if raised || ready {
+            self.want(None, raised, ready);
+        }
     }
 
-    fn want(&self, until: Instant, told: u64) {
+    fn want(&self, until: Option<Instant>, raised: bool, ready: bool) {
         let mut wanted = self.wanted.lock();
         // The task has ended if the runtime has on which it was started.
         if wanted.as_ref().is_some_and(watch::Sender::is_closed) {
             *wanted = None;
         }
-        let sender = wanted.get_or_insert_with(|| self.start(until));
-        sender.send_modify(|wanted| {
-            wanted.until = wanted.until.max(until);
-            wanted.told += told;
+        let sender = wanted.get_or_insert_with(|| self.start());
+        sender.send_if_modified(|wanted| {
+            // Until then the task looks again by itself: thousands of raises a second need not wake it.
+            let rests = wanted.until <= Instant::now();
+            wanted.until = until.map_or(wanted.until, |until| wanted.until.max(until));
+            wanted.raised += u64::from(raised);
+            wanted.ready += u64::from(ready);
+            rests || raised || ready
         });
     }
 
     /// Starts the task, which ends when the notifier is dropped.
-    fn start(&self, until: Instant) -> watch::Sender<Wanted> {
-        let (sender, receiver) = watch::channel(Wanted { until, told: 0 });
+    fn start(&self) -> watch::Sender<Wanted> {
+        let (sender, receiver) = watch::channel(Wanted {
+            until: Instant::now(),
+            raised: 0,
+            ready: 0,
+        });
         let task = Task {
             last: Arc::clone(&self.last),
             pool: self.pool.clone(),
-            notify: self.notify.clone(),
+            texts: self.texts.clone(),
             limit: self.limit,
         };
         tokio::spawn(task.run(receiver));
@@ -107,25 +129,40 @@ fn take_turn(last: &Mutex<Option<Instant>>) -> Result<(), Duration> {
 /// What makes up for suppressed notifications.
 struct Task {
     last: Arc<Mutex<Option<Instant>>>,
-    pool: PgPool,
-    notify: SqlStr,
+    pool: WarmPool<Postgres>,
+    texts: Texts,
     limit: Duration,
 }
 
 impl Task {
     async fn run(self, mut wanted: watch::Receiver<Wanted>) {
+        // Of so much others have been told.
+        let (mut raised, mut ready) = (0, 0);
+        let mut told_of_events_at = Instant::now();
         while wanted.changed().await.is_ok() {
             loop {
-                let Wanted { until, told } = *wanted.borrow_and_update();
                 while let Err(wait) = take_turn(&self.last) {
                     tokio::time::sleep(wait).await;
                 }
-                self.send().await;
-                if Instant::now() >= until {
+                let now = *wanted.borrow_and_update();
+                // Others are told of events, too, while there may be some that commit about now.
+                let has_events = now.raised != raised || now.until > told_of_events_at;
+                let text = match (has_events, now.ready != ready) {
+                    (true, true) => &self.texts.both,
+                    (false, true) => &self.texts.ready,
+                    (_, false) => &self.texts.raised,
+                };
+                if has_events || now.ready == ready {
+                    told_of_events_at = Instant::now();
+                }
+                self.send(text).await;
+                (raised, ready) = (now.raised, now.ready);
+                if wanted.borrow().until <= Instant::now() {
                     break;
                 }
                 // What others can see by now is told sooner.
-                let newly_told = wanted.wait_for(|wanted| wanted.told != told);
+                let is_new = |wanted: &Wanted| wanted.raised != raised || wanted.ready != ready;
+                let newly_told = wanted.wait_for(is_new);
                 if let Ok(Err(_)) = tokio::time::timeout(REPEAT, newly_told).await {
                     return;
                 }
@@ -133,11 +170,18 @@ impl Task {
         }
     }
 
-    async fn send(&self) {
-        let send = self.pool.execute(sqlx::raw_sql(self.notify.clone()));
+    async fn send(&self, text: &SqlStr) {
+        let send = async {
+            let mut connection = self.pool.acquire().await?;
+            connection.spoil(true);
+            let text = sqlx::raw_sql(text.clone());
+            connection.get().execute(text).await?;
+            connection.spoil(false);
+            Ok::<_, sqlx::Error>(())
+        };
         // Whoever is not told polls.
         match tokio::time::timeout(self.limit, send).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "could not notify"),
             Err(_) => tracing::debug!("could not notify in time"),
         }
@@ -146,6 +190,8 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::PgPool;
+
     use super::*;
 
     #[test]
@@ -157,14 +203,19 @@ mod tests {
         let first = runtime();
         let notifier = first.block_on(async {
             let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/nothing").unwrap();
-            let notify = SqlStr::from_static("SELECT 1");
-            let notifier = Notifier::new(pool, notify, Duration::from_secs(1));
-            notifier.tell();
+            let pool = WarmPool::new(pool, true);
+            let texts = Texts {
+                raised: SqlStr::from_static("SELECT 1"),
+                ready: SqlStr::from_static("SELECT 1"),
+                both: SqlStr::from_static("SELECT 1"),
+            };
+            let notifier = Notifier::new(pool, texts, Duration::from_secs(1));
+            notifier.tell(true, false);
             notifier
         });
         drop(first);
         let second = runtime();
-        second.block_on(async { notifier.tell() });
+        second.block_on(async { notifier.tell(true, false) });
         let wanted = notifier.wanted.lock();
         assert!(!wanted.as_ref().unwrap().is_closed(), "nobody notifies");
     }

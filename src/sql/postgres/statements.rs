@@ -10,6 +10,45 @@ macro_rules! event {
     };
 }
 
+/// A row of a table that grows, found by its key. Written as a join it may be planned, while the tables
+/// are empty, to walk the whole table, and such a plan may be kept until it is full: an offset keeps
+/// the planner from that.
+macro_rules! one_of {
+    ($table:literal, $key:literal) => {
+        concat!(
+            "LATERAL (SELECT * FROM {p}",
+            $table,
+            " WHERE ",
+            $key,
+            " OFFSET 0)"
+        )
+    };
+}
+
+/// The event of a row that names it, if there is one.
+macro_rules! with_event {
+    ($id:literal) => {
+        concat!("LEFT JOIN ", one_of!("events", $id), " e ON true ")
+    };
+}
+
+/// The places of an event `e`: on the queue, where it waits, and where it is if nobody wanted it.
+macro_rules! with_places {
+    () => {
+        concat!(
+            "LEFT JOIN ",
+            one_of!("unprocessed_events", "event_id = e.id"),
+            " u ON true \
+             LEFT JOIN ",
+            one_of!("waiting_events", "event_id = e.id"),
+            " w ON true \
+             LEFT JOIN ",
+            one_of!("unwanted_events", "event_id = e.id"),
+            " n ON true "
+        )
+    };
+}
+
 /// A stored event, with where it waits.
 macro_rules! stored_event {
     () => {
@@ -18,10 +57,8 @@ macro_rules! stored_event {
             event!(),
             ", u.event_id IS NOT NULL OR w.event_id IS NOT NULL, coalesce(w.errors, 0), w.last_error, \
                CASE WHEN w.owner IS NULL THEN w.due_at END, n.processed_at \
-             FROM {p}events e \
-             LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
-             LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
-             LEFT JOIN {p}unwanted_events n ON n.event_id = e.id "
+             FROM {p}events e ",
+            with_places!()
         )
     };
 }
@@ -50,7 +87,10 @@ macro_rules! request {
 
 macro_rules! from_requests {
     () => {
-        "FROM {p}handler_requests r LEFT JOIN {p}events e ON e.id = r.event_id "
+        concat!(
+            "FROM {p}handler_requests r ",
+            with_event!("id = r.event_id")
+        )
     };
 }
 
@@ -197,19 +237,36 @@ macro_rules! request_id {
     };
 }
 
-/// Completes and snoozes requests; locks them in the order of the arrays.
+/// What one of the arguments that are arrays says of a request `r`: if there is one element, that, else the
+/// one at its place.
+macro_rules! given {
+    ($values:literal) => {
+        concat!(
+            "($",
+            $values,
+            ")[CASE WHEN cardinality($",
+            $values,
+            ") = 1 THEN 1 ELSE array_position($1, r.id) END]"
+        )
+    };
+}
+
+/// Completes and snoozes requests; locks them in the order of their ids. Nothing is joined: a join may be
+/// planned, while the table is empty, to walk all of it, and that plan may be kept until it is full.
+/// The fences are looked up in a hash table.
 macro_rules! settle {
     () => {
-        "UPDATE {p}handler_requests r SET \
-               completed_at = CASE WHEN s.snooze IS NULL THEN statement_timestamp() END, \
-               queue = CASE WHEN s.snooze IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END, \
-               backoff_until = statement_timestamp() + s.snooze * interval '1 microsecond', \
-               executions = CASE WHEN s.executed AND r.rescues < 3 THEN r.executions + 1 ELSE r.executions END, \
-               last_execution_at = CASE WHEN s.executed AND r.rescues < 3 THEN statement_timestamp() ELSE r.last_execution_at END, \
+        concat!(
+            "UPDATE {p}handler_requests r SET \
+               completed_at = CASE WHEN ", given!("5::bigint[]"), " IS NULL THEN statement_timestamp() END, \
+               queue = CASE WHEN ", given!("5"), " IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END, \
+               backoff_until = statement_timestamp() + ", given!("5"), " * interval '1 microsecond', \
+               executions = CASE WHEN ", given!("4::boolean[]"), " AND r.rescues < 3 THEN r.executions + 1 ELSE r.executions END, \
+               last_execution_at = CASE WHEN ", given!("4"), " AND r.rescues < 3 THEN statement_timestamp() ELSE r.last_execution_at END, \
                owner = NULL, lease_until = NULL \
-             FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::boolean[], $5::bigint[]) \
-               AS s (id, attempt, owner, executed, snooze) \
-             WHERE r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner"
+             WHERE r.id = ANY ($1::uuid[]) \
+               AND ((r.id, r.attempt, r.owner) IN (SELECT * FROM unnest($1, $2::bigint[], $3::uuid[]))) IS TRUE"
+        )
     };
 }
 
@@ -246,10 +303,8 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
            (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id LIMIT 1), \
            (SELECT event_id FROM {p}waiting_events ORDER BY event_id LIMIT 1))",
     count_events: concat!(
-        "SELECT count(*) FROM {p}events e \
-         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
-         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
-         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id ",
+        "SELECT count(*) FROM {p}events e ",
+        with_places!(),
         event_filter!()
     ),
     list_events: concat!(
@@ -258,19 +313,17 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         "AND e.id > coalesce($8::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY e.id LIMIT $9 OFFSET $10"
     ),
     list_event_ids: concat!(
-        "SELECT e.id, e.name FROM {p}events e \
-         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
-         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
-         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id ",
+        "SELECT e.id, e.name FROM {p}events e ",
+        with_places!(),
         event_filter!(),
         "AND e.id > coalesce($8::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY e.id LIMIT $9 OFFSET $10"
     ),
-    processed_events: "SELECT e.id, n.processed_at FROM {p}events e \
-         LEFT JOIN {p}unprocessed_events u ON u.event_id = e.id \
-         LEFT JOIN {p}waiting_events w ON w.event_id = e.id \
-         LEFT JOIN {p}unwanted_events n ON n.event_id = e.id \
-         WHERE u.event_id IS NULL AND w.event_id IS NULL AND e.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') \
-         ORDER BY e.id LIMIT $2",
+    processed_events: concat!(
+        "SELECT e.id, n.processed_at FROM {p}events e ",
+        with_places!(),
+        "WHERE u.event_id IS NULL AND w.event_id IS NULL AND e.id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') \
+         ORDER BY e.id LIMIT $2"
+    ),
     next_due_event: "SELECT statement_timestamp(), \
            EXISTS (SELECT FROM {p}unprocessed_events) \
              OR EXISTS (SELECT FROM {p}waiting_events WHERE due_at <= statement_timestamp()), \
@@ -335,8 +388,11 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
         request_filter!(),
         "AND r.id > coalesce($9::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY r.id LIMIT $10 OFFSET $11"
     ),
-    dead_event_names: "SELECT DISTINCT e.name FROM {p}handler_requests r \
-         JOIN {p}events e ON e.id = r.event_id WHERE r.queue = 3 ORDER BY e.name",
+    dead_event_names: concat!(
+        "SELECT DISTINCT e.name FROM {p}handler_requests r CROSS JOIN ",
+        one_of!("events", "id = r.event_id"),
+        " e WHERE r.queue = 3 ORDER BY e.name"
+    ),
     dead_handler_names: "SELECT DISTINCT handler FROM {p}handler_requests WHERE queue = 3 ORDER BY handler",
     next_due_request: concat!(
         "SELECT statement_timestamp(), ",
@@ -401,13 +457,17 @@ statements! {
     Texts => Statements {
         /// 1 if this transaction has kept other migrations out from now on.
         try_lock_migrations,
-        /// (columns of events as arrays, whether to notify): the ids of the new ones, and NULL if it
-        /// notifies.
+        /// (columns of events as arrays, empty where no event has a value, whether to notify): nothing if
+        /// all are new, else NULL and the ids of those that are.
         raise,
         /// (columns of an event): its id, if it is new.
         raise_one,
-        /// Tells other processes that there is something to do.
-        notify,
+        /// Tells other processes that there are events to fan out.
+        notify_raised,
+        /// That there are requests to claim.
+        notify_ready,
+        /// Both.
+        notify_both,
         /// (limit): due events, locked.
         due_events,
         /// (ids): waiting events, locked.
@@ -452,10 +512,13 @@ statements! {
         /// leased, with the number of its requests, as a text, and in how many microseconds the next
         /// event that backs off is due.
         fan_out,
+        /// (owner, lease, offered limit, handlers, rooms): as fan_out if there is at most one event; else a
+        /// row of kind 3.
+        fan_out_one,
         /// (handlers, rooms, limit, owner, lease): requests that are claimed now, each event once.
         claim,
         /// (ids, attempts, owners, executed, snoozes, batches that end if all are settled): completes
-        /// or snoozes; how many were, whose fence held and that nobody had locked, and if that is not
+        /// or snoozes, where the fourth and fifth have one element if it is that of all; how many were, whose fence held and that nobody had locked, and if that is not
         /// all, their ids as the text of an array.
         settle,
         /// As settle, but after the snoozes comes how long the server waits for the commit, in
@@ -489,15 +552,8 @@ pub(super) const TEXTS: Texts = Texts {
     // Locks the prefix, as it is looked up in this schema, until the transaction ends.
     try_lock_migrations: "SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || '.{p}migrations', 0))::int",
     // Locks the new events; waits for a transaction that is storing the same id.
-    raise: "WITH raised AS ( \
-           INSERT INTO {p}events (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version) \
-           SELECT id, name, entity_name, entity_id, data::json, at, correlation_id, causation_id, headers::json, version \
-           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::text[], $10::bigint[]) \
-             AS given (id, name, entity_name, entity_id, data, at, correlation_id, causation_id, headers, version) \
-           ON CONFLICT (id) DO NOTHING RETURNING id), \
-         queued AS (INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised), \
-         notified AS MATERIALIZED (SELECT pg_notify('{p}work', '') WHERE $11::boolean AND EXISTS (SELECT FROM raised)) \
-         SELECT id FROM raised UNION ALL SELECT NULL FROM notified",
+    raise: "SELECT {p}raise($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], \
+         $7::uuid[], $8::uuid[], $9::text[], $10::bigint[], $11::boolean)",
     // Locks the new event; waits for a transaction that is storing the same id. Half the work of the
     // server beside one of arrays.
     raise_one: "WITH raised AS ( \
@@ -506,9 +562,12 @@ pub(super) const TEXTS: Texts = Texts {
            ON CONFLICT (id) DO NOTHING RETURNING id) \
          INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised RETURNING event_id",
     // Locks all notifications of the database while it commits.
-    notify: "SELECT pg_notify('{p}work', '')",
+    notify_raised: "SELECT pg_notify('{p}raised', '')",
+    notify_ready: "SELECT pg_notify('{p}ready', '')",
+    notify_both: "SELECT pg_notify('{p}raised', ''), pg_notify('{p}ready', '')",
     // Locks the events' places on the queue; those that are locked are skipped.
-    due_events: "WITH late AS MATERIALIZED ( \
+    due_events: concat!(
+        "WITH late AS MATERIALIZED ( \
            SELECT event_id, attempt, errors, last_error, owner IS NOT NULL AS is_claimed FROM {p}waiting_events \
            WHERE due_at <= statement_timestamp() ORDER BY due_at, event_id LIMIT $1 FOR UPDATE SKIP LOCKED), \
          fresh AS MATERIALIZED ( \
@@ -518,15 +577,22 @@ pub(super) const TEXTS: Texts = Texts {
          SELECT d.event_id, e.name, e.entity_name, e.entity_id, e.data::text, e.timestamp, e.correlation_id, \
            e.causation_id, e.headers::text, e.version, d.attempt, d.errors, d.last_error, d.is_claimed, \
            statement_timestamp() \
-         FROM due d LEFT JOIN {p}events e ON e.id = d.event_id ORDER BY d.event_id",
+         FROM due d ",
+        with_event!("id = d.event_id"),
+        "ORDER BY d.event_id"
+    ),
     // Locks the events' places.
-    lock_waiting: "WITH due AS MATERIALIZED ( \
+    lock_waiting: concat!(
+        "WITH due AS MATERIALIZED ( \
            SELECT event_id, attempt, errors, last_error, owner IS NOT NULL AS is_claimed FROM {p}waiting_events \
            WHERE event_id = ANY ($1::uuid[]) ORDER BY event_id FOR UPDATE) \
          SELECT d.event_id, e.name, e.entity_name, e.entity_id, e.data::text, e.timestamp, e.correlation_id, \
            e.causation_id, e.headers::text, e.version, d.attempt, d.errors, d.last_error, d.is_claimed, \
            statement_timestamp() \
-         FROM due d LEFT JOIN {p}events e ON e.id = d.event_id ORDER BY d.event_id",
+         FROM due d ",
+        with_event!("id = d.event_id"),
+        "ORDER BY d.event_id"
+    ),
     // Locks the events' places.
     unqueue: "WITH waiting AS (DELETE FROM {p}waiting_events WHERE event_id = ANY ($1::uuid[])) \
          DELETE FROM {p}unprocessed_events WHERE event_id = ANY ($1::uuid[])",
@@ -552,9 +618,13 @@ pub(super) const TEXTS: Texts = Texts {
     lock_events_skip: "SELECT id FROM {p}events WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE SKIP LOCKED",
     requests_of_events: concat!(
         request!(),
-        "FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS given (id, lowest, highest) \
-         JOIN {p}handler_requests r ON r.id BETWEEN given.lowest AND given.highest AND r.event_id = given.id \
-         LEFT JOIN {p}events e ON e.id = r.event_id"
+        "FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS given (id, lowest, highest) CROSS JOIN ",
+        one_of!(
+            "handler_requests",
+            "id BETWEEN given.lowest AND given.highest AND event_id = given.id"
+        ),
+        " r ",
+        with_event!("id = r.event_id")
     ),
     // Locks the events, their requests and their traces.
     delete_events: "WITH requests AS (DELETE FROM {p}handler_requests WHERE id = ANY ($2::uuid[])), \
@@ -575,7 +645,7 @@ pub(super) const TEXTS: Texts = Texts {
          SELECT id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until \
          FROM given ON CONFLICT (id) DO NOTHING"
     ),
-    // Locks the requests.
+    // Locks the requests. Planned anew each time, as it is a join.
     write_requests: concat!(
         "WITH given AS ( \
            SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
@@ -660,8 +730,9 @@ pub(super) const TEXTS: Texts = Texts {
            SELECT e.id, e.name, e.entity_name, e.entity_id, \
              CASE WHEN $2::uuid IS NOT NULL THEN e.data END AS data, e.timestamp, e.correlation_id, \
              e.causation_id, e.headers, e.version \
-           FROM (SELECT event_id FROM late UNION ALL SELECT event_id FROM fresh) d \
-           JOIN {p}events e ON e.id = d.event_id), \
+           FROM (SELECT event_id FROM late UNION ALL SELECT event_id FROM fresh) d CROSS JOIN ",
+        one_of!("events", "id = d.event_id"),
+        " e), \
          best AS MATERIALIZED ( \
            SELECT DISTINCT ON (n.name, g.handler) n.name, n.events, g.handler, g.hash, g.priority, g.max_errors \
            FROM (SELECT name, count(*) AS events FROM due GROUP BY name) n JOIN {p}active_registrations() g \
@@ -733,6 +804,8 @@ pub(super) const TEXTS: Texts = Texts {
              SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) \
              - statement_timestamp()) * 1000000)::bigint END, NULL"
     ),
+    // Locks what fan_out does.
+    fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[], $5::bigint[])",
     // Locks the requests; those that are locked are skipped.
     claim: concat!(
         due!(),
@@ -760,8 +833,8 @@ pub(super) const TEXTS: Texts = Texts {
         suspect_due!("unnest($1::text[])"),
         " ELSE false END, (SELECT batch FROM leased), ",
         event!(),
-        " FROM (SELECT) header LEFT JOIN placed c ON true \
-         LEFT JOIN {p}events e ON e.id = c.event_id AND c.place = 1"
+        " FROM (SELECT) header LEFT JOIN placed c ON true ",
+        with_event!("id = c.event_id AND c.place = 1")
     ),
     // Locks the requests, and the notes of leases that end; those that are locked are skipped.
     settle: concat!(
@@ -790,11 +863,9 @@ pub(super) const TEXTS: Texts = Texts {
     ),
     // As settle, but it waits. The time-out is set before a row is locked.
     settle_in: concat!(
-        settle!(),
-        " AND ",
+        "SELECT {p}settle($1::uuid[], $2::bigint[], $3::uuid[], $4::boolean[], $5::bigint[], CASE WHEN ",
         is_ours!(),
-        " AND (SELECT set_config('idle_in_transaction_session_timeout', $6, true)) IS NOT NULL \
-         RETURNING r.id"
+        " THEN set_config('idle_in_transaction_session_timeout', $6, true) END)"
     ),
     // Locks the notes of leases; those that are locked are skipped.
     lock_leases: "SELECT id, lease_until, cardinality(requests)::bigint FROM {p}leases \
@@ -816,8 +887,14 @@ pub(super) const TEXTS: Texts = Texts {
          ended AS (DELETE FROM {p}leases WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))) \
          UPDATE {p}leases l SET lease_until = held.lease_until FROM held \
          WHERE l.id = held.id AND held.lease_until <> l.lease_until",
-    held: "SELECT r.id FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS s (id, attempt, owner) \
-         JOIN {p}handler_requests r ON r.id = s.id AND r.attempt = s.attempt AND r.owner = s.owner",
+    held: concat!(
+        "SELECT r.id FROM unnest($1::uuid[], $2::bigint[], $3::uuid[]) AS s (id, attempt, owner) CROSS JOIN ",
+        one_of!(
+            "handler_requests",
+            "id = s.id AND attempt = s.attempt AND owner = s.owner"
+        ),
+        " r"
+    ),
     look: concat!(
         look!(),
         ", CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"

@@ -3,16 +3,17 @@
 use std::{fmt, sync::Arc};
 
 use sqlx::{
-    Executor as _, PgPool,
+    Executor as _, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use super::{
     PostgresOptions,
     dialect::{Begins, PINS, PostgresDialect},
+    hot::Crowd,
     leases::LeasedBatches,
     listener::TestChannel,
-    notifier::Notifier,
+    notifier::{Notifier, Texts},
     statements::{COMMON, TEXTS},
 };
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
         shared::Shared,
         store::sql_store,
         url::{check_scheme, unreadable},
+        warm_pool::WarmPool,
     },
 };
 
@@ -54,12 +56,13 @@ impl PostgresStore {
         }
         let transactions = set_up(&options, options.common.max_connections, None)
             .connect_lazy_with(connect.clone());
+        let transactions = WarmPool::new(transactions, true);
         let settings = (!options.transaction_pooler).then(|| session_settings(&options));
         let sessions = match &settings {
             Some(settings) => {
                 let settings = Some(Arc::clone(settings));
-                set_up(&options, options.common.session_connections, settings)
-                    .connect_lazy_with(connect)
+                let pool = set_up(&options, options.common.session_connections, settings);
+                WarmPool::new(pool.connect_lazy_with(connect), true)
             }
             None => transactions.clone(),
         };
@@ -75,6 +78,7 @@ impl PostgresStore {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         let options = PostgresOptions::default();
+        let pool = WarmPool::new(pool, false);
         Self::build(pool.clone(), pool, None, Default::default(), &options)
     }
 
@@ -84,20 +88,25 @@ impl PostgresStore {
     /// An option is not acceptable.
     pub fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self> {
         let prefix = options.common.check()?;
+        let pool = WarmPool::new(pool, false);
         Ok(Self::build(pool.clone(), pool, None, prefix, &options))
     }
 
     fn build(
-        transactions: PgPool,
-        sessions: PgPool,
+        transactions: WarmPool<Postgres>,
+        sessions: WarmPool<Postgres>,
         session_settings: Option<Arc<str>>,
         prefix: crate::sql::prefix::TablePrefix,
         options: &PostgresOptions,
     ) -> Self {
         let statements = TEXTS.fill(&prefix);
         let notifier = options.listen.then(|| {
-            let notify = statements.notify.sql();
-            Notifier::new(sessions.clone(), notify, options.common.acquire_timeout)
+            let texts = Texts {
+                raised: statements.notify_raised.sql(),
+                ready: statements.notify_ready.sql(),
+                both: statements.notify_both.sql(),
+            };
+            Notifier::new(sessions.clone(), texts, options.common.acquire_timeout)
         });
         let dialect = PostgresDialect {
             begins: Begins::new(options.common.limits()),
@@ -109,6 +118,7 @@ impl PostgresStore {
             notifier,
             test_channel: TestChannel::default(),
             leased: LeasedBatches::default(),
+            crowd: Crowd::default(),
         };
         Self {
             shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),
@@ -133,17 +143,15 @@ fn set_up(
     settings: Option<Arc<str>>,
 ) -> PgPoolOptions {
     let has_sessions = !options.transaction_pooler;
-    pool::pool::<sqlx::Postgres>(&options.common, max_connections).after_connect(
-        move |connection, _| {
-            let settings = settings.clone();
-            Box::pin(async move {
-                if has_sessions {
-                    set_up_connection(connection, settings).await?;
-                }
-                Ok(())
-            })
-        },
-    )
+    pool::pool::<Postgres>(&options.common, max_connections).after_connect(move |connection, _| {
+        let settings = settings.clone();
+        Box::pin(async move {
+            if has_sessions {
+                set_up_connection(connection, settings).await?;
+            }
+            Ok(())
+        })
+    })
 }
 
 /// Sets up a connection that keeps its session.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr as _, SqlStr, SqliteConnec
 use uuid::Uuid;
 
 use super::{
+    hot,
     rows::{json, row},
     statements::Statements,
     turns::{LOOK_AGAIN, Turns},
@@ -22,24 +24,24 @@ use crate::{
     model::{Event, HandlerRequest},
     sql::{
         arg::{Arg, args},
-        claim::read_events,
+        claim::{self, read_events},
         connection::{Handle, Held, Needs},
         dialect::{Dialect, Turn},
-        error::Limits,
-        fan_out::{names, readable},
+        error::{Limits, is_duplicate},
+        fan_out::{names, readable, set_aside},
         guards::Guards,
         limit,
         link::Link,
         migrate::{Migration, apply},
         raise::{chunks, headers},
         reach::InUse,
-        records::{DueEvent, EVENTS, Requests, WaitingEvent, last_errors, queue},
+        records::{DueEvent, EVENTS, Requests, WaitingEvent, event, last_errors, queue},
         row::Row,
-        settle::Expired,
+        settle::{self, Expired},
         shared::{Purpose, Shared},
         statement::Statement,
     },
-    store::{HandlerRoom, LockMode, Raised},
+    store::{Claim, ClaimedBatch, HandlerRoom, LockMode, Raised, Settled, Settlement},
     text::Name,
 };
 
@@ -47,11 +49,17 @@ use crate::{
 /// else has written in between, and could only be run again.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// As [`BEGIN`], with a savepoint to which what settles and claims goes back if not all of it has come
+/// as it was expected.
+const BEGIN_SETTLING: &str = "BEGIN IMMEDIATE; SAVEPOINT tidings_settles";
+
 /// What the store's own connections are told around the beginning of a transaction.
 pub(super) struct Begins {
     /// As [`BEGIN`], without SQLite's own waiting, which looks every 100 ms only and so finds the lock
     /// free when nobody else wants it.
     at_once: SqlStr,
+    /// As [`BEGIN_SETTLING`], in the same way.
+    at_once_settling: SqlStr,
     /// Lets SQLite wait again, which the text above does itself unless it fails.
     wait_again: SqlStr,
 }
@@ -60,10 +68,12 @@ impl Begins {
     pub(super) fn new(limits: Limits) -> Self {
         let wait = i32::try_from(limits.lock.as_millis()).unwrap_or(i32::MAX);
         let wait_again = format!("PRAGMA busy_timeout = {wait}");
-        let at_once = format!("PRAGMA busy_timeout = 0; {BEGIN}; {wait_again}");
+        let at_once = |begin| format!("PRAGMA busy_timeout = 0; {begin}; {wait_again}");
+        let (plain, settling) = (at_once(BEGIN), at_once(BEGIN_SETTLING));
         let text = |text: String| AssertSqlSafe(text).into_sql_str();
         Self {
-            at_once: text(at_once),
+            at_once: text(plain),
+            at_once_settling: text(settling),
             wait_again: text(wait_again),
         }
     }
@@ -139,11 +149,39 @@ impl Dialect for SqliteDialect {
         apply(link, shared).await
     }
 
-    fn begin(&self, _needs: Needs) -> SqlStr {
-        match &self.begins {
-            Some(begins) => begins.at_once.clone(),
-            None => SqlStr::from_static(BEGIN),
+    fn begin(&self, needs: Needs) -> SqlStr {
+        match (&self.begins, needs) {
+            (Some(begins), Needs::Haste) => begins.at_once_settling.clone(),
+            (Some(begins), _) => begins.at_once.clone(),
+            (None, Needs::Haste) => SqlStr::from_static(BEGIN_SETTLING),
+            (None, _) => SqlStr::from_static(BEGIN),
         }
+    }
+
+    fn settle_needs(&self, _settlements: &[Settlement]) -> Needs {
+        Needs::Haste
+    }
+
+    fn claim_needs(&self) -> Needs {
+        Needs::Haste
+    }
+
+    async fn settle(
+        &self,
+        link: &mut Link<'_>,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>> {
+        if link.is_in_transaction() {
+            return settle::settle(link, settlements).await;
+        }
+        hot::settle(link, &self.statements, settlements).await
+    }
+
+    async fn claim(&self, link: &mut Link<'_>, asked: &Claim) -> Result<ClaimedBatch> {
+        if link.is_in_transaction() {
+            return claim::claim(link, asked).await;
+        }
+        hot::claim(link, self, asked).await
     }
 
     fn undo_begin(&self) -> Option<SqlStr> {
@@ -222,48 +260,42 @@ impl Dialect for SqliteDialect {
     }
 
     async fn raise(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
-        let mut new = HashSet::with_capacity(events.len());
+        let mut raised = Vec::with_capacity(events.len());
         for chunk in chunks(events, MAX_STATEMENT_LEN) {
-            let headers: Vec<_> = chunk.iter().map(headers).collect();
-            let rows = json(chunk.iter().zip(&headers).map(|(event, headers)| {
-                let entity = event.entity.as_ref();
-                row![
-                    event.name.as_str(),
-                    entity.map(|entity| entity.name.as_str()),
-                    entity.map(|entity| entity.id.as_str()),
-                    event.data.as_str(),
-                    event.timestamp,
-                    i64::from(event.causation_id.is_some()),
-                    headers.as_deref(),
-                    i64::from(event.version),
-                ]
-            }))?;
-            let causes = chunk.iter().map(|event| event.causation_id);
-            let args = vec![
-                Arg::uuids(chunk.iter().map(|event| event.id.as_uuid())),
-                Arg::from(&rows),
-                Arg::uuids(chunk.iter().map(|event| event.correlation_id.as_uuid())),
-                Arg::optional_uuids(causes.map(|id| id.map(|id| id.as_uuid()))),
-            ];
-            for row in link.rows(&self.statements.raise, args).await? {
-                new.insert(row.reader("events").uuid("id")?);
-            }
+            raised.extend(self.raise_chunk(link, chunk).await?);
         }
-        // The first of several with the same id is the one that was stored.
-        let raised = |event: &Event| {
-            if new.remove(&event.id.as_uuid()) {
-                Raised::New
-            } else {
-                Raised::AlreadyRaised
-            }
-        };
-        Ok(events.iter().map(raised).collect())
+        Ok(raised)
     }
 
     async fn due_events(&self, link: &mut Link<'_>, count: usize) -> Result<Vec<DueEvent>> {
         let args = args![limit(count)];
-        let rows = link.rows(&self.statements.due_events, args).await?;
-        readable(link, &rows).await
+        let rows = link.rows(&self.statements.late_events, args).await?;
+        let mut due = readable(link, &rows).await?;
+        let left = count.saturating_sub(rows.len());
+        let args = args![limit(left)];
+        let rows = link.rows(&self.statements.fresh_events, args).await?;
+        let mut unreadable = Vec::new();
+        for row in &rows {
+            let mut columns = row.reader(EVENTS);
+            match event(&mut columns) {
+                Ok(event) => due.push(DueEvent {
+                    event: Arc::new(event),
+                    attempt: 0,
+                    errors: 0,
+                    last_error: None,
+                    is_claimed: false,
+                    is_fresh: true,
+                    now: columns.time("now")?,
+                }),
+                Err(error) => {
+                    let id = row.reader(EVENTS).uuid("id")?;
+                    unreadable.push((EventId::from_uuid(id), error));
+                }
+            }
+        }
+        set_aside(link, unreadable).await?;
+        due.sort_unstable_by_key(|due| due.event.id);
+        Ok(due)
     }
 
     async fn lock_waiting(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Vec<DueEvent>> {
@@ -278,6 +310,21 @@ impl Dialect for SqliteDialect {
             link.execute(statement, vec![event_ids(ids)]).await?;
         }
         Ok(())
+    }
+
+    async fn unqueue_due(&self, link: &mut Link<'_>, due: &[DueEvent]) -> Result<()> {
+        let fresh = due.iter().filter(|due| due.is_fresh);
+        if let Some(last) = fresh.map(|due| due.event.id).max() {
+            // They are the first of the queue, and nobody else writes meanwhile.
+            let args = args![last.as_uuid()];
+            link.execute(&self.statements.delete_fresh, args).await?;
+        }
+        let others = due.iter().filter(|due| !due.is_fresh);
+        let others: Vec<_> = others.map(|due| due.event.id).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        self.unqueue(link, &others).await
     }
 
     async fn put_waiting(&self, link: &mut Link<'_>, events: &[WaitingEvent]) -> Result<()> {
@@ -316,7 +363,7 @@ impl Dialect for SqliteDialect {
         link: &mut Link<'_>,
         ids: &[EventId],
     ) -> Result<HashMap<Uuid, DateTime<Utc>>> {
-        let places = places(ids)?;
+        let places = zeros(ids.len());
         let args = ranges_of(&places, ids);
         let rows = link.rows(&self.statements.first_requests, args).await?;
         rows.iter()
@@ -340,7 +387,7 @@ impl Dialect for SqliteDialect {
     }
 
     async fn requests_of_events(&self, link: &mut Link<'_>, ids: &[EventId]) -> Result<Requests> {
-        let places = places(ids)?;
+        let places = zeros(ids.len());
         let statement = &self.statements.requests_of_events;
         let rows = link.rows(statement, ranges_of(&places, ids)).await?;
         Requests::read(&rows)
@@ -371,7 +418,10 @@ impl Dialect for SqliteDialect {
         link: &mut Link<'_>,
         requests: &[HandlerRequest],
     ) -> Result<()> {
-        put_requests(link, &self.statements.insert_requests, requests).await
+        if requests.is_empty() {
+            return Ok(());
+        }
+        hot::insert(link, &self.statements, requests).await
     }
 
     async fn write_requests(&self, link: &mut Link<'_>, requests: &[HandlerRequest]) -> Result<()> {
@@ -427,9 +477,8 @@ impl Dialect for SqliteDialect {
             let suspects = &self.statements.lock_due_suspects;
             return Requests::read(&link.rows(suspects, args).await?);
         }
-        let mut best = self.best(link, &with_room, count).await?;
-        best.sort_unstable();
-        best.truncate(count);
+        let due = self.handlers_due(link, &with_room).await?;
+        let best = self.best(link, &due, count).await?;
         let ids: Vec<_> = best.into_iter().map(|(_, id)| id).collect();
         if ids.is_empty() {
             return Ok(Requests::default());
@@ -494,29 +543,87 @@ impl SqliteDialect {
         Ok(guards)
     }
 
-    /// The best due requests of each handler, within its room. A limit cannot differ from row to
-    /// row in SQLite, so each handler that has work is asked for alone.
-    async fn best(
+    /// Stores as many events as one statement takes: first as if all were new, which costs least, since
+    /// nothing has to be told of each.
+    async fn raise_chunk(&self, link: &mut Link<'_>, events: &[Event]) -> Result<Vec<Raised>> {
+        let headers: Vec<_> = events.iter().map(headers).collect();
+        let rows = json(events.iter().zip(&headers).map(|(event, headers)| {
+            let entity = event.entity.as_ref();
+            row![
+                event.name.as_str(),
+                entity.map(|entity| entity.name.as_str()),
+                entity.map(|entity| entity.id.as_str()),
+                event.data.as_str(),
+                event.timestamp,
+                i64::from(event.causation_id.is_some()),
+                headers.as_deref(),
+                i64::from(event.version),
+            ]
+        }))?;
+        let args = || {
+            let causes = events.iter().map(|event| event.causation_id);
+            vec![
+                Arg::uuids(events.iter().map(|event| event.id.as_uuid())),
+                Arg::from(&rows),
+                Arg::uuids(events.iter().map(|event| event.correlation_id.as_uuid())),
+                Arg::optional_uuids(causes.map(|id| id.map(|id| id.as_uuid()))),
+            ]
+        };
+        match link.execute(&self.statements.raise_new, args()).await {
+            Ok(_) => return Ok(vec![Raised::New; events.len()]),
+            // The statement is undone, and nothing else.
+            Err(error) if is_duplicate(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let rows = link.rows(&self.statements.raise, args()).await?;
+        let id = |row: &Row| row.reader(EVENTS).uuid("id");
+        let mut new: HashSet<_> = rows.iter().map(id).collect::<Result<_>>()?;
+        // The first of several with the same id is the one that was stored.
+        let raised = |event: &Event| {
+            if new.remove(&event.id.as_uuid()) {
+                Raised::New
+            } else {
+                Raised::AlreadyRaised
+            }
+        };
+        Ok(events.iter().map(raised).collect())
+    }
+
+    /// Those of these handlers that have requests which are due.
+    pub(super) async fn handlers_due<'h>(
+        &self,
+        link: &mut Link<'_>,
+        handlers: &[&'h HandlerRoom],
+    ) -> Result<Vec<&'h HandlerRoom>> {
+        let asked = names(handlers.iter().map(|one| &one.handler));
+        let rows = link
+            .rows(&self.statements.handlers_due, vec![asked])
+            .await?;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place: usize = row.reader("handler_requests").int("handler")?;
+            due.extend(handlers.get(place));
+        }
+        Ok(due)
+    }
+
+    /// The best due requests of these handlers, each within its room. A limit cannot differ from row
+    /// to row in SQLite, so each handler is asked for alone.
+    pub(super) async fn best(
         &self,
         link: &mut Link<'_>,
         handlers: &[&HandlerRoom],
         count: usize,
     ) -> Result<Vec<(i64, HandlerRequestId)>> {
-        let asked = names(handlers.iter().map(|one| &one.handler));
-        let due = link
-            .rows(&self.statements.handlers_due, vec![asked])
-            .await?;
         let mut best = Vec::new();
-        for row in due {
-            let place: usize = row.reader("handler_requests").int("handler")?;
-            let Some(HandlerRoom { handler, room, .. }) = handlers.get(place) else {
-                continue;
-            };
+        for HandlerRoom { handler, room, .. } in handlers {
             let mut of_handler = self.best_of(link, handler, (*room).min(count)).await?;
             of_handler.sort_unstable();
             of_handler.truncate(*room);
             best.append(&mut of_handler);
         }
+        best.sort_unstable();
+        best.truncate(count);
         Ok(best)
     }
 
@@ -550,9 +657,19 @@ fn is_in_transaction(error: &StoreError) -> bool {
         .is_some_and(|error| error.message() == "cannot start a transaction within a transaction")
 }
 
-/// As many rows as there are ids.
-fn places(ids: &[EventId]) -> Result<String> {
-    json(ids.iter().map(|_| 0))
+/// So many rows.
+pub(super) fn zeros(count: usize) -> String {
+    let mut text = "0,".repeat(count);
+    text.pop();
+    format!("[{text}]")
+}
+
+/// UUIDs, and as many rows, which the places are.
+pub(super) fn ids_and_places<'a>(
+    ids: impl Iterator<Item = Uuid>,
+    places: &'a String,
+) -> Vec<Arg<'a>> {
+    vec![Arg::uuids(ids), Arg::from(places)]
 }
 
 /// Events, and the lowest and highest ids of their requests.

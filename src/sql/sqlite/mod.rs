@@ -1,6 +1,7 @@
 //! The store on SQLite.
 
 mod dialect;
+mod hot;
 mod options;
 mod rows;
 mod statements;

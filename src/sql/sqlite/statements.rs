@@ -37,6 +37,57 @@ macro_rules! uuid {
     };
 }
 
+/// The UUIDs of the first argument, which belong to the rows of the second one.
+macro_rules! placed_uuids {
+    () => {
+        concat!("(SELECT ", uuid!("?1"), " FROM json_each(?2) g) ")
+    };
+}
+
+/// Stores events.
+macro_rules! raise {
+    ($conflict:literal) => {
+        concat!(
+            "INSERT INTO {p}events \
+               (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version) \
+             SELECT ",
+            uuid!("?1"),
+            ", g.value ->> 0, g.value ->> 1, g.value ->> 2, g.value ->> 3, g.value ->> 4, ",
+            uuid!("?3"),
+            ", CASE WHEN g.value ->> 5 THEN ",
+            uuid!("?4"),
+            " END, g.value ->> 6, g.value ->> 7 FROM json_each(?2) g ",
+            $conflict
+        )
+    };
+}
+
+/// What the columns of a settled request become. (ids, places, attempt, owner, executed) From three
+/// rescues on, it is the claim that has counted the execution.
+macro_rules! settle {
+    ($outcome:expr) => {
+        concat!(
+            "UPDATE {p}handler_requests SET ",
+            $outcome,
+            ", executions = executions + (?5 AND rescues < 3), \
+             last_execution_at = CASE WHEN ?5 AND rescues < 3 THEN ",
+            now!(),
+            " ELSE last_execution_at END, owner = NULL, lease_until = NULL WHERE id IN ",
+            placed_uuids!(),
+            "AND attempt = ?3 AND owner = ?4 AND +lease_until IS NOT NULL \
+             AND completed_at IS NULL AND canceled_at IS NULL AND dead_at IS NULL"
+        )
+    };
+}
+
+/// What a claim needs to know of a request, before its event.
+macro_rules! claimed {
+    () => {
+        "SELECT r.id, r.priority, r.max_errors, r.errors, r.attempt, r.executions, r.rescues, r.last_errors, \
+           r.created_at, r.last_execution_at, "
+    };
+}
+
 /// The columns of an event, in the order in which they are read; `e` is its table.
 macro_rules! event {
     () => {
@@ -396,12 +447,18 @@ statements! {
         /// The mode of the journal.
         journal_mode,
         /// (ids, rows of name, entity_name, entity_id, data, timestamp, has_causation, headers,
-        /// version, correlation_ids, causation_ids): the ids of the new ones.
+        /// version, correlation_ids, causation_ids): an error if one of them is there.
+        raise_new,
+        /// As raise_new: the ids of the new ones.
         raise,
-        /// (limit): due events.
-        due_events,
+        /// (limit): due events that waited.
+        late_events,
+        /// (limit): due events that are new, each with the time.
+        fresh_events,
         /// (ids): waiting events.
         lock_waiting,
+        /// (id): takes the new events up to this one off the queue.
+        delete_fresh,
         /// (ids)
         delete_unprocessed,
         /// (ids)
@@ -412,10 +469,17 @@ statements! {
         put_unwanted,
         /// (rows, ids, lowest ids, highest ids): event id and time.
         first_requests,
-        /// (columns of requests)
-        insert_requests,
+        /// (ids, which of the terms each has, event_ids, terms of handler, priority, max_errors, attempt,
+        /// queue, created_at, lease_until, owner of the leased): new requests.
+        insert_new,
         /// (columns of requests)
         write_requests,
+        /// (ids, places, attempt, owner, executed): completes those whose fence holds.
+        complete,
+        /// (ids, places, attempt, owner, executed, microseconds): snoozes those whose fence holds.
+        snooze,
+        /// Undoes what was done since the savepoint with which settlements and claims begin.
+        unsettle,
         /// (ids, new name, old name): renames those that are open or dead.
         rename_requests,
         /// (ids): requests in this order.
@@ -424,6 +488,13 @@ statements! {
         handlers_due,
         /// (handler, limit): priority and id of the best that are due.
         best_of,
+        /// (handler, limit): the best that are due and as many whose backoff has passed, with their
+        /// events.
+        due_of,
+        /// (ids, places): requests that are due, with the ids of their events.
+        due_by_id,
+        /// (ids, places, owner, microseconds): claims those that are due.
+        claim,
         /// (handlers, limit): the best suspects that are due, at most two of each handler.
         lock_due_suspects,
         /// (ids): events.
@@ -455,31 +526,25 @@ pub(super) const TEXTS: Texts = Texts {
     file: "SELECT file FROM pragma_database_list WHERE name = 'main'",
     journal_mode: "SELECT journal_mode FROM pragma_journal_mode",
     // One statement, with the trigger that puts the events on the queue: it takes effect as a whole
-    // in a connection of the application that is in no transaction, too. `WHERE true` tells the
-    // parser that ON belongs to the conflict and not to a join.
-    raise: concat!(
-        "INSERT INTO {p}events \
-           (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version) \
-         SELECT ",
-        uuid!("?1"),
-        ", g.value ->> 0, g.value ->> 1, g.value ->> 2, g.value ->> 3, g.value ->> 4, ",
-        uuid!("?3"),
-        ", CASE WHEN g.value ->> 5 THEN ",
-        uuid!("?4"),
-        " END, g.value ->> 6, g.value ->> 7 FROM json_each(?2) g WHERE true \
-         ON CONFLICT (id) DO NOTHING RETURNING id"
-    ),
-    due_events: concat!(
-        "WITH late AS MATERIALIZED ( \
+    // in a connection of the application that is in no transaction, too.
+    raise_new: raise!(""),
+    // `WHERE true` tells the parser that ON belongs to the conflict and not to a join.
+    raise: raise!("WHERE true ON CONFLICT (id) DO NOTHING RETURNING id"),
+    late_events: concat!(
+        "WITH due AS MATERIALIZED ( \
            SELECT event_id, attempt, errors, last_error, owner IS NOT NULL AS is_claimed \
            FROM {p}waiting_events INDEXED BY {p}waiting_events_due \
            WHERE due_at <= ",
         now!(),
-        " ORDER BY due_at, event_id LIMIT ?1), \
-         fresh AS (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id \
-           LIMIT max(?1 - (SELECT count(*) FROM late), 0)), \
-         due AS (SELECT * FROM late UNION ALL SELECT event_id, 0, 0, NULL, 0 FROM fresh) ",
+        " ORDER BY due_at, event_id LIMIT ?1) ",
         due_event!()
+    ),
+    fresh_events: concat!(
+        "SELECT d.event_id, e.name, e.entity_name, e.entity_id, e.data, e.timestamp, e.correlation_id, \
+           e.causation_id, e.headers, e.version, ",
+        now!(),
+        " FROM (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id LIMIT ?1) d \
+         LEFT JOIN {p}events e INDEXED BY {p}events_id ON e.id = d.event_id"
     ),
     lock_waiting: concat!(
         "WITH due AS ( \
@@ -489,6 +554,7 @@ pub(super) const TEXTS: Texts = Texts {
         ") ",
         due_event!()
     ),
+    delete_fresh: "DELETE FROM {p}unprocessed_events WHERE event_id <= ?1",
     delete_unprocessed: concat!(
         "DELETE FROM {p}unprocessed_events WHERE event_id IN ",
         uuids!("?1")
@@ -523,7 +589,27 @@ pub(super) const TEXTS: Texts = Texts {
         uuid!("?2"),
         ") AS created_at FROM json_each(?1) g) WHERE created_at IS NOT NULL"
     ),
-    insert_requests: concat!(put_requests!(), "DO NOTHING"),
+    insert_new: concat!(
+        "WITH terms AS MATERIALIZED (SELECT key, value ->> 0 AS handler, value ->> 1 AS priority, \
+           value ->> 2 AS max_errors, value ->> 3 AS attempt, value ->> 4 AS queue, value ->> 5 AS created_at, \
+           value ->> 6 AS lease_until FROM json_each(?4)) \
+         INSERT INTO {p}handler_requests \
+           (id, event_id, handler, priority, max_errors, attempt, queue, created_at, owner, lease_until) \
+         SELECT ",
+        uuid!("?1"),
+        ", ",
+        uuid!("?3"),
+        ", t.handler, t.priority, t.max_errors, t.attempt, t.queue, t.created_at, \
+           CASE WHEN t.lease_until IS NOT NULL THEN ?5 END, t.lease_until \
+         FROM json_each(?2) g CROSS JOIN terms t ON t.key = g.value WHERE true ON CONFLICT (id) DO NOTHING"
+    ),
+    complete: settle!(concat!("completed_at = ", now!())),
+    snooze: settle!(concat!(
+        "backoff_until = ",
+        now!(),
+        " + ?6, queue = CASE WHEN rescues < 3 THEN 1 ELSE 2 END"
+    )),
+    unsettle: "ROLLBACK TO SAVEPOINT tidings_settles",
     // An UPDATE would leave it to the planner whether to look for each row or to read all.
     write_requests: concat!(
         put_requests!(),
@@ -564,6 +650,36 @@ pub(super) const TEXTS: Texts = Texts {
            WHERE r.handler = ?1 AND r.queue = 1 AND r.backoff_until <= ",
         now!(),
         " ORDER BY r.backoff_until, r.id LIMIT ?2)"
+    ),
+    due_of: concat!(
+        "SELECT * FROM (",
+        claimed!(),
+        event!(),
+        " FROM {p}handler_requests r INDEXED BY {p}handler_requests_ready \
+           LEFT JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id \
+         WHERE r.handler = ?1 AND r.queue = 0 ORDER BY r.priority, r.id LIMIT ?2) \
+         UNION ALL SELECT * FROM (",
+        claimed!(),
+        event!(),
+        " FROM {p}handler_requests r INDEXED BY {p}handler_requests_backing_off \
+           LEFT JOIN {p}events e INDEXED BY {p}events_id ON e.id = r.event_id \
+         WHERE r.handler = ?1 AND r.queue = 1 AND r.backoff_until <= ",
+        now!(),
+        " ORDER BY r.backoff_until, r.id LIMIT ?2)"
+    ),
+    due_by_id: concat!(
+        claimed!(),
+        "r.event_id, r.handler FROM {p}handler_requests r WHERE r.id IN ",
+        placed_uuids!()
+    ),
+    claim: concat!(
+        "UPDATE {p}handler_requests SET attempt = attempt + 1, queue = NULL, backoff_until = NULL, owner = ?3, \
+           lease_until = ",
+        now!(),
+        " + ?4 WHERE id IN ",
+        placed_uuids!(),
+        "AND queue IN (0, 1) AND owner IS NULL \
+         AND completed_at IS NULL AND canceled_at IS NULL AND dead_at IS NULL"
     ),
     lock_due_suspects: concat!(
         request!(),

@@ -31,6 +31,10 @@ use crate::{
 /// How long to wait before a database file that is locked is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_millis(20);
 
+/// How many rows wait between the thread of a connection and who asked for them: the thread works
+/// on, and is not woken for a few at a time, and what a batch brings is in memory anyway.
+const ROW_BUFFER: usize = 1024;
+
 /// The oldest library that knows what the statements use.
 const OLDEST_LIBRARY: (u32, u32) = (3, 38);
 
@@ -126,6 +130,7 @@ impl SqliteStore {
         let prefix = options.common.check()?;
         let connect = parse(url)?
             .busy_timeout(options.common.lock_timeout)
+            .row_buffer_size(ROW_BUFFER)
             .synchronous(SqliteSynchronous::Full);
         let wal = connect.clone().journal_mode(SqliteJournalMode::Wal);
         let first = open(&wal, &options).await?;

@@ -93,7 +93,7 @@ const MAY_SCAN: &[(&str, &str)] = &[
     ("next_due_event", "tidings_unprocessed_events"),
     ("next_due_event", "tidings_waiting_events"),
     // As many rows of the queue as are asked for.
-    ("due_events", "tidings_unprocessed_events"),
+    ("fresh_events", "tidings_unprocessed_events"),
 ];
 
 /// What is no table: rows of arguments and of steps before.
@@ -150,13 +150,18 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
             "SEARCH e USING INDEX tidings_events_id (id=?)",
         ),
         (
-            "due_events",
-            texts.due_events.clone(),
+            "fresh_events",
+            texts.fresh_events.clone(),
             "SEARCH e USING INDEX tidings_events_id (id=?)",
         ),
         (
-            "due_events",
-            texts.due_events.clone(),
+            "late_events",
+            texts.late_events.clone(),
+            "SEARCH e USING INDEX tidings_events_id (id=?)",
+        ),
+        (
+            "late_events",
+            texts.late_events.clone(),
             "INDEX tidings_waiting_events_due (due_at<?)",
         ),
         (
@@ -169,7 +174,26 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
             texts.delete_waiting.clone(),
             "SEARCH tidings_waiting_events USING PRIMARY KEY (event_id=?)",
         ),
+        (
+            "unqueue",
+            texts.delete_fresh.clone(),
+            "SEARCH tidings_unprocessed_events USING PRIMARY KEY (event_id<?)",
+        ),
         ("lock_requests", texts.lock_requests.clone(), by_id),
+        ("complete", texts.complete.clone(), by_id),
+        ("snooze", texts.snooze.clone(), by_id),
+        ("claim", texts.claim.clone(), by_id),
+        ("due_by_id", texts.due_by_id.clone(), by_id),
+        (
+            "due_of",
+            texts.due_of.clone(),
+            "INDEX tidings_handler_requests_ready (handler=?)",
+        ),
+        (
+            "due_of",
+            texts.due_of.clone(),
+            "INDEX tidings_handler_requests_backing_off (handler=? AND backoff_until<?)",
+        ),
         (
             "handlers_due",
             texts.handlers_due.clone(),
@@ -254,7 +278,7 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
         let sorts = plan.iter().any(|step| step.contains("B-TREE FOR ORDER BY"));
         assert!(
             // A few rows that were found by their ids.
-            !sorts || ["due_events", "lock_due_suspects"].contains(&name),
+            !sorts || ["late_events", "lock_due_suspects"].contains(&name),
             "{name} sorts:\n{}",
             plan.join("\n")
         );
