@@ -126,7 +126,9 @@ async fn run(pool: &PgPool, sql: String) {
 }
 
 async fn drop_tables(pool: &PgPool, prefix: &str) {
-    let function = format!("DROP FUNCTION IF EXISTS {prefix}active_registrations");
+    let function = format!(
+        "DROP FUNCTION IF EXISTS {prefix}active_registrations, {prefix}fan_out_one, {prefix}raise, {prefix}settle"
+    );
     run(pool, function).await;
     for table in TABLES {
         run(pool, format!("DROP TABLE IF EXISTS {prefix}{table}")).await;

@@ -10,6 +10,7 @@
 //! | [`postgresql`], [`sqlite`], [`mysql`] | what each SQL store promises, locks, opens and needs |
 //! | [`production`] | several processes, deployments, migrations, upgrading, a checklist |
 //! | [`operating`] | counts, dead requests, cancel, reexecute, replay, deployments, retention, shutdown |
+//! | [`performance`] | what the SQL stores cost and why, sizing, figures and how to repeat them |
 //! | [`testing`] | handlers in isolation, whole flows, mocks, time |
 //! | [`telemetry`] | metrics, spans and their attributes |
 //! | [`troubleshooting`] | from the symptom to the cause |
@@ -44,6 +45,9 @@ pub mod production {}
 
 #[doc = include_str!("operating.md")]
 pub mod operating {}
+
+#[doc = include_str!("performance.md")]
+pub mod performance {}
 
 #[doc = include_str!("testing.md")]
 #[doc = ""]

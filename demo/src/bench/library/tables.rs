@@ -29,7 +29,9 @@ pub(super) async fn drop_all(place: &Place, prefix: &str) -> Result<()> {
         .collect();
     match place.system {
         System::Postgres => {
-            let function = format!("DROP FUNCTION IF EXISTS {prefix}active_registrations");
+            let function = format!(
+                "DROP FUNCTION IF EXISTS {prefix}active_registrations, {prefix}fan_out_one, {prefix}raise, {prefix}settle"
+            );
             all.insert(0, function);
         }
         System::MySql => all.push(format!("DROP TABLE IF EXISTS {prefix}locks")),
