@@ -50,7 +50,7 @@ struct Inner {
     executing: usize,
     /// A claim found no room: fan-out leaves it to claims next time.
     claims_wait: bool,
-    /// Fan-out waits for the buffer to empty to the half.
+    /// A fan-out found no room that is not promised to others, and waits.
     offers_wait: bool,
 }
 
@@ -111,7 +111,8 @@ impl Drop for Reservation<'_> {
                 queue.reserved = queue.reserved.saturating_sub(room);
             }
         }
-        let mut wake = inner.claims_wait;
+        // Whoever waits may get what was promised here, or may go after the claim that it let pass.
+        let mut wake = inner.claims_wait || std::mem::take(&mut inner.offers_wait);
         for &(handler, _) in &self.handlers {
             wake |= inner.room_returned(handler);
         }
@@ -194,8 +195,7 @@ impl LocalBuffer {
         }
         let mut handlers = Vec::with_capacity(inner.handlers.len());
         for (number, queue) in inner.handlers.iter_mut().enumerate() {
-            let held = queue.queue.len() + queue.running + queue.reserved;
-            let room = share(queue.capacity.room(held, max_queued), for_claim).min(total);
+            let room = share(queue.room(max_queued), for_claim).min(total);
             if for_claim {
                 queue.exhausted = room == 0;
             }
@@ -376,29 +376,20 @@ impl LocalBuffer {
         if inner.queued > max_queued / 2 {
             return Vec::new();
         }
-        let roomy = inner.handlers.iter().filter(|queue| {
-            let held = queue.queue.len() + queue.running + queue.reserved;
-            queue.capacity.room(held, max_queued) > 0
-        });
+        let roomy = inner
+            .handlers
+            .iter()
+            .filter(|queue| queue.room(max_queued) > 0);
         roomy.map(|queue| queue.name.clone()).collect()
     }
 
-    /// Whether requests that are born leased would find room.
+    /// Whether requests that are born leased would find room. If not, the signal `room` tells when
+    /// they may.
     pub(super) fn has_room_for_offers(&self) -> bool {
         let mut inner = self.inner.lock();
-        let inner = &mut *inner;
-        let max_queued = inner.max_queued();
-        if inner.queued > max_queued / 2 {
-            inner.offers_wait = true;
-            return false;
-        }
-        if inner.claims_wait {
-            return false;
-        }
-        inner.handlers.iter().any(|queue| {
-            let held = queue.queue.len() + queue.running + queue.reserved;
-            queue.capacity.room(held, max_queued) > 0
-        })
+        let has_room = inner.has_room_for_offers();
+        inner.offers_wait |= !has_room;
+        has_room
     }
 }
 
@@ -409,6 +400,14 @@ const fn share(room: usize, for_claim: bool) -> usize {
 }
 
 impl Inner {
+    fn has_room_for_offers(&self) -> bool {
+        let max_queued = self.max_queued();
+        let is_crowded = self.queued > max_queued / 2 || self.queued + self.reserved >= max_queued;
+        !is_crowded
+            && !self.claims_wait
+            && self.handlers.iter().any(|queue| queue.room(max_queued) > 0)
+    }
+
     /// How many may wait at most.
     const fn max_queued(&self) -> usize {
         self.size.limit().saturating_mul(CALLS)
@@ -456,8 +455,8 @@ impl Inner {
         Some(runnable)
     }
 
-    /// Whether claims should hear that there is room: the handler was exhausted when room was last
-    /// reserved and is worth a claim again, or the buffer as a whole was.
+    /// Whether claims or fan-outs should hear that there is room: the handler was exhausted when room
+    /// was last reserved and is worth a claim again, or the buffer as a whole was.
     fn room_returned(&mut self, handler: usize) -> bool {
         let max_queued = self.max_queued();
         let half = max_queued / 2;
@@ -470,19 +469,37 @@ impl Inner {
             self.queued == half && (self.claims_wait || std::mem::take(&mut self.offers_wait));
         let mut returned = false;
         for (number, queue) in self.handlers.iter_mut().enumerate() {
-            if (number == handler || self.queued == half) && queue.exhausted {
-                let held = queue.queue.len() + queue.running + queue.reserved;
-                if queue.capacity.is_worth_a_claim(held, max_queued) {
-                    queue.exhausted = false;
-                    returned = true;
-                }
+            let asked = number == handler || self.queued == half;
+            if asked && queue.exhausted && queue.is_worth_a_call(max_queued) {
+                queue.exhausted = false;
+                returned = true;
             }
+        }
+        if self.offers_wait && !self.claims_wait {
+            let queue = self.handlers.get(handler);
+            let offers = queue.is_some_and(|queue| queue.is_worth_a_call(max_queued));
+            self.offers_wait = !offers;
+            returned |= offers;
         }
         waited || returned
     }
 }
 
 impl HandlerQueue {
+    fn held(&self) -> usize {
+        self.queue.len() + self.running + self.reserved
+    }
+
+    /// How many more requests may be taken in.
+    fn room(&self, max_queued: usize) -> usize {
+        self.capacity.room(self.held(), max_queued)
+    }
+
+    /// Whether that is worth a claim or a fan-out.
+    fn is_worth_a_call(&self, max_queued: usize) -> bool {
+        self.capacity.is_worth_a_claim(self.held(), max_queued)
+    }
+
     fn is_full(&self) -> bool {
         self.running >= self.capacity.limit()
     }
@@ -515,5 +532,64 @@ impl Runnable {
     fn key(&self) -> (Priority, HandlerRequestId) {
         let request = self.held.context.request();
         (request.priority, request.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A buffer for one handler that runs twice at once.
+    fn buffer() -> LocalBuffer {
+        let name = Name::from("h");
+        LocalBuffer::new(vec![(name, 2)], 2, 1000)
+    }
+
+    /// Whether that raised the signal of room.
+    fn tells(buffer: &LocalBuffer, does: impl FnOnce()) -> bool {
+        let seen = buffer.room.seen();
+        does();
+        buffer.room.seen() > seen
+    }
+
+    #[test]
+    fn a_fan_out_that_let_a_claim_pass_hears_of_the_end_of_the_claim() {
+        let buffer = buffer();
+        let offered = buffer.reserve_for_offer().unwrap();
+        let claimed = buffer.reserve_for_claim().unwrap();
+        assert!(
+            buffer.reserve_for_claim().is_none(),
+            "there was room for two"
+        );
+        assert!(!buffer.has_room_for_offers());
+        assert!(tells(&buffer, || drop((offered, claimed))));
+        assert!(
+            !buffer.has_room_for_offers(),
+            "a claim waits, and goes first"
+        );
+
+        let claimed = buffer.reserve_for_claim().unwrap();
+        assert!(tells(&buffer, || drop(claimed)));
+        assert!(buffer.has_room_for_offers());
+    }
+
+    #[test]
+    fn a_fan_out_that_found_all_room_promised_hears_of_its_return_also_beside_another() {
+        let buffer = buffer();
+        let claimed = buffer.reserve_for_claim().unwrap();
+        assert!(!buffer.has_room_for_offers(), "everything is promised");
+        assert!(tells(&buffer, || drop(claimed)));
+        assert!(buffer.has_room_for_offers());
+        let claimed = buffer.reserve_for_claim().unwrap();
+        assert!(!tells(&buffer, || drop(claimed)), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_fan_out_that_found_all_slots_in_use_hears_of_the_end_of_a_run() {
+        let buffer = buffer();
+        buffer.inner.lock().handlers[0].running = 2;
+        assert!(!buffer.has_room_for_offers());
+        assert!(buffer.finished(0, None), "it woke somebody");
+        assert!(buffer.has_room_for_offers());
     }
 }
