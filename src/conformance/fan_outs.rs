@@ -219,10 +219,10 @@ pub async fn requests_are_born_leased_to_who_offers(target: &dyn Target) {
     let kit = Kit::new(target);
     kit.register(&[("*", "h", 50, 5)]).await;
     let events = kit.raise(&["a", "b"]).await;
-    let leased = kit
-        .fan_out_with(ALL, Some(kit.offer(10, &[("h", 10)])))
-        .await
-        .born_leased;
+    let offer = kit.offer(10, &[("h", 10)]);
+    let fanned_out = kit.fan_out_with(ALL, Some(offer)).await;
+    assert!(fanned_out.ready_handlers.unwrap_or_default().is_empty());
+    let leased = fanned_out.born_leased;
     assert_eq!(leased.len(), 2);
     let first = leased
         .iter()
@@ -263,7 +263,12 @@ pub async fn room_and_limit_bound_what_is_born_leased(target: &dyn Target) {
     .await;
     kit.raise(&["a", "b", "c"]).await;
     let offer = kit.offer(4, &[("late", 9), ("soon", 2)]);
-    let leased = kit.fan_out_with(ALL, Some(offer)).await.born_leased;
+    let fanned_out = kit.fan_out_with(ALL, Some(offer)).await;
+    if let Some(mut ready) = fanned_out.ready_handlers {
+        ready.sort_unstable();
+        assert_eq!(ready, ["elsewhere", "late", "soon"]);
+    }
+    let leased = fanned_out.born_leased;
     let handlers: Vec<_> = leased.iter().map(|request| &*request.handler).collect();
     assert_eq!(handlers, ["soon", "soon", "late", "late"]);
     assert!(leased.is_sorted_by_key(|request| (request.priority, request.id)));
@@ -289,7 +294,9 @@ pub async fn nothing_is_born_leased_in_front_of_a_backlog(target: &dyn Target) {
     ])
     .await;
     kit.raise(&["first"]).await;
-    kit.fan_out().await;
+    if let Some(ready) = kit.fan_out().await.ready_handlers {
+        assert_eq!(ready, ["h"]);
+    }
     let born_leased = |fanned_out: FannedOut| !fanned_out.born_leased.is_empty();
     for (name, expected) in [("same", false), ("worse", false), ("better", true)] {
         kit.raise(&[name]).await;

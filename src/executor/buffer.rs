@@ -30,8 +30,10 @@ const CALLS: usize = 4;
 pub(super) struct LocalBuffer {
     inner: Mutex<Inner>,
     names: HashMap<Name, usize>,
-    /// Raised when a handler that was full has room again, or a reservation ended.
+    /// Raised when there is room again for a claim that was left out or had to leave a handler out.
     pub(super) room: Signal,
+    /// Raised when there is room again for a fan-out that waits for it.
+    pub(super) room_for_offers: Signal,
     /// Raised when the last active worker has gone, and when a handler run ends while no claims
     /// are made.
     pub(super) idle: Signal,
@@ -63,6 +65,15 @@ struct HandlerQueue {
     reserved: usize,
     /// The last claim had to leave it out: it is to be told when there is room.
     exhausted: bool,
+}
+
+/// Who is to be told of room. One is not told of the other's: it would make a call that finds nothing,
+/// and take all room meanwhile.
+#[derive(Clone, Copy, Default)]
+#[must_use = "somebody waits for this"]
+struct Wakes {
+    claims: bool,
+    offers: bool,
 }
 
 /// Room that was promised to a claim or a fan-out under way; given back when dropped.
@@ -111,15 +122,17 @@ impl Drop for Reservation<'_> {
                 queue.reserved = queue.reserved.saturating_sub(room);
             }
         }
-        // Whoever waits may get what was promised here, or may go after the claim that it let pass.
-        let mut wake = inner.claims_wait || std::mem::take(&mut inner.offers_wait);
+        let mut wakes = Wakes {
+            claims: inner.claims_wait,
+            offers: inner.take_offers_wait(),
+        };
         for &(handler, _) in &self.handlers {
-            wake |= inner.room_returned(handler);
+            let returned = inner.room_returned(handler);
+            wakes.claims |= returned.claims;
+            wakes.offers |= returned.offers;
         }
         drop(inner);
-        if wake {
-            self.buffer.room.raise();
-        }
+        self.buffer.tell(wakes);
     }
 }
 
@@ -156,9 +169,21 @@ impl LocalBuffer {
             }),
             names,
             room: Signal::new(),
+            room_for_offers: Signal::new(),
             idle: Signal::new(),
             max_workers,
         }
+    }
+
+    /// Answers whether that woke somebody.
+    fn tell(&self, wakes: Wakes) -> bool {
+        if wakes.claims {
+            self.room.raise();
+        }
+        if wakes.offers {
+            self.room_for_offers.raise();
+        }
+        wakes.claims || wakes.offers
     }
 
     /// The number of a handler.
@@ -171,7 +196,7 @@ impl LocalBuffer {
     pub(super) fn reserve_for_claim(&self) -> Option<Reservation<'_>> {
         let mut inner = self.inner.lock();
         let reservation = self.reserve(&mut inner, true);
-        inner.claims_wait = reservation.is_none();
+        inner.claims_wait = reservation.is_none() && !inner.handlers.is_empty();
         reservation
     }
 
@@ -224,7 +249,7 @@ impl LocalBuffer {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let lens = runnables.iter().map(Runnable::len);
-        let grows = inner.brought(runnables.len(), lens.sum());
+        let wakes = inner.brought(runnables.len(), lens.sum());
         for runnable in runnables {
             let Some(queue) = inner.handlers.get_mut(runnable.handler) else {
                 continue;
@@ -245,9 +270,7 @@ impl LocalBuffer {
         let idle = self.max_workers.saturating_sub(inner.active_workers);
         let wanted = inner.queued.min(idle);
         inner.active_workers += wanted;
-        if grows {
-            self.room.raise();
-        }
+        self.tell(wakes);
         wanted
     }
 
@@ -271,12 +294,9 @@ impl LocalBuffer {
             return None;
         };
         inner.executing += 1;
-        let room = inner.room_returned(runnable.handler);
+        let wakes = inner.room_returned(runnable.handler);
         drop(inner);
-        if room {
-            self.room.raise();
-        }
-        Some((runnable, room))
+        Some((runnable, self.tell(wakes)))
     }
 
     /// The next request of a handler, if it `may` be taken along: for a worker that has a slot of this
@@ -289,12 +309,9 @@ impl LocalBuffer {
         let mut inner = self.inner.lock();
         let runnable = inner.take_first_of(handler, may)?;
         inner.executing += 1;
-        let room = inner.room_returned(handler);
+        let wakes = inner.room_returned(handler);
         drop(inner);
-        if room {
-            self.room.raise();
-        }
-        Some((runnable, room))
+        Some((runnable, self.tell(wakes)))
     }
 
     /// So many runs ended of requests that were taken along; their slot is given back later.
@@ -334,12 +351,9 @@ impl LocalBuffer {
             };
             inner.heads.extend(head);
         }
-        let room = inner.room_returned(handler);
+        let wakes = inner.room_returned(handler);
         drop(inner);
-        if room {
-            self.room.raise();
-        }
-        room
+        self.tell(wakes)
     }
 
     /// Empties the buffer, to hand everything back.
@@ -353,8 +367,12 @@ impl LocalBuffer {
         inner.heads.clear();
         inner.queued = 0;
         inner.claims_wait = false;
+        inner.offers_wait = false;
         drop(inner);
-        self.room.raise();
+        self.tell(Wakes {
+            claims: true,
+            offers: true,
+        });
         drained
     }
 
@@ -383,8 +401,24 @@ impl LocalBuffer {
         roomy.map(|queue| queue.name.clone()).collect()
     }
 
-    /// Whether requests that are born leased would find room. If not, the signal `room` tells when
-    /// they may.
+    /// A claim brought as much as there was room for of these handlers; their room is no longer promised.
+    /// Answers whether some of them has room for more; the others are to be told.
+    pub(super) fn filled(&self, handlers: &[usize]) -> bool {
+        let mut inner = self.inner.lock();
+        let max_queued = inner.max_queued();
+        let mut any = false;
+        for &handler in handlers {
+            if let Some(queue) = inner.handlers.get_mut(handler) {
+                let has_room = queue.capacity.is_worth_a_claim(queue.held(), max_queued);
+                queue.exhausted |= !has_room;
+                any |= has_room;
+            }
+        }
+        any
+    }
+
+    /// Whether requests that are born leased would find room worth a fan-out. If not, the signal
+    /// `room_for_offers` tells when they may.
     pub(super) fn has_room_for_offers(&self) -> bool {
         let mut inner = self.inner.lock();
         let has_room = inner.has_room_for_offers();
@@ -403,9 +437,17 @@ impl Inner {
     fn has_room_for_offers(&self) -> bool {
         let max_queued = self.max_queued();
         let is_crowded = self.queued > max_queued / 2 || self.queued + self.reserved >= max_queued;
+        let mut queues = self.handlers.iter();
         !is_crowded
             && !self.claims_wait
-            && self.handlers.iter().any(|queue| queue.room(max_queued) > 0)
+            && (queues.len() == 0 || queues.any(|queue| queue.is_worth_a_fan_out(max_queued)))
+    }
+
+    /// Whether there is room for a fan-out that waits, which is told then.
+    fn take_offers_wait(&mut self) -> bool {
+        let is_to_be_told = self.offers_wait && self.has_room_for_offers();
+        self.offers_wait &= !is_to_be_told;
+        is_to_be_told
     }
 
     /// How many may wait at most.
@@ -413,12 +455,18 @@ impl Inner {
         self.size.limit().saturating_mul(CALLS)
     }
 
-    /// Requests came in, with so many bytes of data. Answers whether there is more room than before
-    /// for somebody who waits for it.
-    fn brought(&mut self, count: usize, len: usize) -> bool {
+    /// Requests came in, with so many bytes of data. Answers who has more room than before.
+    fn brought(&mut self, count: usize, len: usize) -> Wakes {
         let before = self.size.limit();
         self.size.brought(count, len);
-        self.size.limit() > before && (self.claims_wait || std::mem::take(&mut self.offers_wait))
+        if self.size.limit() <= before {
+            return Wakes::default();
+        }
+        // What was over the half of the buffer may be below that of the larger one.
+        Wakes {
+            claims: self.claims_wait | self.end_exhaustion(),
+            offers: self.take_offers_wait(),
+        }
     }
 
     fn take_first(&mut self) -> Option<Runnable> {
@@ -455,33 +503,42 @@ impl Inner {
         Some(runnable)
     }
 
-    /// Whether claims or fan-outs should hear that there is room: the handler was exhausted when room
-    /// was last reserved and is worth a claim again, or the buffer as a whole was.
-    fn room_returned(&mut self, handler: usize) -> bool {
+    /// Who is to hear that there is room: claims, if the handler was exhausted when room was last reserved
+    /// and is worth a claim again, or the buffer as a whole was; and a fan-out that waits.
+    fn room_returned(&mut self, handler: usize) -> Wakes {
         let max_queued = self.max_queued();
         let half = max_queued / 2;
         if self.queued > half {
-            return false;
+            return Wakes::default();
         }
         // The run that empties the buffer to the half tells whoever waited for that, also for a
         // handler whose room returned while the buffer was fuller.
-        let waited =
-            self.queued == half && (self.claims_wait || std::mem::take(&mut self.offers_wait));
-        let mut returned = false;
-        for (number, queue) in self.handlers.iter_mut().enumerate() {
-            let asked = number == handler || self.queued == half;
-            if asked && queue.exhausted && queue.is_worth_a_call(max_queued) {
-                queue.exhausted = false;
-                returned = true;
-            }
+        let is_half = self.queued == half;
+        let queue = self.handlers.get_mut(handler);
+        let (mut claims, is_worth_it) = queue.map_or((false, false), |queue| {
+            (
+                queue.end_exhaustion(max_queued),
+                queue.is_worth_a_fan_out(max_queued),
+            )
+        });
+        if is_half {
+            claims |= self.claims_wait | self.end_exhaustion();
         }
-        if self.offers_wait && !self.claims_wait {
-            let queue = self.handlers.get(handler);
-            let offers = queue.is_some_and(|queue| queue.is_worth_a_call(max_queued));
-            self.offers_wait = !offers;
-            returned |= offers;
+        Wakes {
+            claims,
+            offers: (is_half || is_worth_it) && self.take_offers_wait(),
         }
-        waited || returned
+    }
+
+    /// Whether some handler that was exhausted is worth a claim again.
+    fn end_exhaustion(&mut self) -> bool {
+        let max_queued = self.max_queued();
+        if self.queued > max_queued / 2 {
+            return false;
+        }
+        self.handlers
+            .iter_mut()
+            .fold(false, |any, queue| any | queue.end_exhaustion(max_queued))
     }
 }
 
@@ -495,9 +552,15 @@ impl HandlerQueue {
         self.capacity.room(self.held(), max_queued)
     }
 
-    /// Whether that is worth a claim or a fan-out.
-    fn is_worth_a_call(&self, max_queued: usize) -> bool {
-        self.capacity.is_worth_a_claim(self.held(), max_queued)
+    /// Whether it was exhausted and is worth a claim again.
+    fn end_exhaustion(&mut self, max_queued: usize) -> bool {
+        let is_over = self.exhausted && self.capacity.is_worth_a_claim(self.held(), max_queued);
+        self.exhausted &= !is_over;
+        is_over
+    }
+
+    fn is_worth_a_fan_out(&self, max_queued: usize) -> bool {
+        self.capacity.is_worth_a_fan_out(self.held(), max_queued)
     }
 
     fn is_full(&self) -> bool {
@@ -545,11 +608,11 @@ mod tests {
         LocalBuffer::new(vec![(name, 2)], 2, 1000)
     }
 
-    /// Whether that raised the signal of room.
-    fn tells(buffer: &LocalBuffer, does: impl FnOnce()) -> bool {
-        let seen = buffer.room.seen();
+    /// Whether that raised the signal.
+    fn tells(signal: &Signal, does: impl FnOnce()) -> bool {
+        let seen = signal.seen();
         does();
-        buffer.room.seen() > seen
+        signal.seen() > seen
     }
 
     #[test]
@@ -562,26 +625,30 @@ mod tests {
             "there was room for two"
         );
         assert!(!buffer.has_room_for_offers());
-        assert!(tells(&buffer, || drop((offered, claimed))));
+        assert!(tells(&buffer.room, || drop((offered, claimed))));
         assert!(
             !buffer.has_room_for_offers(),
             "a claim waits, and goes first"
         );
 
         let claimed = buffer.reserve_for_claim().unwrap();
-        assert!(tells(&buffer, || drop(claimed)));
+        assert!(tells(&buffer.room_for_offers, || drop(claimed)));
         assert!(buffer.has_room_for_offers());
     }
 
     #[test]
-    fn a_fan_out_that_found_all_room_promised_hears_of_its_return_also_beside_another() {
+    fn a_claim_that_ends_tells_the_fan_out_that_waits_and_not_itself() {
         let buffer = buffer();
         let claimed = buffer.reserve_for_claim().unwrap();
         assert!(!buffer.has_room_for_offers(), "everything is promised");
-        assert!(tells(&buffer, || drop(claimed)));
+        let of_room = || {
+            assert!(tells(&buffer.room_for_offers, || drop(claimed)));
+        };
+        assert!(!tells(&buffer.room, of_room));
         assert!(buffer.has_room_for_offers());
         let claimed = buffer.reserve_for_claim().unwrap();
-        assert!(!tells(&buffer, || drop(claimed)), "nobody waits any more");
+        let nobody = !tells(&buffer.room_for_offers, || drop(claimed));
+        assert!(nobody, "nobody waits any more");
     }
 
     #[test]
@@ -590,6 +657,47 @@ mod tests {
         buffer.inner.lock().handlers[0].running = 2;
         assert!(!buffer.has_room_for_offers());
         assert!(buffer.finished(0, None), "it woke somebody");
+        assert!(buffer.has_room_for_offers());
+    }
+
+    #[test]
+    fn fan_outs_do_not_follow_each_other_for_ever_smaller_rests_of_room() {
+        let buffer = buffer();
+        {
+            let mut inner = buffer.inner.lock();
+            // A quarter of a second in two slots: 50 wait.
+            inner.handlers[0]
+                .capacity
+                .observe(Duration::from_millis(10));
+            inner.handlers[0].running = 2;
+            inner.handlers[0].reserved = 38;
+        }
+        assert!(!buffer.has_room_for_offers(), "room for 12 of 50");
+        buffer.inner.lock().handlers[0].reserved = 37;
+        assert!(buffer.has_room_for_offers());
+    }
+
+    #[test]
+    fn a_batch_size_that_grows_past_the_half_mark_tells_of_a_handler_that_was_exhausted() {
+        let buffer = buffer();
+        {
+            let mut inner = buffer.inner.lock();
+            let half = inner.max_queued() / 2;
+            inner.queued = half + 1;
+            inner.handlers[0].exhausted = true;
+            let full = inner.room_returned(0);
+            assert!(!full.claims, "the buffer is too full for that");
+            let size = inner.size.limit();
+            let wakes = inner.brought(size, 0);
+            assert!(inner.max_queued() / 2 > half, "it has grown");
+            assert!(wakes.claims);
+        }
+    }
+
+    #[test]
+    fn without_handlers_no_fan_out_waits_for_room() {
+        let buffer = LocalBuffer::new(Vec::new(), 2, 1000);
+        assert!(buffer.reserve_for_claim().is_none());
         assert!(buffer.has_room_for_offers());
     }
 }

@@ -55,6 +55,13 @@ impl Capacity {
         self.room(held, max) > waiting / 2
     }
 
+    /// The same for a fan-out, which gets half of the room only, and a second one of which is to be under
+    /// way: a quarter of what may wait.
+    pub(super) fn is_worth_a_fan_out(&self, held: usize, max: usize) -> bool {
+        let waiting = self.most(max) - self.limit;
+        self.room(held, max) > waiting / 4
+    }
+
     fn most(&self, max: usize) -> usize {
         let waiting = match self.average {
             None => 0.0,

@@ -8,14 +8,14 @@ use super::Executor;
 use crate::{
     error::Result,
     model::Outcome,
-    store::{Claim, ClaimedBatch, ClaimedRequest, Settlement, UnreadableRequest},
+    store::{Claim, ClaimedBatch, ClaimedRequest, HandlerRoom, Settlement, UnreadableRequest},
 };
 
 /// Claims, and remembers when to look for requests under suspicion.
 #[derive(Debug, Default)]
 pub(crate) struct Claimer {
-    /// When a claim last told whether there are any.
-    told_of_suspects_at: Option<Instant>,
+    /// Since when all claims have been full or had no room, so that none told whether there are any.
+    untold_since: Option<Instant>,
 }
 
 /// What a claim came to.
@@ -42,6 +42,7 @@ impl Claimer {
             suspects += self.claim_suspect(executor).await;
         }
         let Some(reservation) = executor.0.buffer.reserve_for_claim() else {
+            self.untold_since.get_or_insert_with(Instant::now);
             return Ok(Refill {
                 claimed: suspects,
                 no_room: true,
@@ -61,19 +62,23 @@ impl Claimer {
             .await
             .inspect_err(|error| executor.note_failure(error))?;
         let claimed = batch.requests.len() + batch.unreadable.len();
-        let more = claimed > 0 && (claimed >= claim.limit || fills_a_room(&batch.requests, &claim));
+        let is_full = claimed >= claim.limit;
+        let filled = executor.filled_rooms(&batch.requests, &claim);
         let next_due = batch.next_due;
-        if claimed < claim.limit {
-            self.told_of_suspects_at = Some(sent);
+        if is_full {
+            self.untold_since.get_or_insert(sent);
+        } else {
+            self.untold_since = None;
         }
         let suspect_waits = batch.suspect_waits;
-        executor.note_backlog(more);
         if claimed > 0 {
             round.claimed(claimed);
             executor.accept(batch.requests, &round.link(), sent);
             executor.settle_unreadable(batch.unreadable).await;
         }
         drop(reservation);
+        let more = executor.0.buffer.filled(&filled) || (is_full && claimed > 0);
+        executor.note_backlog(more);
         if suspect_waits {
             suspects += self.claim_suspect(executor).await;
         }
@@ -87,10 +92,12 @@ impl Claimer {
 
     /// Whether somebody told of requests under suspicion, or no claim has told lately whether there
     /// are any, because all of them were full.
-    fn is_time_for_suspects(&mut self, executor: &Executor) -> bool {
-        let told_at = *self.told_of_suspects_at.get_or_insert_with(Instant::now);
+    fn is_time_for_suspects(&self, executor: &Executor) -> bool {
+        let poll_interval = executor.settings().poll_interval;
         executor.0.suspects_known.swap(false, Ordering::AcqRel)
-            || told_at.elapsed() >= executor.settings().poll_interval
+            || self
+                .untold_since
+                .is_some_and(|since| since.elapsed() >= poll_interval)
     }
 
     /// Claims one request under suspicion, if none runs here. Answers how many. Should it fail,
@@ -100,7 +107,7 @@ impl Claimer {
             return 0;
         }
         let alone = Alone(executor);
-        self.told_of_suspects_at = Some(Instant::now());
+        self.untold_since = None;
         let handlers = executor.config().handler_names();
         let claim = Claim {
             owner: executor.owner(),
@@ -108,7 +115,7 @@ impl Claimer {
             limit: 1,
             handlers: handlers
                 .into_iter()
-                .map(|handler| crate::store::HandlerRoom { handler, room: 1 })
+                .map(|handler| HandlerRoom { handler, room: 1 })
                 .collect(),
         };
         let round = executor.telemetry().execute_round();
@@ -139,18 +146,6 @@ impl Claimer {
     }
 }
 
-/// Whether some handler got as much as there was room for, so that it may have more.
-fn fills_a_room(claimed: &[ClaimedRequest], claim: &Claim) -> bool {
-    claim.handlers.iter().any(|room| {
-        claimed.len() >= room.room
-            && claimed
-                .iter()
-                .filter(|request| request.handler == room.handler)
-                .count()
-                >= room.room
-    })
-}
-
 /// The right of this process to run a request under suspicion, until it has claimed one.
 struct Alone<'a>(&'a Executor);
 
@@ -161,6 +156,18 @@ impl Drop for Alone<'_> {
 }
 
 impl Executor {
+    /// The handlers that got as much as there was room for, so that they may have more.
+    fn filled_rooms(&self, claimed: &[ClaimedRequest], claim: &Claim) -> Vec<usize> {
+        let fills = |room: &&HandlerRoom| {
+            let of_handler = claimed.iter().filter(|one| one.handler == room.handler);
+            claimed.len() >= room.room && of_handler.count() >= room.room
+        };
+        let filled = claim.handlers.iter().filter(fills);
+        filled
+            .filter_map(|room| self.0.buffer.number(&room.handler))
+            .collect()
+    }
+
     async fn claim(&self, claim: &Claim) -> Result<ClaimedBatch> {
         self.store()
             .session()

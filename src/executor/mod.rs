@@ -201,11 +201,11 @@ impl Executor {
     pub(crate) async fn room_for_offers(&self, limit: std::time::Duration) {
         let roomy = async {
             loop {
-                let room = self.0.buffer.room.seen();
+                let room = self.0.buffer.room_for_offers.seen();
                 if self.0.buffer.has_room_for_offers() && !self.0.backlog.load(Ordering::Acquire) {
                     return;
                 }
-                self.0.buffer.room.changed_since(room).await;
+                self.0.buffer.room_for_offers.changed_since(room).await;
             }
         };
         // Without room in time they are born ready.
@@ -220,10 +220,20 @@ impl Executor {
         }
     }
 
+    /// A fan-out left requests of these handlers to be claimed, or of any. Answers whether a claim for
+    /// this process could have some of them; those of a handler that is full here wait for its room.
+    pub(crate) fn is_for_claims(&self, ready: Option<&[Name]>) -> bool {
+        let number = |handler| self.0.buffer.number(handler);
+        ready.is_none_or(|ready| {
+            let numbers: Vec<_> = ready.iter().filter_map(number).collect();
+            self.0.buffer.filled(&numbers)
+        })
+    }
+
     /// Whether requests that are due wait to be claimed.
     pub(crate) fn note_backlog(&self, backlog: bool) {
         if self.0.backlog.swap(backlog, Ordering::AcqRel) && !backlog {
-            self.0.buffer.room.raise();
+            self.0.buffer.room_for_offers.raise();
         }
     }
 

@@ -127,10 +127,10 @@ impl Settler {
                     () = self.fuller(work) => {}
                 }
             }
-            self.flush.store(false, Ordering::Release);
             let mut pending = self.pending.lock();
             let size = batch_len(&pending, self.batch_size);
             let batch = if size == pending.len() {
+                self.flush.store(false, Ordering::Release);
                 std::mem::replace(&mut *pending, Vec::with_capacity(size))
             } else {
                 pending.drain(..size).collect()

@@ -114,7 +114,13 @@ impl Executor {
                         .run(member, &mut group)
                         .await;
                 }
-                Err(error) => group.finish(member, self.not_begun(&error)),
+                Err(error) => {
+                    // The others would wait for as long, one after the other.
+                    let rest = std::mem::take(&mut group.ready);
+                    for member in std::iter::once(member).chain(rest) {
+                        group.finish(member, self.not_begun(&error));
+                    }
+                }
             }
         }
         group.end(slot, begun.elapsed()).await;
@@ -241,19 +247,19 @@ impl<'a> Group<'a> {
     /// Gives the slot back, and passes on what has come of each request.
     async fn end(mut self, mut slot: Slot<'_>, took: Duration) {
         let executor = self.executor;
-        if self.keeps_locks && !self.undone.is_empty() {
-            tokio::select! {
-                () = tokio::time::sleep(UNTIL_LOCKS_ARE_GONE) => {}
-                () = executor.broken_off() => {}
-            }
-        }
-        let mut ended = Vec::with_capacity(self.finished.len());
         let mut ran = 0;
         for (member, result) in std::mem::take(&mut self.finished) {
             if !matches!(result, RunResult::Lost | RunResult::NotBegun { .. }) {
                 ran += 1;
             }
-            ended.push(self.tell(member, result));
+            let ended = self.tell(member, result);
+            executor.0.settler.push(ended, &executor.0.stop).await;
+        }
+        if self.keeps_locks && !self.undone.is_empty() {
+            tokio::select! {
+                () = tokio::time::sleep(UNTIL_LOCKS_ARE_GONE) => {}
+                () = executor.broken_off() => {}
+            }
         }
         let undone = std::mem::take(&mut self.undone);
         ran += u32::try_from(undone.len()).unwrap_or(u32::MAX);
@@ -264,9 +270,6 @@ impl<'a> Group<'a> {
         self.along.clear();
         slot.end();
         executor.enqueue(undone);
-        for ended in ended {
-            executor.0.settler.push(ended, &executor.0.stop).await;
-        }
     }
 
     /// Tells telemetry of a run, as of one alone.

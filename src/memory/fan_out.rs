@@ -1,6 +1,10 @@
 //! The statements that make handler requests of events.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     event_table::EventRecord,
@@ -128,7 +132,9 @@ impl Scope<'_> {
             parents.push(parent);
         }
         births.sort_unstable_by_key(|birth| (birth.priority, birth.id));
-        fanned_out.born_leased = self.give_birth(&parents, births, fan_out.offer.as_ref());
+        if !parents.is_empty() {
+            self.give_birth(&parents, births, fan_out.offer.as_ref(), &mut fanned_out);
+        }
         fanned_out.next_due = self.next_due_event();
         Ok(fanned_out)
     }
@@ -242,9 +248,11 @@ impl Scope<'_> {
         parents: &[Parent],
         births: Vec<Birth>,
         offer: Option<&LeaseOffer>,
-    ) -> Vec<ClaimedRequest> {
+        fanned_out: &mut FannedOut,
+    ) {
         let mut offer = offer.map(|offer| self.open_offer(offer));
         let mut leased = Vec::with_capacity(if offer.is_some() { births.len() } else { 0 });
+        let mut ready = BTreeSet::new();
         for Birth {
             priority,
             id,
@@ -279,10 +287,13 @@ impl Scope<'_> {
                 request.attempt += 1;
                 request.lease = Some(offer.lease);
                 leased.push(claimed_request(&request, Arc::clone(event)));
+            } else if !ready.contains(&request.handler) {
+                ready.insert(request.handler.clone());
             }
             self.insert_request(wanted.queue, request, event, *key);
         }
-        leased
+        fanned_out.born_leased = leased;
+        fanned_out.ready_handlers = Some(ready.into_iter().collect());
     }
 
     fn open_offer(&mut self, offer: &LeaseOffer) -> Offer {

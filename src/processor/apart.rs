@@ -65,10 +65,11 @@ impl Processor {
         }
         self.note(&fanned_out, round);
         failures?;
-        let requests = fanned_out.processed.iter().map(|event| event.requests);
         Ok(Processed {
             any: true,
-            requests: requests.sum(),
+            events: fanned_out.processed.len(),
+            is_any_ready: fanned_out.processed.iter().any(|event| event.requests > 0),
+            ready_handlers: None,
             more: true,
             next_due,
             born_leased: Vec::new(),

@@ -93,8 +93,11 @@ pub(crate) struct Offer {
 pub(crate) struct Processed {
     /// Something was processed.
     pub(crate) any: bool,
-    /// How many requests were made; those that were not born leased are ready.
-    pub(crate) requests: usize,
+    /// How many events were processed.
+    pub(crate) events: usize,
+    /// Whether requests wait to be claimed, and of which handlers, if the store tells.
+    pub(crate) is_any_ready: bool,
+    pub(crate) ready_handlers: Option<Vec<Name>>,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -215,7 +218,9 @@ impl Processor {
         }
         Ok(Processed {
             any: count > 0,
-            requests,
+            events: count,
+            is_any_ready: requests > fanned_out.born_leased.len(),
+            ready_handlers: fanned_out.ready_handlers,
             more: prepared.more || (!hooked && count >= most),
             next_due: fanned_out.next_due,
             born_leased: fanned_out.born_leased,

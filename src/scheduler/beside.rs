@@ -30,7 +30,8 @@ pub(super) async fn process_beside(inner: Arc<Inner>) {
                 _ => break,
             }
         }
-        known.found.raise();
+        seen = known.more.seen();
+        known.again.raise();
     }
 }
 
@@ -43,7 +44,8 @@ pub(super) async fn claim_beside(inner: Arc<Inner>) {
         while let Ok(Some(refill)) = claim_once(&inner, &mut claimer).await
             && refill.more
         {}
-        known.found.raise();
+        seen = known.more.seen();
+        known.again.raise();
     }
 }
 

@@ -25,8 +25,10 @@ use crate::{
 pub(super) struct Known {
     /// Raised when a look found work.
     pub(super) found: Signal,
-    /// Raised when a call of the loop filled its batch, so that there may be more.
+    /// Raised when a call of the loop filled a large batch, so that there may be more.
     pub(super) more: Signal,
+    /// Raised when the calls beside the loop's have ended: it is to look once by itself.
+    pub(super) again: Signal,
     /// When the next row becomes due.
     pub(super) due: Agenda,
     /// When the last call was sent that saw everything there was.
@@ -38,6 +40,7 @@ impl Known {
         Self {
             found: Signal::new(),
             more: Signal::new(),
+            again: Signal::new(),
             due: Agenda::default(),
             looked_at: Mutex::new(Instant::now()),
         }

@@ -26,6 +26,8 @@ use crate::{
 /// them or others wait: long enough for room to return, short enough not to delay an event that
 /// matters more than those.
 pub(super) const HOLD_BACK: Duration = Duration::from_millis(50);
+/// A call that brought so many, and left more, is worth a second one beside the next.
+const WORTH_A_SECOND: usize = 32;
 /// Rows become due at the microsecond, timers fire at the millisecond: a wait of zero would ask
 /// again before anything can be due.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
@@ -40,7 +42,6 @@ pub(super) async fn process(inner: Arc<Inner>) {
         match fan_outs.turn().await {
             Ok(true) => {
                 backoff.reset();
-                inner.events.more.raise();
                 inner.executor.room_for_offers(HOLD_BACK).await;
             }
             Ok(false) => {
@@ -64,10 +65,7 @@ pub(super) async fn claim(inner: Arc<Inner>) {
         let state = inner.changed.seen();
         inner.running().await;
         match claims.turn().await {
-            Ok(true) => {
-                backoff.reset();
-                inner.requests.more.raise();
-            }
+            Ok(true) => backoff.reset(),
             Ok(false) => {
                 backoff.reset();
                 tokio::select! {
@@ -84,44 +82,75 @@ pub(super) async fn claim(inner: Arc<Inner>) {
 /// Fans out and claims by turns.
 pub(super) async fn cooperate(inner: Arc<Inner>) {
     let (mut fan_outs, mut claims) = (FanOuts::new(&inner), Claims::new(&inner));
-    let mut backoff = LoopBackoff::default();
-    let (mut fan_out_is_due, mut claim_is_due) = (true, true);
+    let (mut fan_out, mut claim) = (Activity::default(), Activity::default());
     while !inner.executor.is_stopped() {
         let state = inner.changed.seen();
         inner.running().await;
-        // One that fails keeps the other from nothing.
-        let fanned_out = match fan_out_is_due {
-            true => fan_outs.turn().await,
-            false => Ok(false),
-        };
-        let claimed = match claim_is_due || claims.due().now_or_never().is_some() {
-            true => claims.turn().await,
-            false => Ok(false),
-        };
-        let failed = fanned_out.is_err() || claimed.is_err();
-        fan_out_is_due = *fanned_out.as_ref().unwrap_or(&true);
-        claim_is_due = *claimed.as_ref().unwrap_or(&true);
-        if failed {
-            tokio::time::sleep(backoff.next()).await;
+        if fan_out.is_next() {
+            fan_out.ended(fan_outs.turn().await);
+        }
+        claim.is_due |= claims.due().now_or_never().is_some();
+        if claim.is_next() {
+            claim.ended(claims.turn().await);
+        }
+        if claim.is_next() {
+            // Events wait no longer than one claim.
+            fan_out.is_due |= fan_outs.due().now_or_never().is_some();
             continue;
         }
-        backoff.reset();
-        if claim_is_due {
-            // Events wait no longer than one claim.
-            fan_out_is_due |= fan_outs.due().now_or_never().is_some();
-        } else if fan_out_is_due {
-            tokio::select! {
-                // What was left ready is claimed first, or it would hold fan-outs back in vain.
-                () = claims.due() => claim_is_due = true,
-                () = inner.executor.room_for_offers(HOLD_BACK) => {}
+        let goes_on = fan_out.is_next();
+        tokio::select! {
+            biased;
+            // What was left ready is claimed first, or it would hold fan-outs back in vain.
+            () = claims.due(), if !claim.is_due => {
+                claim.is_due = true;
+                if goes_on {
+                    claim.ended(claims.turn().await);
+                }
             }
+            () = inner.executor.room_for_offers(HOLD_BACK), if goes_on => {}
+            () = fan_outs.due(), if !fan_out.is_due => fan_out.is_due = true,
+            // One that fails keeps the other from nothing.
+            () = reached(fan_out.not_before), if fan_out.is_due && !goes_on => fan_out.not_before = None,
+            () = reached(claim.not_before), if claim.is_due => claim.not_before = None,
+            () = inner.changed.changed_since(state) => {
+                (fan_out, claim) = (Activity::default(), Activity::default());
+            }
+            () = inner.executor.stopped() => {}
+        }
+    }
+}
+
+/// Whether one of two that take turns is to be called.
+struct Activity {
+    is_due: bool,
+    backoff: LoopBackoff,
+    /// After failures.
+    not_before: Option<Instant>,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            is_due: true,
+            backoff: LoopBackoff::default(),
+            not_before: None,
+        }
+    }
+}
+
+impl Activity {
+    fn is_next(&self) -> bool {
+        self.is_due && self.not_before.is_none()
+    }
+
+    /// A call ended, and answered whether there may be more.
+    fn ended(&mut self, answer: Result<bool>) {
+        if let Ok(more) = answer {
+            self.backoff.reset();
+            self.is_due = more;
         } else {
-            tokio::select! {
-                () = fan_outs.due() => fan_out_is_due = true,
-                () = claims.due() => claim_is_due = true,
-                () = inner.changed.changed_since(state) => (fan_out_is_due, claim_is_due) = (true, true),
-                () = inner.executor.stopped() => {}
-            }
+            self.not_before = Some(instant_after(Instant::now(), self.backoff.next()));
         }
     }
 }
@@ -134,6 +163,7 @@ struct FanOuts {
     raised_seen: u64,
     uncommitted_seen: u64,
     found_seen: u64,
+    again_seen: u64,
     pace: Pace,
     woken: Woken,
 }
@@ -147,6 +177,7 @@ impl FanOuts {
             raised_seen: signals.raised.seen(),
             uncommitted_seen: signals.uncommitted.seen(),
             found_seen: inner.events.found.seen(),
+            again_seen: inner.events.again.seen(),
             signals,
             pace: Pace::default(),
             woken: Woken::Told,
@@ -158,6 +189,8 @@ impl FanOuts {
         let woken = std::mem::take(&mut self.woken);
         self.raised_seen = self.signals.raised.seen();
         self.found_seen = self.inner.events.found.seen();
+        self.again_seen = self.inner.events.again.seen();
+        let appointment = self.inner.events.due.at();
         self.inner.events.due.begin();
         let sent = Instant::now();
         let Some(found) = process_once(&self.inner, &self.processor, woken).await? else {
@@ -169,8 +202,16 @@ impl FanOuts {
             known
                 .due
                 .bring_forward(instant_after(now, due.max(SHORTEST_WAIT)));
+        } else if woken == Woken::Poll
+            && let Some(due) = appointment
+        {
+            // A poll may not have asked for it.
+            known.due.bring_forward(due);
         }
         self.pace.called(now, woken, found.any, self.inner.heed());
+        if found.more && found.events >= WORTH_A_SECOND {
+            known.more.raise();
+        }
         Ok(found.more)
     }
 
@@ -185,6 +226,7 @@ impl FanOuts {
                 }
                 () = inner.events.due.due() => Woken::Due,
                 () = inner.events.found.changed_since(self.found_seen) => Woken::Found,
+                () = inner.events.again.changed_since(self.again_seen) => Woken::Told,
                 () = reached(self.pace.next()) => Woken::Poll,
                 () = signals.uncommitted.changed_since(self.uncommitted_seen) => {
                     self.uncommitted_seen = signals.uncommitted.seen();
@@ -206,6 +248,7 @@ struct Claims {
     ready_seen: u64,
     room_seen: u64,
     found_seen: u64,
+    again_seen: u64,
     no_room: bool,
     pace: Pace,
     woken: Woken,
@@ -221,6 +264,7 @@ impl Claims {
             ready_seen: ready.seen(),
             room_seen: room.seen(),
             found_seen: inner.requests.found.seen(),
+            again_seen: inner.requests.again.seen(),
             ready,
             room,
             no_room: false,
@@ -235,6 +279,7 @@ impl Claims {
         self.ready_seen = self.ready.seen();
         self.room_seen = self.room.seen();
         self.found_seen = self.inner.requests.found.seen();
+        self.again_seen = self.inner.requests.again.seen();
         self.inner.requests.due.begin();
         let sent = Instant::now();
         let Some(refill) = claim_once(&self.inner, &mut self.claimer).await? else {
@@ -252,6 +297,9 @@ impl Claims {
         }
         self.pace
             .called(now, woken, refill.claimed > 0, self.inner.heed());
+        if refill.more && refill.claimed >= WORTH_A_SECOND {
+            known.more.raise();
+        }
         Ok(refill.more)
     }
 
@@ -264,6 +312,7 @@ impl Claims {
             () = self.room.changed_since(self.room_seen) => Woken::Told,
             () = known.due.due() => Woken::Due,
             () = known.found.changed_since(self.found_seen) => Woken::Found,
+            () = known.again.changed_since(self.again_seen) => Woken::Told,
             () = reached(self.pace.next()) => Woken::Poll,
         };
     }
@@ -281,6 +330,8 @@ async fn reached(at: Option<Instant>) {
 pub(super) struct Found {
     /// There was something.
     any: bool,
+    /// How many events were processed.
+    events: usize,
     /// There may be more.
     pub(super) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -305,6 +356,7 @@ pub(super) async fn process_once(
         // A poll is one call; the others ask when the next event is due.
         return Ok(Some(Found {
             any: false,
+            events: 0,
             more: false,
             next_due: None,
         }));
@@ -350,22 +402,22 @@ async fn fan_out_once(
         .fan_out(prepared, offer)
         .await
         .inspect_err(|error| executor.note_failure(error))?;
-    let is_any_ready = processed.requests > processed.born_leased.len();
     if !processed.born_leased.is_empty() {
         let round = executor.telemetry().execute_round();
         round.claimed(processed.born_leased.len());
         executor.accept(processed.born_leased, &round.link(), processed.sent);
     }
-    if is_any_ready {
+    drop(room);
+    if processed.is_any_ready && executor.is_for_claims(processed.ready_handlers.as_deref()) {
         // While they wait, none is born leased; claimed before more are made, they are few. A claim
         // may have had them already, and the next one says so.
         executor.note_backlog(true);
         executor.store().signals().ready.raise();
     }
-    drop(room);
     drop(gate);
     Ok(Some(Found {
         any: processed.any,
+        events: processed.events,
         more: processed.more,
         next_due: processed.next_due,
     }))

@@ -1,6 +1,9 @@
 //! Fan-out in several statements, for databases that cannot do it in one.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 
@@ -142,6 +145,7 @@ async fn process(
         }
     }
     births.sort_unstable_by_key(|(request, _)| (request.priority, request.id));
+    let mut ready = BTreeSet::new();
     for (request, parent) in &mut births {
         if let Some(offer) = offer.as_mut()
             && offer.take(request.priority, &request.handler)
@@ -151,6 +155,8 @@ async fn process(
             request.lease = Some(offer.lease);
             let claimed = claimed_request(request, Arc::clone(&due.event));
             fanned_out.born_leased.push(claimed);
+        } else if !ready.contains(&request.handler) {
+            ready.insert(request.handler.clone());
         }
     }
     let requests: Vec<_> = births.into_iter().map(|(request, _)| request).collect();
@@ -160,7 +166,8 @@ async fn process(
     if !unwanted.is_empty() {
         dialect.put_unwanted(link, &unwanted, now).await?;
     }
-    link.effects.ready |= requests.len() > fanned_out.born_leased.len();
+    link.effects.ready |= !ready.is_empty();
+    fanned_out.ready_handlers = Some(ready.into_iter().collect());
     Ok(())
 }
 

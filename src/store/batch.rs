@@ -190,6 +190,9 @@ pub struct FannedOut {
     pub processed: Vec<ProcessedEvent>,
     /// Requests that were born leased to the one who offered, by priority.
     pub born_leased: Vec<ClaimedRequest>,
+    /// The handlers that have got requests which wait to be claimed, each once; `None` if nothing was
+    /// processed, or from a store that does not tell: then they may be any.
+    pub ready_handlers: Option<Vec<Name>>,
     /// When nothing more is due now: how long until an event that backs off is.
     pub next_due: Option<Duration>,
 }

@@ -19,6 +19,8 @@ mod logs;
 #[cfg(test)]
 mod lost_answers;
 #[cfg(test)]
+mod needless_calls;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod outcomes;

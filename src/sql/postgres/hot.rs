@@ -1,7 +1,7 @@
 //! The hot path in single statements: fan-out, claim, settlement, renewal.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -132,13 +132,19 @@ fn read_fanned_out(
     }
     let batch = note_leased(leased, batch.as_deref());
     answer.processed.reserve(processed.len());
+    let mut ready = BTreeSet::new();
     for row in processed {
-        let read = read_processed(row, &terms, batch, is_whole, answer);
+        let read = read_processed(row, &terms, batch, is_whole, &mut ready, answer);
         read.unwrap_or_else(|error| {
             // Its requests are there; those that were born leased are left to the rescue, which
             // leads to a claim, and that tells of it.
             tracing::error!(error = %Chain(&error), "a processed event cannot be read");
+            // It is not counted, and others may have waited behind it.
+            answer.next_due = Some(Duration::ZERO);
         });
+    }
+    if !answer.processed.is_empty() {
+        answer.ready_handlers = Some(ready.into_iter().cloned().collect());
     }
     answer.processed.sort_unstable_by_key(|event| event.id);
     answer
@@ -197,11 +203,12 @@ fn note_leased(leased: &LeasedBatches, batch: Option<&str>) -> Option<u64> {
 }
 
 /// Reads a processed event, and the whole of it if requests of it were born leased.
-fn read_processed(
+fn read_processed<'t>(
     row: &Row,
-    terms: &HashMap<Name, OfName>,
+    terms: &'t HashMap<Name, OfName>,
     batch: Option<u64>,
     is_whole: bool,
+    ready: &mut BTreeSet<&'t Name>,
     answer: &mut FannedOut,
 ) -> Result<()> {
     let read_whole = || {
@@ -217,15 +224,17 @@ fn read_processed(
     let of_name = terms.get(&processed.name);
     processed.requests = of_name.map_or(0, |terms| terms.count);
     answer.processed.push(processed);
+    let all = of_name.into_iter().flat_map(|terms| &terms.readable);
     let whole = whole.transpose()?;
     let (Some(whole), Some(batch)) = (whole, batch) else {
+        ready.extend(all.map(|one| &one.handler));
         return Ok(());
     };
     let mut columns = row.reader(EVENTS);
     columns.skip(11);
     let chosen = columns.optional_text("leased")?;
     let chosen: Option<HashSet<&str>> = chosen.as_deref().map(|some| some.split(' ').collect());
-    for one in of_name.into_iter().flat_map(|terms| &terms.readable) {
+    for one in all {
         let is_leased = match &chosen {
             Some(chosen) => chosen.contains(&*one.number.to_string()),
             None => one.is_leased,
@@ -238,6 +247,8 @@ fn read_processed(
             claimed.priority = one.priority;
             claimed.batch = Some(batch);
             answer.born_leased.push(claimed);
+        } else {
+            ready.insert(&one.handler);
         }
     }
     Ok(())
