@@ -512,7 +512,7 @@ statements! {
         /// leased, with the number of its requests, as a text, and in how many microseconds the next
         /// event that backs off is due.
         fan_out,
-        /// (owner, lease, offered limit, handlers, rooms): as fan_out if there is at most one event; else a
+        /// (owner, lease, offered limit, handlers): as fan_out if there is at most one event; else a
         /// row of kind 3.
         fan_out_one,
         /// (handlers, rooms, limit, owner, lease): requests that are claimed now, each event once.
@@ -805,7 +805,7 @@ pub(super) const TEXTS: Texts = Texts {
              - statement_timestamp()) * 1000000)::bigint END, NULL"
     ),
     // Locks what fan_out does.
-    fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[], $5::bigint[])",
+    fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[])",
     // Locks the requests; those that are locked are skipped.
     claim: concat!(
         due!(),
