@@ -737,11 +737,12 @@ impl PostgresDialect {
             Arg::Text(headers.as_deref()),
             Arg::from(i64::from(event.version)),
         ];
-        let row = link.row(&self.statements.raise_one, args).await?;
-        Ok(match row {
-            Some(_) => Raised::New,
-            None => Raised::AlreadyRaised,
-        })
+        Ok(
+            match link.execute(&self.statements.raise_one, args).await? {
+                0 => Raised::AlreadyRaised,
+                _ => Raised::New,
+            },
+        )
     }
 
     /// Whether a transaction of the application's may notify.

@@ -460,7 +460,7 @@ statements! {
         /// (columns of events as arrays, empty where no event has a value, whether to notify): nothing if
         /// all are new, else NULL and the ids of those that are.
         raise,
-        /// (columns of an event): its id, if it is new.
+        /// (columns of an event): affects a row if it is new.
         raise_one,
         /// Tells other processes that there are events to fan out.
         notify_raised,
@@ -560,7 +560,7 @@ pub(super) const TEXTS: Texts = Texts {
            INSERT INTO {p}events (id, name, entity_name, entity_id, data, timestamp, correlation_id, causation_id, headers, version) \
            VALUES ($1::uuid, $2::text, $3::text, $4::text, $5::text::json, $6::timestamptz, $7::uuid, $8::uuid, $9::text::json, $10::bigint) \
            ON CONFLICT (id) DO NOTHING RETURNING id) \
-         INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised RETURNING event_id",
+         INSERT INTO {p}unprocessed_events (event_id) SELECT id FROM raised",
     // Locks all notifications of the database while it commits.
     notify_raised: "SELECT pg_notify('{p}raised', '')",
     notify_ready: "SELECT pg_notify('{p}ready', '')",
