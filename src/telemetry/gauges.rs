@@ -45,7 +45,7 @@ impl Default for Gauges {
         Self {
             known: AtomicBool::default(),
             ended: AtomicBool::default(),
-            unseen: AtomicU32::new(Self::UNSEEN_REFRESHES - Self::FIRST_REFRESHES),
+            unseen: AtomicU32::new(Self::UNSEEN_REFRESHES),
             unprocessed: AtomicU64::default(),
             unprocessed_max_age: AtomicU64::default(),
             unexecuted: AtomicU64::default(),
@@ -58,11 +58,10 @@ impl Default for Gauges {
 
 impl Gauges {
     /// After so many refreshes that nobody looked at there are no more until somebody does, since
-    /// each asks the store to count. It is ten minutes' worth, longer than exporters wait.
+    /// each asks the store to count. It is ten minutes' worth, longer than exporters wait. In the
+    /// beginning there is none: many applications have no exporter, the first scrape tells of the others,
+    /// and a store with millions of open requests counts for half a second, just when work waits.
     pub(crate) const UNSEEN_REFRESHES: u32 = 40;
-    /// So many of them in the beginning: many applications have no exporter, and the others are found by
-    /// their first scrape.
-    pub(crate) const FIRST_REFRESHES: u32 = 1;
 
     /// The scheduler has stopped: nothing is shown any more.
     pub(crate) fn end(&self) {
