@@ -138,7 +138,7 @@ BEGIN
 END
 $$;
 
--- Fans one event out, as the statement for many does, which takes twice as long. Answers rows of the same
+-- Fans one event out, as the statement for many does, which takes half as long again, or more. Answers rows of the same
 -- kinds, or a single one of kind 3 when there is more than one event, one that waits, or less room than
 -- handlers to lease requests for: that is for the other one.
 CREATE FUNCTION tidings_fan_out_one(leased_by uuid, lease bigint, total_room bigint, handlers text[]) RETURNS TABLE (

@@ -401,8 +401,8 @@ impl LocalBuffer {
         roomy.map(|queue| queue.name.clone()).collect()
     }
 
-    /// A claim brought as much as there was room for of these handlers; their room is no longer promised.
-    /// Answers whether some of them has room for more; the others are to be told.
+    /// More requests may wait to be claimed of these handlers, of whose room nothing is promised to the
+    /// caller. Answers whether some of them has room for a claim; the signal `room` tells of the others.
     pub(super) fn filled(&self, handlers: &[usize]) -> bool {
         let mut inner = self.inner.lock();
         let max_queued = inner.max_queued();

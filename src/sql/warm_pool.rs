@@ -298,6 +298,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_the_pool_gets_what_comes_back() {
         let (warm, _pool) = pool(1);
+        watch_nothing(&warm);
         for _ in 0..20 {
             let only = warm.acquire().await.unwrap();
             let mut waits = std::pin::pin!(warm.acquire());
@@ -348,6 +349,7 @@ mod tests {
     #[tokio::test]
     async fn a_pool_that_closes_waits_for_no_connection_that_is_kept() {
         let (warm, pool) = pool(2);
+        watch_nothing(&warm);
         let (first, second) = (warm.acquire().await.unwrap(), warm.acquire().await.unwrap());
         drop(first);
         let mut closing = std::pin::pin!(warm.close());
@@ -368,9 +370,14 @@ mod tests {
         its_own.expect("it is kept").unwrap();
     }
 
+    /// No task gives back what is kept, which would hide that nobody else does.
+    fn watch_nothing(warm: &WarmPool<Postgres>) {
+        warm.0.is_watched.store(true, Ordering::SeqCst);
+    }
+
     /// Lets a pool rest for so long that what is kept is not taken any more, with nobody to give it back.
     async fn rest(warm: &WarmPool<Postgres>) {
-        warm.0.is_watched.store(true, Ordering::SeqCst);
+        watch_nothing(warm);
         drop(warm.acquire().await.unwrap());
         tokio::time::sleep(FRESH + Duration::from_millis(50)).await;
         assert_eq!(warm.0.kept.lock().len(), 1);
