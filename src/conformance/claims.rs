@@ -402,11 +402,7 @@ pub async fn a_transaction_claims_what_it_has_made(target: &dyn Target) {
         .raise(std::slice::from_ref(&raised))
         .await
         .unwrap();
-    let selection = crate::store::Selection::Due { limit: ALL };
-    let fan_out = crate::store::FanOut {
-        selection,
-        offer: None,
-    };
+    let fan_out = crate::store::FanOut::due(ALL);
     assert_eq!(
         tx.events().fan_out(&fan_out).await.unwrap().processed.len(),
         1

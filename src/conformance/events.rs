@@ -343,10 +343,7 @@ async fn claim(kit: &Kit<'_>, limit: usize) -> Vec<ClaimedEvent> {
 }
 
 async fn fan_out_claimed(kit: &Kit<'_>, fences: Vec<(EventId, u64)>) -> FannedOut {
-    let fan_out = FanOut {
-        selection: Selection::Claimed(fences),
-        offer: None,
-    };
+    let fan_out = FanOut::new(Selection::Claimed(fences));
     let mut session = kit.session().await;
     session.events().fan_out(&fan_out).await.unwrap()
 }

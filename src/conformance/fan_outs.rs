@@ -179,11 +179,8 @@ pub async fn concurrent_fan_outs_never_double(target: &dyn Target) {
             let store = kit.target.store();
             let offer = kit.offer(5, &[("h", 3), ("i", 3)]);
             tokio::spawn(async move {
-                let selection = crate::store::Selection::Due { limit: 11 };
-                let fan_out = crate::store::FanOut {
-                    selection,
-                    offer: Some(offer),
-                };
+                let mut fan_out = crate::store::FanOut::due(11);
+                fan_out.offer = Some(offer);
                 let (mut events, mut leased) = (0, Vec::new());
                 let mut session = store.session().await.unwrap();
                 loop {

@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         Claim, ClaimedRequest, FanOut, FannedOut, HandlerRoom, LeaseOffer, LockMode, RescueLost,
-        Rescued, RescuedRequest, Selection, Session, Settled, Settlement, Storer, Transaction,
+        Rescued, RescuedRequest, Session, Settled, Settlement, Storer, Transaction,
     },
     text::Name,
 };
@@ -91,10 +91,10 @@ impl<'t> Kit<'t> {
     }
 
     pub(super) async fn fan_out_with(&self, limit: usize, offer: Option<LeaseOffer>) -> FannedOut {
-        let selection = Selection::Due { limit };
+        let mut fan_out = FanOut::due(limit);
+        fan_out.offer = offer;
         let mut session = self.session().await;
-        let fanned_out = session.events().fan_out(&FanOut { selection, offer }).await;
-        fanned_out.unwrap()
+        session.events().fan_out(&fan_out).await.unwrap()
     }
 
     /// An offer to execute so many requests of each handler.

@@ -13,8 +13,8 @@ use crate::{
     model::{Outcome, RequestState},
     raiser::Raiser,
     store::{
-        EventFilter, FanOut, LockMode, Page, RENAME_BATCH, Raised, RequestFilter, Selection,
-        Settled, StorerExt,
+        EventFilter, FanOut, LockMode, Page, RENAME_BATCH, Raised, RequestFilter, Settled,
+        StorerExt,
     },
 };
 
@@ -59,10 +59,7 @@ pub async fn a_transaction_sees_its_own_changes(target: &dyn Target) {
     ];
     tx.handler_requests().settle(&settlements).await.unwrap();
     tx.events().raise(&[event("a"), event("b")]).await.unwrap();
-    let fan_out = FanOut {
-        selection: Selection::Due { limit: ALL },
-        offer: None,
-    };
+    let fan_out = FanOut::due(ALL);
     let fanned_out = tx.events().fan_out(&fan_out).await.unwrap();
     assert_eq!(fanned_out.processed.len(), 2);
     let new = tx
@@ -332,10 +329,7 @@ pub async fn locked_rows_can_be_skipped(target: &dyn Target) {
             other.handler_requests().find(id).await.unwrap().is_some(),
             "reading needs no lock"
         );
-        let fan_out = FanOut {
-            selection: Selection::Due { limit: ALL },
-            offer: None,
-        };
+        let fan_out = FanOut::due(ALL);
         assert_eq!(
             other.events().fan_out(&fan_out).await.unwrap().processed,
             []
@@ -445,10 +439,7 @@ pub async fn a_rename_leaves_no_request_of_the_old_name(target: &dyn Target) {
     kit.raise(&["a"; 100]).await;
     let store = kit.target.store();
     let processor = tokio::spawn(async move {
-        let fan_out = FanOut {
-            selection: Selection::Due { limit: 1 },
-            offer: None,
-        };
+        let fan_out = FanOut::due(1);
         let mut session = store.session().await.unwrap();
         while !session
             .events()
@@ -472,10 +463,7 @@ pub async fn a_rename_and_a_fan_out_in_flight_obey_each_other(target: &dyn Targe
     let kit = Kit::new(target);
     kit.register(&[("*", "old", 50, 5)]).await;
     kit.raise(&["a"; 3]).await;
-    let fan_out = FanOut {
-        selection: Selection::Due { limit: ALL },
-        offer: None,
-    };
+    let fan_out = FanOut::due(ALL);
     let mut tx = kit.begin().await;
     tx.events().fan_out(&fan_out).await.unwrap();
     let store = kit.target.store();

@@ -50,6 +50,7 @@ struct Inner {
     reserved: usize,
     active_workers: usize,
     executing: usize,
+    started: Started,
     /// A claim found no room: fan-out leaves it to claims next time.
     claims_wait: bool,
     /// A fan-out found no room that is not promised to others, and waits.
@@ -66,6 +67,10 @@ struct HandlerQueue {
     /// The last claim had to leave it out: it is to be told when there is room.
     exhausted: bool,
 }
+
+/// How many runs workers have begun, or taken along, since there is a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Started(u64);
 
 /// Who is to be told of room. One is not told of the other's: it would make a call that finds nothing,
 /// and take all room meanwhile.
@@ -164,6 +169,7 @@ impl LocalBuffer {
                 reserved: 0,
                 active_workers: 0,
                 executing: 0,
+                started: Started(0),
                 claims_wait: false,
                 offers_wait: false,
             }),
@@ -417,6 +423,20 @@ impl LocalBuffer {
         any
     }
 
+    pub(super) fn started(&self) -> Started {
+        self.inner.lock().started
+    }
+
+    /// See [`Executor::room_is_near`](super::Executor::room_is_near). A buffer that has room, and lacks that of
+    /// a handler which is full, is not near it.
+    pub(super) fn room_is_near(&self, since: Started, took: Duration, within: Duration) -> bool {
+        let inner = self.inner.lock();
+        let missing = inner.queued.saturating_sub(inner.max_queued() / 2);
+        let started = inner.started.0.saturating_sub(since.0);
+        missing > 0
+            && missing as u128 * took.as_micros() <= u128::from(started) * within.as_micros()
+    }
+
     /// Whether requests that are born leased would find room worth a fan-out. If not, the signal
     /// `room_for_offers` tells when they may.
     pub(super) fn has_room_for_offers(&self) -> bool {
@@ -475,6 +495,7 @@ impl Inner {
         let runnable = queue.queue.pop_front()?;
         queue.running += 1;
         self.queued -= 1;
+        self.started.0 += 1;
         if !queue.is_full() {
             let head = queue.head_key(number);
             self.heads.extend(head);
@@ -500,6 +521,7 @@ impl Inner {
             self.heads.extend(queue.head_key(number));
         }
         self.queued -= 1;
+        self.started.0 += 1;
         Some(runnable)
     }
 

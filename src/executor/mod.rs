@@ -32,6 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -59,6 +60,7 @@ use crate::{
     text::Name,
 };
 
+pub(crate) use buffer::Started;
 pub(crate) use claimer::{Claimer, Refill};
 pub(crate) use deadline::Deadline;
 
@@ -196,20 +198,32 @@ impl Executor {
         &self.0.buffer.room
     }
 
-    /// Waits, for at most `limit`, until requests can be born leased: there is room, and no others
-    /// wait to be claimed.
-    pub(crate) async fn room_for_offers(&self, limit: std::time::Duration) {
-        let roomy = async {
-            loop {
-                let room = self.0.buffer.room_for_offers.seen();
-                if self.0.buffer.has_room_for_offers() && !self.0.backlog.load(Ordering::Acquire) {
-                    return;
-                }
-                self.0.buffer.room_for_offers.changed_since(room).await;
+    /// Waits until requests can be born leased: there is room, and no others wait to be claimed.
+    /// Cancellation safe.
+    pub(crate) async fn room_for_offers(&self) {
+        loop {
+            let room = self.0.buffer.room_for_offers.seen();
+            if self.0.buffer.has_room_for_offers() && !self.0.backlog.load(Ordering::Acquire) {
+                return;
             }
-        };
-        // Without room in time they are born ready.
-        drop(tokio::time::timeout(limit, roomy).await);
+            self.0.buffer.room_for_offers.changed_since(room).await;
+        }
+    }
+
+    /// How many runs workers have begun so far.
+    pub(crate) fn started(&self) -> Started {
+        self.0.buffer.started()
+    }
+
+    /// Whether a buffer that is full now has room again `within` this time, if workers go on as they did in
+    /// the time that `took` since they had begun so many runs.
+    pub(crate) fn room_is_near(&self, since: Started, took: Duration, within: Duration) -> bool {
+        self.0.buffer.room_is_near(since, took, within)
+    }
+
+    /// Whether anything can be executed here at all.
+    pub(crate) fn has_handlers(&self) -> bool {
+        !self.0.handlers.is_empty()
     }
 
     /// A claim or a fan-out for this executor failed: after one that took too long, the next ones

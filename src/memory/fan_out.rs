@@ -112,6 +112,12 @@ impl Scope<'_> {
 
     pub(super) fn fan_out(&mut self, fan_out: &FanOut) -> Statement<FannedOut> {
         self.share_names()?;
+        if self.is_held_back(fan_out) {
+            return Ok(FannedOut {
+                held_back: true,
+                ..FannedOut::default()
+            });
+        }
         let selected = self.select(&fan_out.selection)?;
         let mut parents = Vec::with_capacity(selected.len());
         let mut births = Vec::with_capacity(selected.len());
@@ -137,6 +143,21 @@ impl Scope<'_> {
         }
         fanned_out.next_due = self.next_due_event();
         Ok(fanned_out)
+    }
+
+    /// Whether the events are to wait for those who claim.
+    fn is_held_back(&mut self, fan_out: &FanOut) -> bool {
+        let (Some(most), Some(offer)) = (fan_out.max_behind_backlog, &fan_out.offer) else {
+            return false;
+        };
+        let Selection::Due { limit } = fan_out.selection else {
+            return false;
+        };
+        let enough = most.saturating_add(1);
+        let mut handlers = offer.handlers.iter().filter(|handler| handler.room > 0);
+        limit > most
+            && handlers.any(|handler| self.best_ready(&handler.handler).is_some())
+            && self.due_events(enough).len() == enough
     }
 
     /// The due events, oldest first.

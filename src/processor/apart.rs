@@ -70,6 +70,7 @@ impl Processor {
             events: fanned_out.processed.len(),
             is_any_ready: fanned_out.processed.iter().any(|event| event.requests > 0),
             ready_handlers: None,
+            held_back: false,
             more: true,
             next_due,
             born_leased: Vec::new(),

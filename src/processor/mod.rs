@@ -86,6 +86,8 @@ pub(crate) struct Offer {
     pub(crate) lease_offer: LeaseOffer,
     /// The most requests that one handler could take.
     pub(crate) largest_room: usize,
+    /// When more events are due, all are to wait while requests of these handlers wait to be claimed.
+    pub(crate) max_behind_backlog: Option<usize>,
 }
 
 /// What a round came to.
@@ -98,6 +100,8 @@ pub(crate) struct Processed {
     /// Whether requests wait to be claimed, and of which handlers, if the store tells.
     pub(crate) is_any_ready: bool,
     pub(crate) ready_handlers: Option<Vec<Name>>,
+    /// Events wait for requests to be claimed.
+    pub(crate) held_back: bool,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -190,6 +194,7 @@ impl Processor {
         };
         let fan_out = FanOut {
             selection,
+            max_behind_backlog: offer.as_ref().and_then(|offer| offer.max_behind_backlog),
             offer: offer.map(|offer| offer.lease_offer),
         };
         let sent = Instant::now();
@@ -221,7 +226,8 @@ impl Processor {
             events: count,
             is_any_ready: requests > fanned_out.born_leased.len(),
             ready_handlers: fanned_out.ready_handlers,
-            more: prepared.more || (!hooked && count >= most),
+            held_back: fanned_out.held_back,
+            more: prepared.more || fanned_out.held_back || (!hooked && count >= most),
             next_due: fanned_out.next_due,
             born_leased: fanned_out.born_leased,
             sent,

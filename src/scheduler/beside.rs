@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use super::{
     engine::Inner,
+    hold_back::HoldBack,
     lookout::Known,
-    loops::{HOLD_BACK, claim_once, process_once},
+    loops::{claim_once, process_once},
     pace::Woken,
 };
 use crate::executor::Claimer;
@@ -23,9 +24,11 @@ pub(super) async fn process_beside(inner: Arc<Inner>) {
     let known = &inner.events;
     let mut seen = known.more.seen();
     while more(&inner, known, &mut seen).await {
+        let mut hold_back = HoldBack::default();
         loop {
-            inner.executor.room_for_offers(HOLD_BACK).await;
-            match process_once(&inner, &inner.processor, Woken::Told).await {
+            hold_back.passed(&inner.executor).await;
+            let (processor, waits) = (&inner.processor, hold_back.take_over());
+            match process_once(&inner, processor, Woken::Told, waits).await {
                 Ok(Some(found)) if found.more => {}
                 _ => break,
             }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     engine::Inner,
+    hold_back::HoldBack,
     pace::{Pace, Woken},
 };
 use crate::{
@@ -22,10 +23,9 @@ use crate::{
     store_calls::LoopBackoff,
 };
 
-/// How long fan-out holds back when requests would have to be claimed because there is no room for
-/// them or others wait: long enough for room to return, short enough not to delay an event that
-/// matters more than those.
-pub(super) const HOLD_BACK: Duration = Duration::from_millis(50);
+/// So many events are fanned out behind requests that wait to be claimed: one that matters more than
+/// those may be among them, and few do not turn all that follow into claims.
+const MAX_BEHIND_BACKLOG: usize = 64;
 /// A call that brought so many, and left more, is worth a second one beside the next.
 const WORTH_A_SECOND: usize = 32;
 /// Rows become due at the microsecond, timers fire at the millisecond: a wait of zero would ask
@@ -36,13 +36,14 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 pub(super) async fn process(inner: Arc<Inner>) {
     let mut fan_outs = FanOuts::new(&inner);
     let mut backoff = LoopBackoff::default();
+    let mut hold_back = HoldBack::default();
     while !inner.executor.is_stopped() {
         let state = inner.changed.seen();
         inner.running().await;
-        match fan_outs.turn().await {
+        match fan_outs.turn(&mut hold_back).await {
             Ok(true) => {
                 backoff.reset();
-                inner.executor.room_for_offers(HOLD_BACK).await;
+                hold_back.passed(&inner.executor).await;
             }
             Ok(false) => {
                 backoff.reset();
@@ -83,11 +84,12 @@ pub(super) async fn claim(inner: Arc<Inner>) {
 pub(super) async fn cooperate(inner: Arc<Inner>) {
     let (mut fan_outs, mut claims) = (FanOuts::new(&inner), Claims::new(&inner));
     let (mut fan_out, mut claim) = (Activity::default(), Activity::default());
+    let mut hold_back = HoldBack::default();
     while !inner.executor.is_stopped() {
         let state = inner.changed.seen();
         inner.running().await;
         if fan_out.is_next() {
-            fan_out.ended(fan_outs.turn().await);
+            fan_out.ended(fan_outs.turn(&mut hold_back).await);
         }
         claim.is_due |= claims.due().now_or_never().is_some();
         if claim.is_next() {
@@ -108,7 +110,7 @@ pub(super) async fn cooperate(inner: Arc<Inner>) {
                     claim.ended(claims.turn().await);
                 }
             }
-            () = inner.executor.room_for_offers(HOLD_BACK), if goes_on => {}
+            () = hold_back.passed(&inner.executor), if goes_on => {}
             () = fan_outs.due(), if !fan_out.is_due => fan_out.is_due = true,
             // One that fails keeps the other from nothing.
             () = reached(fan_out.not_before), if fan_out.is_due && !goes_on => fan_out.not_before = None,
@@ -185,7 +187,7 @@ impl FanOuts {
     }
 
     /// Fans out once; answers whether there may be more.
-    async fn turn(&mut self) -> Result<bool> {
+    async fn turn(&mut self, hold_back: &mut HoldBack) -> Result<bool> {
         let woken = std::mem::take(&mut self.woken);
         self.raised_seen = self.signals.raised.seen();
         self.found_seen = self.inner.events.found.seen();
@@ -193,9 +195,13 @@ impl FanOuts {
         let appointment = self.inner.events.due.at();
         self.inner.events.due.begin();
         let sent = Instant::now();
-        let Some(found) = process_once(&self.inner, &self.processor, woken).await? else {
+        let is_over = hold_back.take_over();
+        let Some(found) = process_once(&self.inner, &self.processor, woken, is_over).await? else {
             return Ok(false);
         };
+        if !found.looked {
+            return Ok(true);
+        }
         let (known, now) = (&self.inner.events, Instant::now());
         known.looked(sent);
         if let Some(due) = found.next_due {
@@ -328,6 +334,8 @@ async fn reached(at: Option<Instant>) {
 /// What a fan-out came to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
+    /// The store was asked.
+    looked: bool,
     /// There was something.
     any: bool,
     /// How many events were processed.
@@ -338,7 +346,18 @@ pub(super) struct Found {
     next_due: Option<Duration>,
 }
 
-/// `None` when the scheduler does not run.
+impl Found {
+    /// There is no room for what there may be.
+    const NO_ROOM: Self = Self {
+        looked: false,
+        any: false,
+        events: 0,
+        more: true,
+        next_due: None,
+    };
+}
+
+/// `None` when the scheduler does not run. `is_over` is whether it fans out without room.
 ///
 /// Hooks run without the gate, as they may take long. What was claimed for them is fanned out also
 /// when the scheduler has been paused or shut down meanwhile, but not to run here.
@@ -346,6 +365,7 @@ pub(super) async fn process_once(
     inner: &Inner,
     processor: &Processor,
     woken: Woken,
+    is_over: bool,
 ) -> Result<Option<Found>> {
     let _round = inner.rounds.read().await;
     if !inner.is_running() {
@@ -355,6 +375,7 @@ pub(super) async fn process_once(
     if woken == Woken::Poll && prepared.is_empty() {
         // A poll is one call; the others ask when the next event is due.
         return Ok(Some(Found {
+            looked: true,
             any: false,
             events: 0,
             more: false,
@@ -363,7 +384,7 @@ pub(super) async fn process_once(
     }
     let mut backoff = LoopBackoff::default();
     loop {
-        match fan_out_once(inner, processor, &prepared).await {
+        match fan_out_once(inner, processor, &prepared, is_over).await {
             // Its events would wait for their claims to run out.
             Err(error) if error.is_transient() => {
                 let pause = backoff.next();
@@ -382,6 +403,7 @@ async fn fan_out_once(
     inner: &Inner,
     processor: &Processor,
     prepared: &Prepared,
+    is_over: bool,
 ) -> Result<Option<Found>> {
     let executor = &inner.executor;
     let gate = pass(inner).await;
@@ -394,9 +416,13 @@ async fn fan_out_once(
     } else {
         None
     };
+    if room.is_none() && !is_over && !prepared.holds_claims() && executor.has_handlers() {
+        return Ok(Some(Found::NO_ROOM));
+    }
     let offer = room.as_ref().map(|room| Offer {
         lease_offer: room.lease_offer.clone(),
         largest_room: room.largest_room,
+        max_behind_backlog: (!is_over).then_some(MAX_BEHIND_BACKLOG),
     });
     let processed = processor
         .fan_out(prepared, offer)
@@ -408,7 +434,9 @@ async fn fan_out_once(
         executor.accept(processed.born_leased, &round.link(), processed.sent);
     }
     drop(room);
-    if processed.is_any_ready && executor.is_for_claims(processed.ready_handlers.as_deref()) {
+    let is_any_ready =
+        processed.is_any_ready && executor.is_for_claims(processed.ready_handlers.as_deref());
+    if is_any_ready || processed.held_back {
         // While they wait, none is born leased; claimed before more are made, they are few. A claim
         // may have had them already, and the next one says so.
         executor.note_backlog(true);
@@ -416,6 +444,7 @@ async fn fan_out_once(
     }
     drop(gate);
     Ok(Some(Found {
+        looked: true,
         any: processed.any,
         events: processed.events,
         more: processed.more,

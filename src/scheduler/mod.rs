@@ -10,6 +10,7 @@ mod concurrent;
 mod cooperative;
 mod engine;
 mod hearing;
+mod hold_back;
 mod housekeeping;
 mod lookout;
 mod loops;

@@ -66,10 +66,21 @@ pub(super) async fn fan_out(link: &mut Link<'_>, asked: &FanOut) -> Result<Fanne
             Some(offer) => Some(open_offer(link, offer, now).await?),
             None => None,
         };
+        fanned_out.held_back = is_held_back(asked, due.len(), offer.as_ref());
+        if fanned_out.held_back {
+            return Ok(fanned_out);
+        }
         process(link, due, &all, offer, now, &mut fanned_out).await?;
     }
     fanned_out.next_due = next_due(link).await?;
     Ok(fanned_out)
+}
+
+/// Whether the events are to wait for those who claim.
+fn is_held_back(asked: &FanOut, due: usize, offer: Option<&Offer>) -> bool {
+    let is_selected = matches!(asked.selection, Selection::Due { .. });
+    let most = asked.max_behind_backlog.filter(|_| is_selected);
+    most.is_some_and(|most| due > most) && offer.is_some_and(|offer| offer.backlog.is_some())
 }
 
 async fn select(link: &mut Link<'_>, selection: &Selection) -> Result<Vec<DueEvent>> {

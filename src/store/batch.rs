@@ -163,6 +163,11 @@ pub struct FanOut {
     pub selection: Selection,
     /// Who would execute the requests at once.
     pub offer: Option<LeaseOffer>,
+    /// When more than this many events are due while requests of an offered handler wait to be claimed,
+    /// none is to be fanned out: those of the events would have to wait as well, and a claim costs
+    /// more than a birth with a lease. Whoever asks claims first, then, and asks again. `None` fans out
+    /// at any rate, as does a selection of claimed events.
+    pub max_behind_backlog: Option<usize>,
 }
 
 impl FanOut {
@@ -172,6 +177,7 @@ impl FanOut {
         Self {
             selection,
             offer: None,
+            max_behind_backlog: None,
         }
     }
 
@@ -193,6 +199,8 @@ pub struct FannedOut {
     /// The handlers that have got requests which wait to be claimed, each once; `None` if nothing was
     /// processed, or from a store that does not tell: then they may be any.
     pub ready_handlers: Option<Vec<Name>>,
+    /// Nothing was processed because [requests wait to be claimed](FanOut::max_behind_backlog).
+    pub held_back: bool,
     /// When nothing more is due now: how long until an event that backs off is.
     pub next_due: Option<Duration>,
 }

@@ -612,9 +612,8 @@ impl Dialect for PostgresDialect {
     async fn fan_out(&self, link: &mut Link<'_>, asked: &FanOut) -> Result<FannedOut> {
         match asked.selection {
             Selection::Due { limit } => {
-                let (statements, offer) = (&self.statements, asked.offer.as_ref());
-                let (leased, crowd) = (&self.leased, &self.crowd);
-                hot::fan_out(link, statements, leased, crowd, limit, offer).await
+                let (statements, leased) = (&self.statements, &self.leased);
+                hot::fan_out(link, statements, leased, &self.crowd, limit, asked).await
             }
             Selection::Claimed(_) => fan_out::fan_out(link, asked).await,
         }

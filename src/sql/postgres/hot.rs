@@ -27,7 +27,7 @@ use crate::{
         settle::count_batches,
     },
     store::{
-        Claim, ClaimedBatch, ClaimedRequest, FannedOut, HandlerRoom, LeaseOffer, ProcessedEvent,
+        Claim, ClaimedBatch, ClaimedRequest, FanOut, FannedOut, HandlerRoom, ProcessedEvent,
         Renewal, Renewed, Settled, Settlement, UnreadableRequest,
     },
     text::Name,
@@ -73,8 +73,9 @@ pub(super) async fn fan_out(
     leased: &LeasedBatches,
     crowd: &Crowd,
     events: usize,
-    offer: Option<&LeaseOffer>,
+    asked: &FanOut,
 ) -> Result<FannedOut> {
+    let offer = asked.offer.as_ref();
     let none = &[][..];
     let args = || {
         let mut args = vec![
@@ -96,9 +97,13 @@ pub(super) async fn fan_out(
     if !is_done {
         let mut args = args();
         args.insert(0, Arg::from(limit(events)));
+        args.push(Arg::from(limit(
+            asked.max_behind_backlog.unwrap_or(usize::MAX),
+        )));
         let rows = link.rows(&statements.fan_out, args).await?;
         read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
-        let is_crowded = answer.processed.len() > 1 || answer.next_due.is_some();
+        let is_crowded =
+            answer.processed.len() > 1 || answer.next_due.is_some() || answer.held_back;
         crowd.0.store(is_crowded, Ordering::Relaxed);
     }
     let requests = answer.processed.iter().map(|event| event.requests);
@@ -130,6 +135,7 @@ fn read_fanned_out(
                 let next: Option<i64> = columns.optional_int("due_at")?;
                 let until = |next: i64| Duration::from_micros(next.max(0).cast_unsigned());
                 answer.next_due = next.map(until);
+                answer.held_back = columns.optional_text("held_back")?.is_some();
             }
         }
     }

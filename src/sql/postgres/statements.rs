@@ -504,13 +504,13 @@ statements! {
         lock_due_suspects,
         /// (ids): events.
         events,
-        /// (limit, owner, lease, offered limit, handlers, rooms): takes due events off the queue and
-        /// makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
+        /// (limit, owner, lease, offered limit, handlers, rooms, most behind a backlog): takes due events
+        /// off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
         /// terms of its requests that were born leased, or NULL if those of all terms which say so
         /// were; 1 the terms of the requests of events of one name for one handler: number, hash,
         /// priority, max_errors and whether they were born leased, as a text; 2 the batch that was
-        /// leased, with the number of its requests, as a text, and in how many microseconds the next
-        /// event that backs off is due.
+        /// leased, with the number of its requests, as a text, in how many microseconds the next event
+        /// that backs off is due, and whether all are held back.
         fan_out,
         /// (owner, lease, offered limit, handlers): as fan_out if there is at most one event; else a
         /// row of kind 3.
@@ -716,15 +716,30 @@ pub(super) const TEXTS: Texts = Texts {
     // Where every request that could be born leased fits its room, which is asked of a few sums,
     // none is sorted or counted.
     fan_out: concat!(
-        "WITH late AS ( \
+        "WITH offered AS MATERIALIZED ( \
+           SELECT handler, room FROM unnest($5::text[], $6::bigint[]) AS offered (handler, room)), \
+         backlog AS MATERIALIZED ( \
+           SELECT min(b.priority) AS priority FROM offered CROSS JOIN LATERAL ( \
+             (SELECT r.priority FROM {p}handler_requests r \
+              WHERE r.handler = offered.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1) \
+             UNION ALL (SELECT r.priority FROM {p}handler_requests r \
+              WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
+              ORDER BY r.backoff_until LIMIT 100)) b), \
+         taken AS MATERIALIZED ( \
+           SELECT CASE WHEN is_held_back THEN 0 ELSE $1 END AS most, is_held_back FROM ( \
+             SELECT CASE WHEN $1 > $7 AND (SELECT priority FROM backlog) IS NOT NULL \
+               THEN (SELECT count(*) FROM (SELECT FROM {p}unprocessed_events LIMIT $7 + 1) u) > $7 ELSE false END \
+               AS is_held_back) h), \
+         late AS ( \
            DELETE FROM {p}waiting_events WHERE event_id = ANY (ARRAY( \
              SELECT event_id FROM {p}waiting_events WHERE due_at <= statement_timestamp() \
-             ORDER BY due_at, event_id LIMIT $1 FOR UPDATE SKIP LOCKED)) \
+             ORDER BY due_at, event_id LIMIT (SELECT most FROM taken) FOR UPDATE SKIP LOCKED)) \
            RETURNING event_id), \
          fresh AS ( \
            DELETE FROM {p}unprocessed_events WHERE ctid = ANY (ARRAY( \
              SELECT ctid FROM {p}unprocessed_events \
-             ORDER BY event_id LIMIT greatest($1 - (SELECT count(*) FROM late), 0) FOR UPDATE SKIP LOCKED)) \
+             ORDER BY event_id LIMIT (SELECT greatest(most - (SELECT count(*) FROM late), 0) FROM taken) \
+             FOR UPDATE SKIP LOCKED)) \
            RETURNING event_id), \
          due AS MATERIALIZED ( \
            SELECT e.id, e.name, e.entity_name, e.entity_id, \
@@ -739,15 +754,6 @@ pub(super) const TEXTS: Texts = Texts {
              ON CASE WHEN g.prefix IS NULL THEN g.pattern = n.name \
                 ELSE starts_with(n.name, g.prefix) AND length(n.name) > length(g.prefix) END \
            ORDER BY n.name, g.handler, g.specificity DESC), \
-         offered AS MATERIALIZED ( \
-           SELECT handler, room FROM unnest($5::text[], $6::bigint[]) AS offered (handler, room)), \
-         backlog AS MATERIALIZED ( \
-           SELECT min(b.priority) AS priority FROM offered CROSS JOIN LATERAL ( \
-             (SELECT r.priority FROM {p}handler_requests r \
-              WHERE r.handler = offered.handler AND r.queue = 0 ORDER BY r.priority, r.id LIMIT 1) \
-             UNION ALL (SELECT r.priority FROM {p}handler_requests r \
-              WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
-              ORDER BY r.backoff_until LIMIT 100)) b), \
          terms AS MATERIALIZED ( \
            SELECT row_number() OVER () AS number, b.*, \
              CASE WHEN b.priority < coalesce((SELECT priority FROM backlog), 32767) THEN o.room END AS room \
@@ -802,7 +808,8 @@ pub(super) const TEXTS: Texts = Texts {
          SELECT 2, NULL, NULL, NULL, NULL, (SELECT batch FROM leased), NULL, NULL, NULL, NULL, \
            CASE WHEN (SELECT count(*) FROM due) < $1 THEN (extract(epoch FROM ( \
              SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) \
-             - statement_timestamp()) * 1000000)::bigint END, NULL"
+             - statement_timestamp()) * 1000000)::bigint END, \
+           CASE WHEN (SELECT is_held_back FROM taken) THEN 'held back' END"
     ),
     // Locks what fan_out does.
     fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[])",
