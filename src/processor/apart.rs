@@ -71,6 +71,7 @@ impl Processor {
             is_any_ready: fanned_out.processed.iter().any(|event| event.requests > 0),
             ready_handlers: None,
             held_back: false,
+            contended: false,
             more: true,
             next_due,
             born_leased: Vec::new(),

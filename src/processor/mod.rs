@@ -102,6 +102,8 @@ pub(crate) struct Processed {
     pub(crate) ready_handlers: Option<Vec<Name>>,
     /// Events wait for requests to be claimed.
     pub(crate) held_back: bool,
+    /// Another process fanned out at the same time.
+    pub(crate) contended: bool,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -170,7 +172,8 @@ impl Processor {
         })
     }
 
-    /// Fans out what was prepared; born leased to the one who offers.
+    /// Fans out what was prepared; born leased to the one who offers. `beside` is whether this process has
+    /// another fan-out under way.
     ///
     /// # Errors
     /// The store failed; nothing is lost. After an error that passes, what was prepared can be sent
@@ -179,6 +182,7 @@ impl Processor {
         &self,
         prepared: &Prepared,
         offer: Option<Offer>,
+        beside: bool,
     ) -> Result<Processed> {
         let batch = self.size.lock().limit();
         let each = self.requests_per_event.load(Ordering::Relaxed);
@@ -196,6 +200,7 @@ impl Processor {
             selection,
             max_behind_backlog: offer.as_ref().and_then(|offer| offer.max_behind_backlog),
             offer: offer.map(|offer| offer.lease_offer),
+            beside,
         };
         let sent = Instant::now();
         let fanned_out = match self.send(&fan_out).await {
@@ -227,6 +232,7 @@ impl Processor {
             is_any_ready: requests > fanned_out.born_leased.len(),
             ready_handlers: fanned_out.ready_handlers,
             held_back: fanned_out.held_back,
+            contended: fanned_out.contended,
             more: prepared.more || fanned_out.held_back || (!hooked && count >= most),
             next_due: fanned_out.next_due,
             born_leased: fanned_out.born_leased,

@@ -8,16 +8,47 @@
 //! Nothing relies on what runs here. It keeps no appointments and retries nothing: it stops as soon
 //! as there is no more, or no room, or an error, and then the loop looks once by itself.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use super::{
     engine::Inner,
     hold_back::HoldBack,
     lookout::Known,
-    loops::{claim_once, process_once},
+    loops::{Way, claim_once, process_once},
     pace::Woken,
 };
 use crate::executor::Claimer;
+
+/// Whether other processes fan out at the same time as this one: two calls of each beside each other would
+/// skip more rows that others have locked than they get.
+#[derive(Debug, Default)]
+pub(super) struct Contention {
+    /// So many fan-outs of the loop have to meet nobody first.
+    rest: AtomicUsize,
+}
+
+impl Contention {
+    /// Processes that take turns do not meet at each turn.
+    const REST: usize = 16;
+
+    /// A fan-out of the loop met another process, or nobody.
+    pub(super) fn met(&self, somebody: bool) {
+        let rest = self.rest.load(Ordering::Relaxed);
+        let rest = if somebody {
+            Self::REST
+        } else {
+            rest.saturating_sub(1)
+        };
+        self.rest.store(rest, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_felt(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) > 0
+    }
+}
 
 /// Fans out beside [`process`](super::loops::process).
 pub(super) async fn process_beside(inner: Arc<Inner>) {
@@ -27,9 +58,13 @@ pub(super) async fn process_beside(inner: Arc<Inner>) {
         let mut hold_back = HoldBack::default();
         loop {
             hold_back.passed(&inner.executor).await;
-            let (processor, waits) = (&inner.processor, hold_back.take_over());
-            match process_once(&inner, processor, Woken::Told, waits).await {
-                Ok(Some(found)) if found.more => {}
+            let way = Way {
+                woken: Woken::Told,
+                without_room: hold_back.take_over(),
+                beside: true,
+            };
+            match process_once(&inner, &inner.processor, way).await {
+                Ok(Some(found)) if found.more && !inner.contention.is_felt() => {}
                 _ => break,
             }
         }

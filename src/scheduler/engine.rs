@@ -7,6 +7,7 @@ use tokio::{sync::RwLock, task::AbortHandle, time::Instant};
 
 use super::{
     SchedulerError, SchedulerStatus, ShutdownReport,
+    beside::Contention,
     beside::{claim_beside, process_beside},
     hearing::{Hearing, listen},
     housekeeping::keep_house,
@@ -58,6 +59,7 @@ pub(super) struct Inner {
     pub(super) hearing: Hearing,
     /// What is known of events to fan out.
     pub(super) events: Known,
+    pub(super) contention: Contention,
     /// What is known of requests to claim.
     pub(super) requests: Known,
     /// Whatever runs, except handlers.
@@ -95,6 +97,7 @@ impl Engine {
             rounds: RwLock::new(()),
             hearing: Hearing::default(),
             events: Known::new(),
+            contention: Contention::default(),
             requests: Known::new(),
             tasks: Mutex::new(Vec::new()),
             gauges: Arc::new(Gauges::default()),

@@ -195,8 +195,12 @@ impl FanOuts {
         let appointment = self.inner.events.due.at();
         self.inner.events.due.begin();
         let sent = Instant::now();
-        let is_over = hold_back.take_over();
-        let Some(found) = process_once(&self.inner, &self.processor, woken, is_over).await? else {
+        let way = Way {
+            woken,
+            without_room: hold_back.take_over(),
+            beside: false,
+        };
+        let Some(found) = process_once(&self.inner, &self.processor, way).await? else {
             return Ok(false);
         };
         if !found.looked {
@@ -215,7 +219,8 @@ impl FanOuts {
             known.due.bring_forward(due);
         }
         self.pace.called(now, woken, found.any, self.inner.heed());
-        if found.more && found.events >= WORTH_A_SECOND {
+        let is_alone = !self.inner.contention.is_felt();
+        if found.more && found.events >= WORTH_A_SECOND && is_alone {
             known.more.raise();
         }
         Ok(found.more)
@@ -331,6 +336,16 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
+/// How to fan out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub(super) woken: Woken,
+    /// Also requests that have to be claimed, however many.
+    pub(super) without_room: bool,
+    /// Another fan-out of this process is under way.
+    pub(super) beside: bool,
+}
+
 /// What a fan-out came to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
@@ -357,22 +372,21 @@ impl Found {
     };
 }
 
-/// `None` when the scheduler does not run. `is_over` is whether it fans out without room.
+/// `None` when the scheduler does not run.
 ///
 /// Hooks run without the gate, as they may take long. What was claimed for them is fanned out also
 /// when the scheduler has been paused or shut down meanwhile, but not to run here.
 pub(super) async fn process_once(
     inner: &Inner,
     processor: &Processor,
-    woken: Woken,
-    is_over: bool,
+    way: Way,
 ) -> Result<Option<Found>> {
     let _round = inner.rounds.read().await;
     if !inner.is_running() {
         return Ok(None);
     }
     let prepared = processor.prepare().await?;
-    if woken == Woken::Poll && prepared.is_empty() {
+    if way.woken == Woken::Poll && prepared.is_empty() {
         // A poll is one call; the others ask when the next event is due.
         return Ok(Some(Found {
             looked: true,
@@ -384,7 +398,7 @@ pub(super) async fn process_once(
     }
     let mut backoff = LoopBackoff::default();
     loop {
-        match fan_out_once(inner, processor, &prepared, is_over).await {
+        match fan_out_once(inner, processor, &prepared, way).await {
             // Its events would wait for their claims to run out.
             Err(error) if error.is_transient() => {
                 let pause = backoff.next();
@@ -403,7 +417,7 @@ async fn fan_out_once(
     inner: &Inner,
     processor: &Processor,
     prepared: &Prepared,
-    is_over: bool,
+    way: Way,
 ) -> Result<Option<Found>> {
     let executor = &inner.executor;
     let gate = pass(inner).await;
@@ -416,16 +430,16 @@ async fn fan_out_once(
     } else {
         None
     };
-    if room.is_none() && !is_over && !prepared.holds_claims() && executor.has_handlers() {
+    if room.is_none() && !way.without_room && !prepared.holds_claims() && executor.has_handlers() {
         return Ok(Some(Found::NO_ROOM));
     }
     let offer = room.as_ref().map(|room| Offer {
         lease_offer: room.lease_offer.clone(),
         largest_room: room.largest_room,
-        max_behind_backlog: (!is_over).then_some(MAX_BEHIND_BACKLOG),
+        max_behind_backlog: (!way.without_room).then_some(MAX_BEHIND_BACKLOG),
     });
     let processed = processor
-        .fan_out(prepared, offer)
+        .fan_out(prepared, offer, way.beside)
         .await
         .inspect_err(|error| executor.note_failure(error))?;
     if !processed.born_leased.is_empty() {
@@ -443,6 +457,9 @@ async fn fan_out_once(
         executor.store().signals().ready.raise();
     }
     drop(gate);
+    if !way.beside {
+        inner.contention.met(processed.contended);
+    }
     Ok(Some(Found {
         looked: true,
         any: processed.any,

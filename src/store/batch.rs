@@ -168,6 +168,8 @@ pub struct FanOut {
     /// more than a birth with a lease. Whoever asks claims first, then, and asks again. `None` fans out
     /// at any rate, as does a selection of claimed events.
     pub max_behind_backlog: Option<usize>,
+    /// Whether this process has another fan-out under way, beside which this one is made.
+    pub beside: bool,
 }
 
 impl FanOut {
@@ -178,6 +180,7 @@ impl FanOut {
             selection,
             offer: None,
             max_behind_backlog: None,
+            beside: false,
         }
     }
 
@@ -201,6 +204,9 @@ pub struct FannedOut {
     pub ready_handlers: Option<Vec<Name>>,
     /// Nothing was processed because [requests wait to be claimed](FanOut::max_behind_backlog).
     pub held_back: bool,
+    /// Another process was fanning out at the time, so that fan-outs of one process beside each other
+    /// would be in its way. Not told of one that is [beside](FanOut::beside) another, nor by every store.
+    pub contended: bool,
     /// When nothing more is due now: how long until an event that backs off is.
     pub next_due: Option<Duration>,
 }

@@ -100,6 +100,7 @@ pub(super) async fn fan_out(
         args.push(Arg::from(limit(
             asked.max_behind_backlog.unwrap_or(usize::MAX),
         )));
+        args.push(Arg::from(asked.beside));
         let rows = link.rows(&statements.fan_out, args).await?;
         read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
         let is_crowded =
@@ -135,7 +136,10 @@ fn read_fanned_out(
                 let next: Option<i64> = columns.optional_int("due_at")?;
                 let until = |next: i64| Duration::from_micros(next.max(0).cast_unsigned());
                 answer.next_due = next.map(until);
-                answer.held_back = columns.optional_text("held_back")?.is_some();
+                let state = columns.optional_text("state")?;
+                let mut state = state.as_deref().unwrap_or_default().split(' ');
+                answer.held_back = state.next() == Some("1");
+                answer.contended = state.next() == Some("1");
             }
         }
     }

@@ -504,13 +504,13 @@ statements! {
         lock_due_suspects,
         /// (ids): events.
         events,
-        /// (limit, owner, lease, offered limit, handlers, rooms, most behind a backlog): takes due events
-        /// off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
+        /// (limit, owner, lease, offered limit, handlers, rooms, most behind a backlog, whether beside
+        /// another): takes due events off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
         /// terms of its requests that were born leased, or NULL if those of all terms which say so
         /// were; 1 the terms of the requests of events of one name for one handler: number, hash,
         /// priority, max_errors and whether they were born leased, as a text; 2 the batch that was
         /// leased, with the number of its requests, as a text, in how many microseconds the next event
-        /// that backs off is due, and whether all are held back.
+        /// that backs off is due, and whether all are held back and whether others fan out just now.
         fan_out,
         /// (owner, lease, offered limit, handlers): as fan_out if there is at most one event; else a
         /// row of kind 3.
@@ -711,7 +711,8 @@ pub(super) const TEXTS: Texts = Texts {
         " FROM {p}events e WHERE e.id = ANY ($1::uuid[])"
     ),
     // Locks the events' places on the queue (those that are locked are skipped), the new requests,
-    // and, shared, the name of the table of registrations.
+    // and, shared, the name of the table of registrations. Unless it is beside another one, also the name
+    // of the queue, if nobody has it: so it knows of other processes.
     //
     // Where every request that could be born leased fits its room, which is asked of a few sums,
     // none is sorted or counted.
@@ -726,7 +727,8 @@ pub(super) const TEXTS: Texts = Texts {
               WHERE r.handler = offered.handler AND r.queue = 1 AND r.backoff_until <= statement_timestamp() \
               ORDER BY r.backoff_until LIMIT 100)) b), \
          taken AS MATERIALIZED ( \
-           SELECT CASE WHEN is_held_back THEN 0 ELSE $1 END AS most, is_held_back FROM ( \
+           SELECT CASE WHEN is_held_back THEN 0 ELSE $1 END AS most, is_held_back, \
+             NOT $8 AND NOT pg_try_advisory_xact_lock('{p}unprocessed_events'::regclass::oid::int, 0) AS is_contended FROM ( \
              SELECT CASE WHEN $1 > $7 AND (SELECT priority FROM backlog) IS NOT NULL \
                THEN (SELECT count(*) FROM (SELECT FROM {p}unprocessed_events LIMIT $7 + 1) u) > $7 ELSE false END \
                AS is_held_back) h), \
@@ -809,7 +811,7 @@ pub(super) const TEXTS: Texts = Texts {
            CASE WHEN (SELECT count(*) FROM due) < $1 THEN (extract(epoch FROM ( \
              SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) \
              - statement_timestamp()) * 1000000)::bigint END, \
-           CASE WHEN (SELECT is_held_back FROM taken) THEN 'held back' END"
+           (SELECT concat_ws(' ', is_held_back::int, is_contended::int) FROM taken)"
     ),
     // Locks what fan_out does.
     fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[])",
