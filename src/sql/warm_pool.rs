@@ -2,7 +2,9 @@
 //!
 //! A connection that comes back to its pool is tested there, which is a round trip for each call, and
 //! the next call gets the one that has rested longest, whose process on the server has the coldest caches.
-//! So one that comes back is kept for a moment, and the next call gets the one that was used last.
+//! So one that comes back is kept for a moment, and the next call gets the one that its task used last:
+//! a loop makes the same call again and again, and the server has planned it for that connection. A
+//! task that has none gets the one that was used last of all.
 
 use std::{
     sync::{
@@ -14,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sqlx::{Database, Pool, pool::PoolConnection};
-use tokio::time::Instant;
+use tokio::{task, time::Instant};
 
 use super::{pool::FRESH, reach::InUse};
 
@@ -42,6 +44,8 @@ struct Kept<DB: Database> {
     since: Instant,
     /// When it was last used.
     used_at: Instant,
+    /// By which task.
+    used_by: Option<task::Id>,
 }
 
 /// A connection; it is kept for others when it is dropped.
@@ -96,8 +100,19 @@ impl<DB: Database> WarmPool<DB> {
     }
 
     fn take(&self) -> Option<Warm<DB>> {
+        let task = task::try_id();
         let mut all = self.0.kept.lock();
-        let kept = all.pop_if(|kept| kept.used_at.elapsed() < FRESH)?;
+        let is_own = |kept: &Kept<DB>| kept.used_by == task;
+        let place = match all.iter().rposition(is_own) {
+            Some(own) => own,
+            None => all.len().checked_sub(1)?,
+        };
+        // Those before it have rested longer.
+        let kept = all.remove(place);
+        if kept.used_at.elapsed() >= FRESH {
+            all.insert(place, kept);
+            return None;
+        }
         drop(all);
         Some(self.warm(kept.connection, kept.since))
     }
@@ -253,6 +268,7 @@ impl<DB: Database> Drop for Warm<DB> {
                 connection,
                 since: self.since,
                 used_at: Instant::now(),
+                used_by: task::try_id(),
             });
         }
     }
