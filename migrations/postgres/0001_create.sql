@@ -141,7 +141,7 @@ $$;
 -- Fans one event out, as the statement for many does, which takes half as long again, or more. Answers rows of the same
 -- kinds, or a single one of kind 3 when there is more than one event, one that waits, or less room than
 -- handlers to lease requests for: that is for the other one.
-CREATE FUNCTION tidings_fan_out_one(leased_by uuid, lease bigint, total_room bigint, handlers text[]) RETURNS TABLE (
+CREATE FUNCTION tidings_fan_out_one(leased_by uuid, lease bigint, total_room bigint, handlers text[], lowest_id uuid) RETURNS TABLE (
     kind bigint, event_id uuid, event_name text, entity_name text, entity_id text, data text, at timestamptz,
     correlation_id uuid, causation_id uuid, headers text, number bigint, leased text
 )
@@ -158,7 +158,7 @@ BEGIN
         q.count = 0 AS is_none, q.place, e.*
     INTO due FROM (
         SELECT count(*) AS count, (array_agg(u.ctid))[1] AS place, (array_agg(u.event_id))[1] AS event_id FROM (
-            SELECT u.ctid, u.event_id FROM tidings_unprocessed_events u
+            SELECT u.ctid, u.event_id FROM tidings_unprocessed_events u WHERE u.event_id >= lowest_id
             ORDER BY u.event_id LIMIT 2 FOR UPDATE SKIP LOCKED) u) q
     LEFT JOIN LATERAL (SELECT * FROM tidings_events e WHERE e.id = q.event_id OFFSET 0) e ON true;
     IF due.is_too_much OR due.is_none OR due.id IS NULL THEN

@@ -104,6 +104,8 @@ pub(crate) struct Processed {
     pub(crate) held_back: bool,
     /// Another process fanned out at the same time.
     pub(crate) contended: bool,
+    /// Not all of the queue was looked at.
+    pub(crate) is_partial: bool,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -233,6 +235,7 @@ impl Processor {
             ready_handlers: fanned_out.ready_handlers,
             held_back: fanned_out.held_back,
             contended: fanned_out.contended,
+            is_partial: fanned_out.is_partial,
             more: prepared.more || fanned_out.held_back || (!hooked && count >= most),
             next_due: fanned_out.next_due,
             born_leased: fanned_out.born_leased,

@@ -207,7 +207,9 @@ impl FanOuts {
             return Ok(true);
         }
         let (known, now) = (&self.inner.events, Instant::now());
-        known.looked(sent);
+        if !found.is_partial {
+            known.looked(sent);
+        }
         if let Some(due) = found.next_due {
             known
                 .due
@@ -351,6 +353,8 @@ pub(super) struct Way {
 pub(super) struct Found {
     /// The store was asked.
     looked: bool,
+    /// But not for everything there is.
+    is_partial: bool,
     /// There was something.
     any: bool,
     /// How many events were processed.
@@ -365,6 +369,7 @@ impl Found {
     /// There is no room for what there may be.
     const NO_ROOM: Self = Self {
         looked: false,
+        is_partial: true,
         any: false,
         events: 0,
         more: true,
@@ -390,6 +395,7 @@ pub(super) async fn process_once(
         // A poll is one call; the others ask when the next event is due.
         return Ok(Some(Found {
             looked: true,
+            is_partial: false,
             any: false,
             events: 0,
             more: false,
@@ -462,6 +468,7 @@ async fn fan_out_once(
     }
     Ok(Some(Found {
         looked: true,
+        is_partial: processed.is_partial,
         any: processed.any,
         events: processed.events,
         more: processed.more,

@@ -7,6 +7,9 @@ use crate::{
     store::{Look, Outlook},
 };
 
+/// How many columns of an answer are read here.
+pub(super) const COLUMNS: usize = 7;
+
 /// The arguments of a look.
 pub(super) fn args(look: &Look) -> Vec<Arg<'_>> {
     vec![names(&look.handlers), Arg::from(look.leases)]

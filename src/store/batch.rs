@@ -207,6 +207,9 @@ pub struct FannedOut {
     /// Another process was fanning out at the time, so that fan-outs of one process beside each other
     /// would be in its way. Not told of one that is [beside](FanOut::beside) another, nor by every store.
     pub contended: bool,
+    /// Only a part of the queue was looked at, where most events are: a [look](super::Storer::look) tells
+    /// whether there are others.
+    pub is_partial: bool,
     /// When nothing more is due now: how long until an event that backs off is.
     pub next_due: Option<Duration>,
 }

@@ -10,6 +10,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, SqlSafeStr as _, SqlStr};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
     leases::LeasedBatches,
     listener::{PostgresListener, TestChannel},
     notifier::Notifier,
+    queue::Queue,
     statements::Statements,
     store::set_up_connection,
 };
@@ -158,8 +160,8 @@ pub(super) struct PostgresDialect {
     pub(super) test_channel: TestChannel,
     /// What this process has leased.
     pub(super) leased: LeasedBatches,
-    /// Whether many events come at once.
-    pub(super) crowd: hot::Crowd,
+    /// What is known of the queue of events.
+    pub(super) queue: Queue,
 }
 
 impl fmt::Debug for PostgresDialect {
@@ -613,7 +615,7 @@ impl Dialect for PostgresDialect {
         match asked.selection {
             Selection::Due { limit } => {
                 let (statements, leased) = (&self.statements, &self.leased);
-                hot::fan_out(link, statements, leased, &self.crowd, limit, asked).await
+                hot::fan_out(link, statements, leased, &self.queue, limit, asked).await
             }
             Selection::Claimed(_) => fan_out::fan_out(link, asked).await,
         }
@@ -671,7 +673,15 @@ impl Dialect for PostgresDialect {
         let test = self.test_channel.lock().clone();
         let mut args = look::args(asked);
         args.push(Arg::Text(test.as_deref()));
-        look::read(link.row(&self.statements.look, args).await?)
+        let begun = Instant::now();
+        let row = link.row(&self.statements.look, args).await?;
+        if let Some(row) = &row {
+            let mut columns = row.reader("unprocessed_events");
+            columns.skip(look::COLUMNS);
+            let first = columns.optional_uuid("event_id")?;
+            self.queue.looked(first, begun.elapsed());
+        }
+        look::read(row)
     }
 
     async fn listener(&self, shared: &Shared) -> Result<Box<dyn Listener>> {

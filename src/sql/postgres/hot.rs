@@ -2,16 +2,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use uuid::Uuid;
 
-use super::{leases::LeasedBatches, statements::Statements};
+use super::{leases::LeasedBatches, queue::Queue, statements::Statements};
 use crate::{
     clock::between,
     error::{Chain, Result},
@@ -56,22 +53,12 @@ struct OfName {
     readable: Vec<Terms>,
 }
 
-/// What is known of the queue of events, and so which statement fans out.
-#[derive(Debug)]
-pub(super) struct Crowd(AtomicBool);
-
-impl Default for Crowd {
-    fn default() -> Self {
-        Self(AtomicBool::new(true))
-    }
-}
-
 /// Fans out due events: with a statement for many, or if there were none lately, one that begins sooner.
 pub(super) async fn fan_out(
     link: &mut Link<'_>,
     statements: &Statements,
     leased: &LeasedBatches,
-    crowd: &Crowd,
+    queue: &Queue,
     events: usize,
     asked: &FanOut,
 ) -> Result<FannedOut> {
@@ -87,10 +74,13 @@ pub(super) async fn fan_out(
         args
     };
     let mut answer = FannedOut::default();
-    let is_done = !crowd.0.load(Ordering::Relaxed) && {
+    let start = queue.start();
+    let begun = Instant::now();
+    let is_done = !queue.is_crowded() && {
         let mut args = args();
         // Their rooms: one event needs no more than a place of each.
         args.truncate(4);
+        args.push(Arg::from(start.unwrap_or_default()));
         let rows = link.rows(&statements.fan_out_one, args).await?;
         read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?
     };
@@ -101,12 +91,12 @@ pub(super) async fn fan_out(
             asked.max_behind_backlog.unwrap_or(usize::MAX),
         )));
         args.push(Arg::from(asked.beside));
+        args.push(Arg::from(start.unwrap_or_default()));
         let rows = link.rows(&statements.fan_out, args).await?;
         read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
-        let is_crowded =
-            answer.processed.len() > 1 || answer.next_due.is_some() || answer.held_back;
-        crowd.0.store(is_crowded, Ordering::Relaxed);
     }
+    queue.fanned_out(start, &answer, begun.elapsed());
+    answer.is_partial = start.is_some();
     let requests = answer.processed.iter().map(|event| event.requests);
     link.effects.ready |= requests.sum::<usize>() > answer.born_leased.len();
     Ok(answer)

@@ -6,6 +6,7 @@ mod leases;
 mod listener;
 mod notifier;
 mod options;
+mod queue;
 mod statements;
 mod store;
 

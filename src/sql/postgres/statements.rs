@@ -187,10 +187,10 @@ macro_rules! suspect_due {
 
 /// What there is to do.
 macro_rules! look {
-    () => {
+    ($more:literal) => {
         concat!(
             "SELECT statement_timestamp(), \
-               EXISTS (SELECT FROM {p}unprocessed_events) \
+               first.event_id IS NOT NULL \
                  OR EXISTS (SELECT FROM {p}waiting_events WHERE due_at <= statement_timestamp()), \
                (SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()), \
                EXISTS (SELECT FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
@@ -201,7 +201,9 @@ macro_rules! look {
             suspect_due!("unnest($1::text[])"),
             ", ",
             next_due!("unnest($1::text[])"),
-            ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}leases) END"
+            ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}leases) END",
+            $more,
+            " FROM (SELECT (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id LIMIT 1) AS event_id OFFSET 0) first"
         )
     };
 }
@@ -403,7 +405,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     put_off_rescue: "UPDATE {p}handler_requests SET lease_until = $1 WHERE id = $2",
     put_off_claim: "UPDATE {p}handler_requests SET backoff_until = $1, \
          queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = $2",
-    look: look!(),
+    look: look!(""),
     best_due: "SELECT min(d.priority) \
          FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
            (SELECT r.priority FROM {p}handler_requests r \
@@ -505,14 +507,14 @@ statements! {
         /// (ids): events.
         events,
         /// (limit, owner, lease, offered limit, handlers, rooms, most behind a backlog, whether beside
-        /// another): takes due events off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
+        /// another, lowest id): takes due events off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
         /// terms of its requests that were born leased, or NULL if those of all terms which say so
         /// were; 1 the terms of the requests of events of one name for one handler: number, hash,
         /// priority, max_errors and whether they were born leased, as a text; 2 the batch that was
         /// leased, with the number of its requests, as a text, in how many microseconds the next event
         /// that backs off is due, and whether all are held back and whether others fan out just now.
         fan_out,
-        /// (owner, lease, offered limit, handlers): as fan_out if there is at most one event; else a
+        /// (owner, lease, offered limit, handlers, lowest id): as fan_out if there is at most one event; else a
         /// row of kind 3.
         fan_out_one,
         /// (handlers, rooms, limit, owner, lease): requests that are claimed now, each event once.
@@ -730,7 +732,7 @@ pub(super) const TEXTS: Texts = Texts {
            SELECT CASE WHEN is_held_back THEN 0 ELSE $1 END AS most, is_held_back, \
              NOT $8 AND NOT pg_try_advisory_xact_lock('{p}unprocessed_events'::regclass::oid::int, 0) AS is_contended FROM ( \
              SELECT CASE WHEN $1 > $7 AND (SELECT priority FROM backlog) IS NOT NULL \
-               THEN (SELECT count(*) FROM (SELECT FROM {p}unprocessed_events LIMIT $7 + 1) u) > $7 ELSE false END \
+               THEN (SELECT count(*) FROM (SELECT FROM {p}unprocessed_events WHERE event_id >= $9 LIMIT $7 + 1) u) > $7 ELSE false END \
                AS is_held_back) h), \
          late AS ( \
            DELETE FROM {p}waiting_events WHERE event_id = ANY (ARRAY( \
@@ -739,7 +741,7 @@ pub(super) const TEXTS: Texts = Texts {
            RETURNING event_id), \
          fresh AS ( \
            DELETE FROM {p}unprocessed_events WHERE ctid = ANY (ARRAY( \
-             SELECT ctid FROM {p}unprocessed_events \
+             SELECT ctid FROM {p}unprocessed_events WHERE event_id >= $9::uuid \
              ORDER BY event_id LIMIT (SELECT greatest(most - (SELECT count(*) FROM late), 0) FROM taken) \
              FOR UPDATE SKIP LOCKED)) \
            RETURNING event_id), \
@@ -814,7 +816,7 @@ pub(super) const TEXTS: Texts = Texts {
            (SELECT concat_ws(' ', is_held_back::int, is_contended::int) FROM taken)"
     ),
     // Locks what fan_out does.
-    fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[])",
+    fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[], $5::uuid)",
     // Locks the requests; those that are locked are skipped.
     claim: concat!(
         due!(),
@@ -904,9 +906,8 @@ pub(super) const TEXTS: Texts = Texts {
         ),
         " r"
     ),
-    look: concat!(
-        look!(),
-        ", CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
+    look: look!(
+        ", first.event_id, CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
     ),
     // Locks the requests; those that are locked are skipped, and are not lost.
     renew: concat!(

@@ -10,10 +10,10 @@ use sqlx::{
 use super::{
     PostgresOptions,
     dialect::{Begins, PINS, PostgresDialect},
-    hot::Crowd,
     leases::LeasedBatches,
     listener::TestChannel,
     notifier::{Notifier, Texts},
+    queue::Queue,
     statements::{COMMON, TEXTS},
 };
 use crate::{
@@ -118,7 +118,7 @@ impl PostgresStore {
             notifier,
             test_channel: TestChannel::default(),
             leased: LeasedBatches::default(),
-            crowd: Crowd::default(),
+            queue: Queue::default(),
         };
         Self {
             shared: Shared::new(Box::new(dialect), &COMMON, prefix, &options.common),
