@@ -7,7 +7,7 @@ use super::{
 use crate::{
     id::HandlerRequestId,
     model::{Entity, Event, HandlerRequest, RequestState},
-    store::{FannedOut, Settled},
+    store::{FanOut, FannedOut, Settled},
 };
 
 /// An event gets a request of every handler whose registration matches, each once.
@@ -179,7 +179,7 @@ pub async fn concurrent_fan_outs_never_double(target: &dyn Target) {
             let store = kit.target.store();
             let offer = kit.offer(5, &[("h", 3), ("i", 3)]);
             tokio::spawn(async move {
-                let mut fan_out = crate::store::FanOut::due(11);
+                let mut fan_out = FanOut::due(11);
                 fan_out.offer = Some(offer);
                 let (mut events, mut leased) = (0, Vec::new());
                 let mut session = store.session().await.unwrap();
@@ -317,6 +317,41 @@ pub async fn nothing_is_born_leased_in_front_of_a_backlog(target: &dyn Target) {
             "{name}"
         );
     }
+}
+
+/// Many events wait while requests of an offered handler do, if the one who asks wants that, and few do
+/// not: among these may be one that matters more.
+pub async fn many_events_wait_behind_a_backlog_and_few_do_not(target: &dyn Target) {
+    let kit = Kit::new(target);
+    kit.register(&[("first", "h", 50, 5), ("*", "i", 10, 5)])
+        .await;
+    let fan_out = async |limit, handlers: &[(&str, usize)], most| {
+        let mut fan_out = FanOut::due(limit);
+        fan_out.offer = Some(kit.offer(10, handlers));
+        fan_out.max_behind_backlog = most;
+        let mut session = kit.session().await;
+        let fanned_out = session.events().fan_out(&fan_out).await.unwrap();
+        (fanned_out.processed.len(), fanned_out.held_back)
+    };
+    let (both, one) = (&[("h", 10), ("i", 10)][..], &[("i", 10)][..]);
+    kit.raise(&["other"; 4]).await;
+    assert_eq!(fan_out(3, both, Some(2)).await, (3, false), "nothing waits");
+
+    kit.raise(&["first"]).await;
+    kit.fan_out().await;
+    assert_eq!(kit.claim(&["i"], ALL).await.len(), 2);
+    kit.raise(&["other"; 3]).await;
+    assert_eq!(fan_out(ALL, both, Some(2)).await, (0, true), "of h");
+    assert_eq!(fan_out(ALL, one, Some(3)).await, (3, false), "few enough");
+    kit.raise(&["other"; 3]).await;
+    assert_eq!(fan_out(ALL, one, Some(2)).await, (3, false), "none of i");
+    kit.raise(&["other"; 3]).await;
+    assert_eq!(fan_out(2, both, Some(2)).await, (2, false), "few at a time");
+    assert_eq!(fan_out(ALL, both, None).await, (1, false), "nobody waits");
+    kit.raise(&["other"; 3]).await;
+    assert_eq!(fan_out(ALL, both, Some(2)).await, (0, true));
+    assert_eq!(kit.claim(&["h"], ALL).await.len(), 1);
+    assert_eq!(fan_out(ALL, both, Some(2)).await, (3, false), "none waits");
 }
 
 /// A backlog of handlers that are not offered, or that backs off or runs, holds nothing up.

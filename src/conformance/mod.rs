@@ -158,6 +158,7 @@ macro_rules! conformance_cases {
                 requests_are_born_leased_to_who_offers
                 room_and_limit_bound_what_is_born_leased
                 nothing_is_born_leased_in_front_of_a_backlog
+                many_events_wait_behind_a_backlog_and_few_do_not
                 a_backlog_that_cannot_run_holds_nothing_up
                 a_large_batch_is_one_call
             }

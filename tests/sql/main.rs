@@ -25,6 +25,8 @@ mod private_servers;
 mod proxy;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod pruned;
+#[cfg(feature = "postgres")]
+mod queue;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod round_trips;
 mod server;

@@ -730,9 +730,9 @@ pub(super) const TEXTS: Texts = Texts {
               ORDER BY r.backoff_until LIMIT 100)) b), \
          taken AS MATERIALIZED ( \
            SELECT CASE WHEN is_held_back THEN 0 ELSE $1 END AS most, is_held_back, \
-             NOT $8 AND NOT pg_try_advisory_xact_lock('{p}unprocessed_events'::regclass::oid::int, 0) AS is_contended FROM ( \
-             SELECT CASE WHEN $1 > $7 AND (SELECT priority FROM backlog) IS NOT NULL \
-               THEN (SELECT count(*) FROM (SELECT FROM {p}unprocessed_events WHERE event_id >= $9 LIMIT $7 + 1) u) > $7 ELSE false END \
+             NOT $8::boolean AND NOT pg_try_advisory_xact_lock('{p}unprocessed_events'::regclass::oid::int, 0) AS is_contended FROM ( \
+             SELECT CASE WHEN $1::bigint > $7::bigint AND (SELECT priority FROM backlog) IS NOT NULL \
+               THEN (SELECT count(*) FROM (SELECT FROM {p}unprocessed_events WHERE event_id >= $9::uuid LIMIT $7::bigint + 1) u) > $7::bigint ELSE false END \
                AS is_held_back) h), \
          late AS ( \
            DELETE FROM {p}waiting_events WHERE event_id = ANY (ARRAY( \
@@ -813,7 +813,7 @@ pub(super) const TEXTS: Texts = Texts {
            CASE WHEN (SELECT count(*) FROM due) < $1 THEN (extract(epoch FROM ( \
              SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) \
              - statement_timestamp()) * 1000000)::bigint END, \
-           (SELECT concat_ws(' ', is_held_back::int, is_contended::int) FROM taken)"
+           (SELECT nullif(concat_ws(' ', is_held_back::int, is_contended::int), '0 0') FROM taken)"
     ),
     // Locks what fan_out does.
     fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[], $5::uuid)",

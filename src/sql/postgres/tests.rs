@@ -136,7 +136,7 @@ fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'stat
         (
             "fan_out",
             texts.fan_out.clone(),
-            "(1000, NULL, NULL, NULL, '{h,i}', '{10,10}')",
+            "(1000, NULL, NULL, NULL, '{h,i}', '{10,10}', 64, false, '00000000-0000-0000-0000-000000000000')",
         ),
         (
             "claim",
@@ -415,6 +415,8 @@ const REGISTRATIONS: &str = "INSERT INTO tidings_registrations \
      ('k', 'order.placed', 0, 5, 78, NULL, 1000, 1, now())";
 
 /// One event, with everything that an event can have.
+/// The lowest id.
+const FIRST: &str = "00000000-0000-0000-0000-000000000000";
 const ONE_EVENT: &str = "INSERT INTO tidings_events VALUES ('10000000-0000-7000-8000-0000000000aa', 'order.placed', \
        'order', '7', '{\"a\": 1}', '2026-01-02 03:04:05Z', '10000000-0000-7000-8000-0000000000bb', \
        '10000000-0000-7000-8000-0000000000cc', '{\"b\":\"c\"}', 3); \
@@ -538,9 +540,12 @@ async fn one_event_is_fanned_out_as_it_would_be_among_many() {
             format!("{owner}, {offer}"),
             "NULL, 0, 0, '{}', '{}'".to_owned(),
         ] {
-            let many = fresh.fanned_out("many", &format!("(10, {offer})")).await;
+            let arguments = format!("(10, {offer}, 64, false, '{FIRST}')");
+            let many = fresh.fanned_out("many", &arguments).await;
             let (but_rooms, _) = offer.rsplit_once(", '").expect("rooms");
-            let one = fresh.fanned_out("one", &format!("({but_rooms})")).await;
+            let one = fresh
+                .fanned_out("one", &format!("({but_rooms}, '{FIRST}')"))
+                .await;
             assert_eq!(many, one, "{case}, offered {offer}");
         }
     }
@@ -551,7 +556,7 @@ async fn the_statement_for_one_event_leaves_to_the_other_what_it_cannot_do() {
     let mut fresh = Fresh::new().await;
     let one = fresh.texts.fan_out_one.clone();
     fresh.prepare("one", &one).await;
-    let offer = "gen_random_uuid(), 1000000, 2, '{h,i,j}'";
+    let offer = format!("gen_random_uuid(), 1000000, 2, '{{h,i,j}}', '{FIRST}'");
     let two = "INSERT INTO tidings_unprocessed_events VALUES (gen_random_uuid())";
     let waiting = "INSERT INTO tidings_waiting_events VALUES (gen_random_uuid(), 1, 1, NULL, NULL, now() + interval '1 day')";
     for (case, setup) in [

@@ -1,0 +1,191 @@
+//! The queue of events on PostgreSQL: what others do at the same time, and what was there before.
+
+use std::{sync::Arc, time::Duration};
+
+use tidings::{
+    ConcurrentScheduler, ConfigMap, Context, Event, EventId, EventPattern, Handler, HandlerError,
+    Priority, Registration, Scheduler,
+    conformance::Target as _,
+    sqlx::{self, AssertSqlSafe, PgConnection},
+    store::{FanOut, FannedOut, Look, Storer},
+};
+
+use crate::fresh::postgres::Postgres;
+
+/// So many places of the queue that were taken off it, by events of a year ago: a look that walks over them
+/// takes tens of milliseconds. A transaction that is open keeps them from being cleaned away.
+const TAKEN: &str = "INSERT INTO {p}unprocessed_events \
+     SELECT ('018d0000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, 400000) n; \
+     DELETE FROM {p}unprocessed_events";
+
+async fn registered() -> Postgres {
+    let fresh = Postgres::new().await;
+    let pattern = EventPattern::parse("*").unwrap();
+    let registration = Registration::new(pattern, "h".into(), Priority::default(), 5);
+    let mut session = fresh.store.session().await.unwrap();
+    let mut registrations = session.registrations();
+    registrations.register(&[registration]).await.unwrap();
+    drop(registrations);
+    drop(session);
+    fresh
+}
+
+async fn raise(fresh: &Postgres, id: EventId) {
+    let event = Event::new("order.placed", &()).unwrap().with_id(id);
+    let mut session = fresh.store.session().await.unwrap();
+    session.events().raise(&[event]).await.unwrap();
+}
+
+async fn fan_out(fresh: &Postgres) -> FannedOut {
+    let mut session = fresh.store.session().await.unwrap();
+    session.events().fan_out(&FanOut::due(10)).await.unwrap()
+}
+
+/// A transaction that sees everything as it is now, and keeps it so.
+async fn hold_a_snapshot(fresh: &Postgres) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+    let mut connection = fresh.pool.acquire().await.unwrap();
+    run(
+        &mut connection,
+        fresh,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ",
+    )
+    .await;
+    run(&mut connection, fresh, "SELECT FROM {p}unprocessed_events").await;
+    connection
+}
+
+async fn run(connection: &mut PgConnection, fresh: &Postgres, sql: &str) {
+    let sql = AssertSqlSafe(sql.replace("{p}", &fresh.prefix));
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+async fn take_many(fresh: &Postgres) {
+    let mut connection = fresh.pool.acquire().await.unwrap();
+    run(&mut connection, fresh, TAKEN).await;
+}
+
+/// An id of the time when those were raised that were taken.
+fn of_a_year_ago(number: u128) -> EventId {
+    let id = 0x018d_0000_0000_7000_9000_0000_0000_0000 + number;
+    EventId::from_uuid(uuid::Uuid::from_u128(id))
+}
+
+/// Fans out new events until looks begin after what was taken.
+async fn until_looks_are_partial(fresh: &Postgres) {
+    for _ in 0..4 {
+        raise(fresh, EventId::new()).await;
+        let fanned_out = fan_out(fresh).await;
+        assert_eq!(fanned_out.processed.len(), 1);
+        if fanned_out.is_partial {
+            return;
+        }
+    }
+    panic!("all looks are from the beginning");
+}
+
+#[tokio::test]
+async fn what_was_taken_off_the_queue_slows_a_few_looks_down_and_then_none() {
+    let fresh = registered().await;
+    let _snapshot = hold_a_snapshot(&fresh).await;
+    take_many(&fresh).await;
+    until_looks_are_partial(&fresh).await;
+    for _ in 0..3 {
+        raise(&fresh, EventId::new()).await;
+        let next = fan_out(&fresh).await;
+        assert_eq!((next.processed.len(), next.is_partial), (1, true));
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_long_ago_that_a_partial_look_leaves_out_is_found_after_the_next_look() {
+    let fresh = registered().await;
+    let _snapshot = hold_a_snapshot(&fresh).await;
+    take_many(&fresh).await;
+    until_looks_are_partial(&fresh).await;
+
+    let late = of_a_year_ago(1);
+    raise(&fresh, late).await;
+    let partial = fan_out(&fresh).await;
+    assert_eq!((partial.processed.len(), partial.is_partial), (0, true));
+    let outlook = fresh.store.look(&Look::new(Vec::new())).await.unwrap();
+    assert!(outlook.event_waits);
+    let thorough = fan_out(&fresh).await;
+    let processed: Vec<_> = thorough.processed.iter().map(|event| event.id).collect();
+    assert_eq!((processed, thorough.is_partial), (vec![late], false));
+}
+
+#[tokio::test]
+async fn an_event_of_long_ago_is_handled_within_a_poll_interval_behind_what_was_taken() {
+    let fresh = registered().await;
+    let _snapshot = hold_a_snapshot(&fresh).await;
+    take_many(&fresh).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let handler = Handler::new("h", move |event: Arc<Event>, _: Context| {
+        tell.send(event.id).unwrap();
+        async { Ok::<_, HandlerError>(()) }
+    });
+    let config = ConfigMap::builder()
+        .handler(handler.on("*"))
+        .build()
+        .unwrap();
+    let scheduler = ConcurrentScheduler::builder(Arc::new(fresh.store.clone()), config)
+        .poll_interval(Duration::from_millis(500))
+        .build()
+        .unwrap();
+    scheduler.start().await.unwrap();
+    let mut handled = async || {
+        let next = tokio::time::timeout(Duration::from_secs(10), told.recv());
+        next.await.expect("it is handled in time").unwrap()
+    };
+    // By the last one, looks begin late.
+    for _ in 0..5 {
+        let id = EventId::new();
+        raise(&fresh, id).await;
+        assert_eq!(handled().await, id);
+    }
+    for number in 0..3 {
+        raise(&fresh, of_a_year_ago(number)).await;
+        assert_eq!(handled().await, of_a_year_ago(number));
+    }
+    scheduler.shutdown(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn looks_are_from_the_beginning_again_when_what_was_taken_is_cleaned_away() {
+    let fresh = registered().await;
+    let snapshot = hold_a_snapshot(&fresh).await;
+    take_many(&fresh).await;
+    until_looks_are_partial(&fresh).await;
+    snapshot.close().await.unwrap();
+    let mut connection = fresh.pool.acquire().await.unwrap();
+    // Vacuum would have to wait for the snapshots of other tests.
+    run(&mut connection, &fresh, "TRUNCATE {p}unprocessed_events").await;
+    let look = Look::new(Vec::new());
+    // The first one may still have to open a connection, and be slow by that.
+    for _ in 0..5 {
+        fresh.store.look(&look).await.unwrap();
+    }
+    assert!(!fan_out(&fresh).await.is_partial);
+}
+
+#[tokio::test]
+async fn who_fans_out_beside_another_process_hears_of_it() {
+    let fresh = registered().await;
+    let contended = async |beside| {
+        for _ in 0..2 {
+            raise(&fresh, EventId::new()).await;
+        }
+        let mut fan_out = FanOut::due(10);
+        fan_out.beside = beside;
+        let mut session = fresh.store.session().await.unwrap();
+        session.events().fan_out(&fan_out).await.unwrap().contended
+    };
+    assert!(!contended(false).await);
+    let mut other = fresh.store.begin().await.unwrap();
+    raise(&fresh, EventId::new()).await;
+    other.events().fan_out(&FanOut::due(1)).await.unwrap();
+    assert!(contended(false).await);
+    assert!(!contended(true).await, "its process hears of it elsewhere");
+    other.rollback().await.unwrap();
+    assert!(!contended(false).await);
+}
