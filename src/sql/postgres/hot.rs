@@ -92,6 +92,7 @@ pub(super) async fn fan_out(
         )));
         args.push(Arg::from(asked.beside));
         args.push(Arg::from(start.unwrap_or_default()));
+        args.push(Arg::from(queue.is_strict()));
         let rows = link.rows(&statements.fan_out, args).await?;
         read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
     }

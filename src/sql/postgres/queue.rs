@@ -8,7 +8,7 @@
 //! always from the beginning.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,6 +24,9 @@ const SLOW: Duration = Duration::from_millis(10);
 const SLOW_LOOKS: u32 = 3;
 /// What finding and fanning out one event may take.
 const EACH: Duration = Duration::from_micros(100);
+/// One look of so many is [strict](Queue::is_strict). An event whose fan-out was broken off seems to be locked
+/// until all transactions have ended that are older, and would wait for all others meanwhile.
+const STRICT_EVERY: u32 = 16;
 /// So much earlier than the events that were found last do looks begin: more than most transactions
 /// take from raising to commit, and than clocks differ; at thousands of events a second still few entries.
 const MARGIN: Duration = Duration::from_secs(4);
@@ -31,6 +34,7 @@ const MARGIN: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub(super) struct Queue {
     is_crowded: AtomicBool,
+    looks: AtomicU32,
     head: Mutex<Head>,
 }
 
@@ -48,6 +52,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             is_crowded: AtomicBool::new(true),
+            looks: AtomicU32::new(0),
             head: Mutex::default(),
         }
     }
@@ -57,6 +62,13 @@ impl Queue {
     /// Whether there were many events lately, so that a statement for many is worth it.
     pub(super) fn is_crowded(&self) -> bool {
         self.is_crowded.load(Ordering::Relaxed)
+    }
+
+    /// Whether a look takes the events strictly in their order, also those that somebody seems to have locked.
+    pub(super) fn is_strict(&self) -> bool {
+        self.looks
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(STRICT_EVERY)
     }
 
     /// The lowest id for a look at the queue; `None` from the beginning.

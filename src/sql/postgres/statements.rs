@@ -229,6 +229,15 @@ macro_rules! note_leases {
     };
 }
 
+/// Whether nobody has locked a row of the queue: nobody ever had, or whoever had it last, with the number
+/// xmax, has ended. Asking that costs a fifth of finding a lock. Where it is true, there may still be a
+/// lock, and where it is false, there may be none.
+macro_rules! nobody_has {
+    () => {
+        "xmax = '0'::xid OR age(xmax) > (SELECT age(pg_snapshot_xmin(pg_current_snapshot())::xid))"
+    };
+}
+
 /// The id of the request of an event for a handler. `raw` are the bytes of the event's id: version
 /// 8, and the handler's hash upon the last four.
 macro_rules! request_id {
@@ -507,7 +516,7 @@ statements! {
         /// (ids): events.
         events,
         /// (limit, owner, lease, offered limit, handlers, rooms, most behind a backlog, whether beside
-        /// another, lowest id): takes due events off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
+        /// another, lowest id, strictly in order): takes due events off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
         /// terms of its requests that were born leased, or NULL if those of all terms which say so
         /// were; 1 the terms of the requests of events of one name for one handler: number, hash,
         /// priority, max_errors and whether they were born leased, as a text; 2 the batch that was
@@ -716,6 +725,9 @@ pub(super) const TEXTS: Texts = Texts {
     // and, shared, the name of the table of registrations. Unless it is beside another one, also the name
     // of the queue, if nobody has it: so it knows of other processes.
     //
+    // Rows of the queue that others seem to have locked come after those that nobody has, as most are
+    // skipped then; strictly in their order, one that only seems so waits for no others.
+    //
     // Where every request that could be born leased fits its room, which is asked of a few sums,
     // none is sorted or counted.
     fan_out: concat!(
@@ -739,11 +751,23 @@ pub(super) const TEXTS: Texts = Texts {
              SELECT event_id FROM {p}waiting_events WHERE due_at <= statement_timestamp() \
              ORDER BY due_at, event_id LIMIT (SELECT most FROM taken) FOR UPDATE SKIP LOCKED)) \
            RETURNING event_id), \
+         free AS MATERIALIZED ( \
+           SELECT ctid FROM {p}unprocessed_events \
+           WHERE event_id >= $9::uuid AND ($10::boolean OR ",
+        nobody_has!(),
+        ") \
+           ORDER BY event_id LIMIT (SELECT greatest(most - (SELECT count(*) FROM late), 0) FROM taken) \
+           FOR UPDATE SKIP LOCKED), \
+         others AS MATERIALIZED ( \
+           SELECT ctid FROM {p}unprocessed_events WHERE event_id >= $9::uuid AND NOT ($10::boolean OR ",
+        nobody_has!(),
+        ") \
+           ORDER BY event_id LIMIT (SELECT greatest( \
+             most - (SELECT count(*) FROM late) - (SELECT count(*) FROM free), 0) FROM taken) \
+           FOR UPDATE SKIP LOCKED), \
          fresh AS ( \
-           DELETE FROM {p}unprocessed_events WHERE ctid = ANY (ARRAY( \
-             SELECT ctid FROM {p}unprocessed_events WHERE event_id >= $9::uuid \
-             ORDER BY event_id LIMIT (SELECT greatest(most - (SELECT count(*) FROM late), 0) FROM taken) \
-             FOR UPDATE SKIP LOCKED)) \
+           DELETE FROM {p}unprocessed_events \
+           WHERE ctid = ANY (ARRAY(SELECT ctid FROM free UNION ALL SELECT ctid FROM others)) \
            RETURNING event_id), \
          due AS MATERIALIZED ( \
            SELECT e.id, e.name, e.entity_name, e.entity_id, \

@@ -136,7 +136,7 @@ fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'stat
         (
             "fan_out",
             texts.fan_out.clone(),
-            "(1000, NULL, NULL, NULL, '{h,i}', '{10,10}', 64, false, '00000000-0000-0000-0000-000000000000')",
+            "(1000, NULL, NULL, NULL, '{h,i}', '{10,10}', 64, false, '00000000-0000-0000-0000-000000000000', false)",
         ),
         (
             "claim",
@@ -540,7 +540,7 @@ async fn one_event_is_fanned_out_as_it_would_be_among_many() {
             format!("{owner}, {offer}"),
             "NULL, 0, 0, '{}', '{}'".to_owned(),
         ] {
-            let arguments = format!("(10, {offer}, 64, false, '{FIRST}')");
+            let arguments = format!("(10, {offer}, 64, false, '{FIRST}', false)");
             let many = fresh.fanned_out("many", &arguments).await;
             let (but_rooms, _) = offer.rsplit_once(", '").expect("rooms");
             let one = fresh
