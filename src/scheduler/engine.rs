@@ -407,9 +407,10 @@ impl Inner {
             }),
         ));
         let calls = self.calls.clone();
+        let renames = !executor.config().renamed().is_empty();
         tasks.push(spawn(
             "renames",
-            Box::new(move || Box::pin(take_along(calls.clone()))),
+            Box::new(move || Box::pin(take_along(calls.clone(), renames))),
         ));
         let inner = Arc::clone(self);
         tasks.push(spawn(

@@ -3,7 +3,8 @@
 use super::renames::take_requests_along;
 use crate::{
     config_map::ConfigMap,
-    error::{Chain, Result, StoreError},
+    error::{Chain, Result},
+    store::Registered,
     store_calls::{LoopBackoff, StoreCalls},
 };
 
@@ -47,6 +48,14 @@ async fn try_to_register(calls: &StoreCalls, config: &ConfigMap) -> Result<bool>
 }
 
 async fn register_once(calls: &StoreCalls, config: &ConfigMap) -> Result<()> {
+    if config.renamed().is_empty() && config.retired().is_empty() {
+        // One call is whole by itself, and a session is at hand.
+        let mut session = calls.store().session().await?;
+        let mut registrations = session.registrations();
+        let registered = registrations.register(config.registrations()).await?;
+        warn_of_renamed(&registered);
+        return Ok(());
+    }
     let mut transaction = calls.store().begin().await?;
     let mut registrations = transaction.registrations();
     for (from, to) in config.renamed() {
@@ -64,8 +73,12 @@ async fn register_once(calls: &StoreCalls, config: &ConfigMap) -> Result<()> {
     let registered = registrations.register(config.registrations()).await?;
     drop(registrations);
     transaction.commit().await?;
-    for (from, to) in registered.renamed {
+    warn_of_renamed(&registered);
+    Ok(())
+}
+
+fn warn_of_renamed(registered: &Registered) {
+    for (from, to) in &registered.renamed {
         tracing::warn!(handler = %from, renamed_to = %to, "this handler was renamed by another version; it gets nothing");
     }
-    Ok::<_, StoreError>(())
 }

@@ -15,13 +15,20 @@ use crate::{
 /// does not count beside the looks of an idle process.
 const INTERVAL: Duration = Duration::from_secs(1200);
 
+/// When a process first looks that renames nothing itself: what others left has time, and a start opens as
+/// few connections as it can.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// After how long it is looked again for requests that somebody had locked.
 const LOCKED_PAUSE: Duration = Duration::from_secs(2);
 
-/// Takes along what every rename left, at once and now and then. It is none of a start's time: a
-/// handler can have any number of requests, and others need not wait for them.
-pub(super) async fn take_along(calls: StoreCalls) {
+/// Takes along what every rename left, those of this process's start at once, and now and then. It is none of
+/// a start's time: a handler can have any number of requests, and others need not wait for them.
+pub(super) async fn take_along(calls: StoreCalls, renames: bool) {
     let mut backoff = LoopBackoff::default();
+    if !renames {
+        tokio::time::sleep(FIRST_PAUSE).await;
+    }
     loop {
         // Failures are noted where calls are made.
         let pause = match take_all_along(&calls).await {

@@ -193,7 +193,7 @@ async fn a_start_that_is_refused_does_not_claim_to_try_again() {
     let store = FaultyStorer::new(Arc::new(rig.store.clone()));
     store
         .faults()
-        .inject_always(Operation::Begin, Fault::Refuse);
+        .inject_always(Operation::Register, Fault::Refuse);
     let scheduler = rig.scheduler_on(Arc::new(store), config([])).build();
     assert!(scheduler.start().await.is_err());
     assert_eq!(log.containing("the store refused a call").len(), 1);
