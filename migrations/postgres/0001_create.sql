@@ -163,6 +163,7 @@ BEGIN
     LEFT JOIN LATERAL (SELECT * FROM tidings_events e WHERE e.id = q.event_id OFFSET 0) e ON true;
     IF due.is_too_much OR due.is_none OR due.id IS NULL THEN
         kind := CASE WHEN due.is_none AND NOT due.is_too_much THEN 2 ELSE 3 END;
+        leased := (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint;
         RETURN NEXT;
         RETURN;
     END IF;
@@ -207,7 +208,8 @@ BEGIN
         concat_ws(' ', row_number() OVER (), t.hash, t.priority, t.max_errors, t.is_leased::int),
         NULL, NULL, NULL, NULL, NULL, NULL FROM terms t
     UNION ALL
-    SELECT 2, NULL, NULL, NULL, NULL, (SELECT n.batch FROM noted n), NULL, NULL, NULL, NULL, NULL, NULL;
+    SELECT 2, NULL, NULL, NULL, NULL, (SELECT n.batch FROM noted n), NULL, NULL, NULL, NULL, NULL,
+        (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint::text;
     GET DIAGNOSTICS answers = ROW_COUNT;
     IF answers = 2 THEN
         INSERT INTO tidings_unwanted_events (event_id, processed_at) VALUES (due.id, statement_timestamp())

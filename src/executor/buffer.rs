@@ -423,6 +423,18 @@ impl LocalBuffer {
         any
     }
 
+    /// Whether there would be room if calls under way brought nothing.
+    pub(super) fn room_is_promised(&self) -> bool {
+        let inner = self.inner.lock();
+        let max_queued = inner.max_queued();
+        let mut queues = inner.handlers.iter();
+        let has_room = |queue: &HandlerQueue| {
+            let held = queue.queue.len() + queue.running;
+            queue.capacity.room(held, max_queued) > 0
+        };
+        inner.queued <= max_queued / 2 && queues.any(has_room)
+    }
+
     pub(super) fn started(&self) -> Started {
         self.inner.lock().started
     }
@@ -714,6 +726,17 @@ mod tests {
             assert!(inner.max_queued() / 2 > half, "it has grown");
             assert!(wakes.claims);
         }
+    }
+
+    #[test]
+    fn room_that_a_call_under_way_may_give_back_is_told_from_none() {
+        let buffer = buffer();
+        let claimed = buffer.reserve_for_claim();
+        assert!(buffer.reserve_for_offer().is_none());
+        assert!(buffer.room_is_promised());
+        drop(claimed);
+        buffer.inner.lock().handlers[0].running = 2;
+        assert!(!buffer.room_is_promised(), "all slots are in use");
     }
 
     #[test]

@@ -203,11 +203,21 @@ impl Executor {
     pub(crate) async fn room_for_offers(&self) {
         loop {
             let room = self.0.buffer.room_for_offers.seen();
-            if self.0.buffer.has_room_for_offers() && !self.0.backlog.load(Ordering::Acquire) {
+            if self.0.buffer.has_room_for_offers() && !self.has_backlog() {
                 return;
             }
             self.0.buffer.room_for_offers.changed_since(room).await;
         }
+    }
+
+    /// Whether all room there is was promised to calls under way: it returns with them.
+    pub(crate) fn room_is_promised(&self) -> bool {
+        self.0.buffer.room_is_promised()
+    }
+
+    /// Whether requests that are due wait to be claimed, as far as is known here.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.0.backlog.load(Ordering::Acquire)
     }
 
     /// How many runs workers have begun so far.

@@ -72,7 +72,7 @@ impl Processor {
             ready_handlers: None,
             held_back: false,
             contended: false,
-            is_partial: true,
+            partial: true,
             more: true,
             next_due,
             born_leased: Vec::new(),

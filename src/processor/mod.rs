@@ -105,7 +105,7 @@ pub(crate) struct Processed {
     /// Another process fanned out at the same time.
     pub(crate) contended: bool,
     /// Not all of the queue was looked at.
-    pub(crate) is_partial: bool,
+    pub(crate) partial: bool,
     /// There may be more that are due.
     pub(crate) more: bool,
     /// When nothing more is due: how long until the next event is.
@@ -174,8 +174,8 @@ impl Processor {
         })
     }
 
-    /// Fans out what was prepared; born leased to the one who offers. `beside` is whether this process has
-    /// another fan-out under way.
+    /// Fans out what was prepared, or at most so many due events; born leased to the one who offers.
+    /// `beside` is whether this process has another fan-out under way.
     ///
     /// # Errors
     /// The store failed; nothing is lost. After an error that passes, what was prepared can be sent
@@ -184,6 +184,7 @@ impl Processor {
         &self,
         prepared: &Prepared,
         offer: Option<Offer>,
+        most: Option<usize>,
         beside: bool,
     ) -> Result<Processed> {
         let batch = self.size.lock().limit();
@@ -191,7 +192,10 @@ impl Processor {
         let room = offer.as_ref().map_or(batch, |offer| {
             offer.largest_room.min(offer.lease_offer.limit / each)
         });
-        let most = room.min(batch / each).max(1);
+        let most = room
+            .min(batch / each)
+            .min(most.unwrap_or(usize::MAX))
+            .max(1);
         let hooked = prepared.passed.is_some();
         // Even with nothing to fan out the store is asked, as it knows when the next event is due.
         let selection = match &prepared.passed {
@@ -235,7 +239,7 @@ impl Processor {
             ready_handlers: fanned_out.ready_handlers,
             held_back: fanned_out.held_back,
             contended: fanned_out.contended,
-            is_partial: fanned_out.is_partial,
+            partial: fanned_out.partial,
             more: prepared.more || fanned_out.held_back || (!hooked && count >= most),
             next_due: fanned_out.next_due,
             born_leased: fanned_out.born_leased,

@@ -60,11 +60,13 @@ pub(super) async fn process_beside(inner: Arc<Inner>) {
             hold_back.passed(&inner.executor).await;
             let way = Way {
                 woken: Woken::Told,
-                without_room: hold_back.take_over(),
+                patience: hold_back.patience(),
                 beside: true,
             };
             match process_once(&inner, &inner.processor, way).await {
-                Ok(Some(found)) if found.more && !inner.contention.is_felt() => {}
+                Ok(Some(found)) if found.more && !inner.contention.is_felt() => {
+                    hold_back.answered(found);
+                }
                 _ => break,
             }
         }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::loops::Found;
+use crate::clock::instant_after;
 use crate::executor::{Executor, Started};
 
 /// How long events wait for room in any case: long enough for it to return, short enough not to delay
@@ -17,12 +19,34 @@ const HOLD_BACK: Duration = Duration::from_millis(50);
 /// How long they wait for a buffer that is being emptied fast enough to have room by then. What it
 /// holds are handlers that cost less than their claims, so nothing starts sooner by being ready.
 const LONGEST_HOLD_BACK: Duration = Duration::from_secs(1);
+/// The same while requests wait to be claimed as well: these take the room that returns, so events might
+/// wait for all of them.
+const LONGEST_BEHIND_BACKLOG: Duration = Duration::from_millis(250);
+/// The pause before the next fan-out when one was held back: who has the requests that wait may
+/// be about to commit.
+const HELD_BACK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The patience of one loop that fans out.
 #[derive(Debug, Default)]
 pub(super) struct HoldBack {
     wait: Option<Wait>,
-    is_over: bool,
+    patience: Patience,
+    /// Since when all fan-outs have been held back.
+    held_since: Option<Instant>,
+    /// The next one comes no sooner.
+    not_before: Option<Instant>,
+}
+
+/// How a fan-out treats events for whose requests there is no room, or behind whom others wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Nobody has waited for room: a few go on, as one that matters more may be among them.
+    #[default]
+    Fresh,
+    /// There is room, or was a moment ago: they wait for it.
+    InTime,
+    /// They have waited long enough: all go on.
+    Over,
 }
 
 /// A wait for room.
@@ -36,9 +60,12 @@ struct Wait {
 
 impl HoldBack {
     /// Waits until requests can be born leased: there is room, and no others wait to be claimed. Or
-    /// until that has taken too long; then the [next](Self::take_over) fan-out does without.
-    /// Cancellation safe: called again, it goes on waiting.
+    /// until that has taken too long. Cancellation safe: called again, it goes on waiting.
     pub(super) async fn passed(&mut self, executor: &Executor) {
+        if let Some(not_before) = self.not_before {
+            tokio::time::sleep_until(not_before).await;
+            self.not_before = None;
+        }
         loop {
             let now = Instant::now();
             let wait = *self.wait.get_or_insert_with(|| Wait {
@@ -50,7 +77,12 @@ impl HoldBack {
             let in_time = tokio::time::timeout_at(until, executor.room_for_offers()).await;
             let (now, started) = (Instant::now(), executor.started());
             let is_near = || {
-                let left = (wait.since + LONGEST_HOLD_BACK).saturating_duration_since(now);
+                let longest = if executor.has_backlog() {
+                    LONGEST_BEHIND_BACKLOG
+                } else {
+                    LONGEST_HOLD_BACK
+                };
+                let left = (wait.since + longest).saturating_duration_since(now);
                 executor.room_is_near(wait.started, now - wait.asked, left)
             };
             if in_time.is_err() && is_near() {
@@ -62,14 +94,47 @@ impl HoldBack {
                 continue;
             }
             self.wait = None;
-            self.is_over = in_time.is_err();
+            self.patience = match in_time {
+                Ok(()) => Patience::InTime,
+                Err(_) => Patience::Over,
+            };
             return;
         }
     }
 
-    /// Whether the fan-out that follows is to make requests that have to be claimed, however many.
-    pub(super) const fn take_over(&mut self) -> bool {
-        std::mem::replace(&mut self.is_over, false)
+    /// How the fan-out is to be made that follows.
+    pub(super) fn patience(&mut self) -> Patience {
+        let patience = std::mem::take(&mut self.patience);
+        match self.held_since {
+            Some(since) if since.elapsed() >= HOLD_BACK => Patience::Over,
+            _ => patience,
+        }
+    }
+
+    /// Whether a fan-out that was held back is too short a while ago for another one.
+    pub(super) fn rests(&self) -> bool {
+        self.not_before.is_some_and(|at| Instant::now() < at)
+    }
+
+    /// A fan-out was made.
+    pub(super) fn answered(&mut self, found: Found) {
+        self.not_before = found
+            .held_back
+            .then(|| instant_after(Instant::now(), HELD_BACK_PAUSE));
+        // Whoever goes on before room has returned is not the first.
+        self.patience = if found.more {
+            Patience::InTime
+        } else {
+            Patience::Fresh
+        };
+        self.held_since = match self.held_since {
+            _ if !found.held_back => None,
+            None => Some(Instant::now()),
+            since => since,
+        };
+        if !found.more {
+            self.wait = None;
+        }
     }
 }
 
@@ -134,7 +199,9 @@ mod tests {
     async fn waited(executor: &Executor, hold_back: &mut HoldBack) -> (Duration, bool) {
         let begun = Instant::now();
         hold_back.passed(executor).await;
-        (begun.elapsed(), hold_back.take_over())
+        let patience = hold_back.patience();
+        assert_ne!(patience, Patience::Fresh);
+        (begun.elapsed(), patience == Patience::Over)
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,7 +218,7 @@ mod tests {
         let mut hold_back = HoldBack::default();
         let (took, is_over) = waited(&executor, &mut hold_back).await;
         assert!(is_over && took < HOLD_BACK + 5 * MILLISECOND, "{took:?}");
-        assert!(!hold_back.take_over(), "for one fan-out");
+        assert_eq!(hold_back.patience(), Patience::Fresh, "for one fan-out");
         executor.note_backlog(false);
         let answer = waited(&executor, &mut hold_back).await;
         assert_eq!(answer, (Duration::ZERO, false));
@@ -193,5 +260,53 @@ mod tests {
         let (_, is_over) = waited(&executor, &mut hold_back).await;
         let took = begun.elapsed();
         assert!(is_over && took < 4 * HOLD_BACK, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_back_again_and_again_goes_on_after_a_moment() {
+        let executor = executor(1);
+        let mut hold_back = HoldBack::default();
+        let held_back = Found::of(true, true);
+        let (begun, mut calls) = (Instant::now(), 0);
+        // The claims say each time that nothing waits: somebody has locked it.
+        while hold_back.patience() != Patience::Over {
+            hold_back.answered(held_back);
+            hold_back.passed(&executor).await;
+            calls += 1;
+        }
+        let took = begun.elapsed();
+        assert!(took < HOLD_BACK + 10 * MILLISECOND, "{took:?}");
+        assert!(calls <= 12, "{calls} calls for nothing");
+        hold_back.answered(Found::of(true, false));
+        assert_eq!(hold_back.patience(), Patience::InTime);
+        hold_back.answered(Found::of(false, false));
+        assert_eq!(hold_back.patience(), Patience::Fresh);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backlog_shortens_the_wait_for_a_buffer_that_empties() {
+        let executor = executor(3);
+        executor.note_backlog(true);
+        for _ in 0..2 {
+            fill(&executor).await;
+        }
+        let (took, is_over) = waited(&executor, &mut HoldBack::default()).await;
+        assert!(
+            is_over && took <= LONGEST_BEHIND_BACKLOG + HOLD_BACK,
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_came_to_its_end_does_not_count_for_the_next_one() {
+        let executor = executor(1);
+        executor.note_backlog(true);
+        let mut hold_back = HoldBack::default();
+        let wait = tokio::time::timeout(10 * MILLISECOND, hold_back.passed(&executor));
+        assert!(wait.await.is_err());
+        hold_back.answered(Found::of(false, false));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let (took, _) = waited(&executor, &mut hold_back).await;
+        assert!(took >= HOLD_BACK, "{took:?}");
     }
 }

@@ -5,7 +5,7 @@
 //! them asks while there is nothing. It is a task of its own, so that a call which hangs in one of
 //! them keeps no other from its work.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -57,9 +57,16 @@ impl Known {
     }
 }
 
+/// Looks take a tenth of the time at most: where they are slow, as under a transaction that has been open for
+/// hours, they are rarer.
+const REST: u32 = 10;
+/// But not rarer than this.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
 /// Looks until the executor stops.
 pub(super) async fn look_out(inner: Arc<Inner>) {
     let mut backoff = LoopBackoff::default();
+    let mut rest = Duration::ZERO;
     // The loops begin with a call each.
     for known in [&inner.events, &inner.requests] {
         known.looked(Instant::now());
@@ -69,7 +76,7 @@ pub(super) async fn look_out(inner: Arc<Inner>) {
         let state = inner.changed.seen();
         inner.running().await;
         let looked_at = inner.events.looked_at().min(inner.requests.looked_at());
-        let due = instant_after(looked_at, inner.heed().idle);
+        let due = instant_after(looked_at, inner.heed().idle.max(rest));
         if due > Instant::now() && inner.hearing.changed.seen() == heard {
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
@@ -82,23 +89,31 @@ pub(super) async fn look_out(inner: Arc<Inner>) {
         // When a listener is established, or fails, nobody has heard of what came just before.
         heard = inner.hearing.changed.seen();
         match look_once(&inner).await {
-            Ok(()) => backoff.reset(),
+            Ok(took) => {
+                backoff.reset();
+                rest = took.saturating_mul(REST).min(LONGEST_REST);
+            }
             Err(_) => tokio::time::sleep(backoff.next()).await,
         }
     }
 }
 
-async fn look_once(inner: &Inner) -> Result<()> {
+/// Answers how long the store took, if it could tell.
+async fn look_once(inner: &Inner) -> Result<Duration> {
     let executor = &inner.executor;
     let mut look = Look::new(executor.handlers_with_room());
     look.leases = executor.rescue_is_near(inner.heed().idle);
     let sent = Instant::now();
+    let mut took = Duration::ZERO;
     let outlook = match inner
         .calls
         .call("look for work", executor.store().look(&look))
         .await
     {
-        Ok(outlook) => outlook,
+        Ok(outlook) => {
+            took = sent.elapsed();
+            outlook
+        }
         Err(
             error @ (StoreError::Unavailable { .. }
             | StoreError::Unreachable { .. }
@@ -132,5 +147,5 @@ async fn look_once(inner: &Inner) -> Result<()> {
     if look.leases {
         executor.leases_seen(sent, outlook.next_expiry);
     }
-    Ok(())
+    Ok(took)
 }

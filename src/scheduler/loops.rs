@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     engine::Inner,
-    hold_back::HoldBack,
+    hold_back::{HoldBack, Patience},
     pace::{Pace, Woken},
 };
 use crate::{
@@ -23,8 +23,9 @@ use crate::{
     store_calls::LoopBackoff,
 };
 
-/// So many events are fanned out behind requests that wait to be claimed: one that matters more than
-/// those may be among them, and few do not turn all that follow into claims.
+/// When no more events are due, they are fanned out also behind requests that wait to be claimed: one that
+/// matters more than those may be among them, and few do not turn all that follow into claims. So many
+/// are when there is no room for their requests, too.
 const MAX_BEHIND_BACKLOG: usize = 64;
 /// A call that brought so many, and left more, is worth a second one beside the next.
 const WORTH_A_SECOND: usize = 32;
@@ -88,7 +89,7 @@ pub(super) async fn cooperate(inner: Arc<Inner>) {
     while !inner.executor.is_stopped() {
         let state = inner.changed.seen();
         inner.running().await;
-        if fan_out.is_next() {
+        if fan_out.is_next() && !hold_back.rests() {
             fan_out.ended(fan_outs.turn(&mut hold_back).await);
         }
         claim.is_due |= claims.due().now_or_never().is_some();
@@ -197,17 +198,18 @@ impl FanOuts {
         let sent = Instant::now();
         let way = Way {
             woken,
-            without_room: hold_back.take_over(),
+            patience: hold_back.patience(),
             beside: false,
         };
         let Some(found) = process_once(&self.inner, &self.processor, way).await? else {
             return Ok(false);
         };
+        hold_back.answered(found);
         if !found.looked {
             return Ok(true);
         }
         let (known, now) = (&self.inner.events, Instant::now());
-        if !found.is_partial {
+        if !found.partial && !found.held_back {
             known.looked(sent);
         }
         if let Some(due) = found.next_due {
@@ -342,8 +344,7 @@ async fn reached(at: Option<Instant>) {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub(super) woken: Woken,
-    /// Also requests that have to be claimed, however many.
-    pub(super) without_room: bool,
+    pub(super) patience: Patience,
     /// Another fan-out of this process is under way.
     pub(super) beside: bool,
 }
@@ -354,7 +355,9 @@ pub(super) struct Found {
     /// The store was asked.
     looked: bool,
     /// But not for everything there is.
-    is_partial: bool,
+    partial: bool,
+    /// Events wait for requests to be claimed.
+    pub(super) held_back: bool,
     /// There was something.
     any: bool,
     /// How many events were processed.
@@ -369,12 +372,25 @@ impl Found {
     /// There is no room for what there may be.
     const NO_ROOM: Self = Self {
         looked: false,
-        is_partial: true,
+        partial: true,
+        held_back: false,
         any: false,
         events: 0,
         more: true,
         next_due: None,
     };
+}
+
+#[cfg(test)]
+impl Found {
+    /// A fan-out that left more, or was held back, or neither.
+    pub(super) const fn of(more: bool, held_back: bool) -> Self {
+        Self {
+            more,
+            held_back,
+            ..Self::NO_ROOM
+        }
+    }
 }
 
 /// `None` when the scheduler does not run.
@@ -395,7 +411,8 @@ pub(super) async fn process_once(
         // A poll is one call; the others ask when the next event is due.
         return Ok(Some(Found {
             looked: true,
-            is_partial: false,
+            partial: false,
+            held_back: false,
             any: false,
             events: 0,
             more: false,
@@ -436,16 +453,26 @@ async fn fan_out_once(
     } else {
         None
     };
-    if room.is_none() && !way.without_room && !prepared.holds_claims() && executor.has_handlers() {
+    let may_wait = match way.patience {
+        Patience::Fresh => executor.room_is_promised(),
+        Patience::InTime => true,
+        Patience::Over => false,
+    };
+    if room.is_none() && may_wait && !prepared.holds_claims() && executor.has_handlers() {
         return Ok(Some(Found::NO_ROOM));
     }
+    let few = (way.patience != Patience::Over).then_some(MAX_BEHIND_BACKLOG);
     let offer = room.as_ref().map(|room| Offer {
         lease_offer: room.lease_offer.clone(),
         largest_room: room.largest_room,
-        max_behind_backlog: (!way.without_room).then_some(MAX_BEHIND_BACKLOG),
+        max_behind_backlog: few,
     });
+    let most = match &offer {
+        None if executor.has_handlers() => few,
+        _ => None,
+    };
     let processed = processor
-        .fan_out(prepared, offer, way.beside)
+        .fan_out(prepared, offer, most, way.beside)
         .await
         .inspect_err(|error| executor.note_failure(error))?;
     if !processed.born_leased.is_empty() {
@@ -468,7 +495,8 @@ async fn fan_out_once(
     }
     Ok(Some(Found {
         looked: true,
-        is_partial: processed.is_partial,
+        partial: processed.partial,
+        held_back: processed.held_back,
         any: processed.any,
         events: processed.events,
         more: processed.more,

@@ -102,17 +102,13 @@ impl<DB: Database> WarmPool<DB> {
     fn take(&self) -> Option<Warm<DB>> {
         let task = task::try_id();
         let mut all = self.0.kept.lock();
-        let is_own = |kept: &Kept<DB>| kept.used_by == task;
-        let place = match all.iter().rposition(is_own) {
-            Some(own) => own,
-            None => all.len().checked_sub(1)?,
+        let is_fresh = |kept: &Kept<DB>| kept.used_at.elapsed() < FRESH;
+        let is_own = |kept: &Kept<DB>| kept.used_by == task && is_fresh(kept);
+        let kept = match all.iter().rposition(is_own) {
+            Some(own) => all.remove(own),
+            // Those before it have rested longer.
+            None => all.pop_if(|last| is_fresh(last))?,
         };
-        // Those before it have rested longer.
-        let kept = all.remove(place);
-        if kept.used_at.elapsed() >= FRESH {
-            all.insert(place, kept);
-            return None;
-        }
         drop(all);
         Some(self.warm(kept.connection, kept.since))
     }

@@ -209,7 +209,7 @@ pub struct FannedOut {
     pub contended: bool,
     /// Only a part of the queue was looked at, where most events are: a [look](super::Storer::look) tells
     /// whether there are others.
-    pub is_partial: bool,
+    pub partial: bool,
     /// When nothing more is due now: how long until an event that backs off is.
     pub next_due: Option<Duration>,
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod dropped_transactions;
 #[cfg(test)]
+mod held_back;
 mod hooks;
 #[cfg(test)]
 mod idle;

@@ -10,7 +10,6 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres, SqlSafeStr as _, SqlStr};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -673,13 +672,13 @@ impl Dialect for PostgresDialect {
         let test = self.test_channel.lock().clone();
         let mut args = look::args(asked);
         args.push(Arg::Text(test.as_deref()));
-        let begun = Instant::now();
         let row = link.row(&self.statements.look, args).await?;
         if let Some(row) = &row {
             let mut columns = row.reader("unprocessed_events");
             columns.skip(look::COLUMNS);
             let first = columns.optional_uuid("event_id")?;
-            self.queue.looked(first, begun.elapsed());
+            let micros = columns.int("micros")?;
+            self.queue.looked(first, Duration::from_micros(micros));
         }
         look::read(row)
     }

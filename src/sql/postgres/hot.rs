@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -75,14 +75,15 @@ pub(super) async fn fan_out(
     };
     let mut answer = FannedOut::default();
     let start = queue.start();
-    let begun = Instant::now();
-    let is_done = !queue.is_crowded() && {
+    let mut took = None;
+    let may_be_one = !queue.is_crowded() && asked.max_behind_backlog != Some(0);
+    let is_done = may_be_one && {
         let mut args = args();
         // Their rooms: one event needs no more than a place of each.
         args.truncate(4);
         args.push(Arg::from(start.unwrap_or_default()));
         let rows = link.rows(&statements.fan_out_one, args).await?;
-        read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?
+        read_fanned_out(&rows, leased, offer.is_some(), &mut answer, &mut took)?
     };
     if !is_done {
         let mut args = args();
@@ -92,12 +93,13 @@ pub(super) async fn fan_out(
         )));
         args.push(Arg::from(asked.beside));
         args.push(Arg::from(start.unwrap_or_default()));
-        args.push(Arg::from(queue.is_strict()));
+        // The statement for one event has locked the first two for a moment.
+        args.push(Arg::from(may_be_one || queue.is_strict()));
         let rows = link.rows(&statements.fan_out, args).await?;
-        read_fanned_out(&rows, leased, offer.is_some(), &mut answer)?;
+        read_fanned_out(&rows, leased, offer.is_some(), &mut answer, &mut took)?;
     }
-    queue.fanned_out(start, &answer, begun.elapsed());
-    answer.is_partial = start.is_some();
+    queue.fanned_out(start, &answer, took.unwrap_or_default());
+    answer.partial = start.is_some();
     let requests = answer.processed.iter().map(|event| event.requests);
     link.effects.ready |= requests.sum::<usize>() > answer.born_leased.len();
     Ok(answer)
@@ -110,6 +112,7 @@ fn read_fanned_out(
     leased: &LeasedBatches,
     is_whole: bool,
     answer: &mut FannedOut,
+    took: &mut Option<Duration>,
 ) -> Result<bool> {
     let mut processed = Vec::with_capacity(rows.len());
     let mut terms: HashMap<Name, OfName> = HashMap::new();
@@ -129,6 +132,8 @@ fn read_fanned_out(
                 answer.next_due = next.map(until);
                 let state = columns.optional_text("state")?;
                 let mut state = state.as_deref().unwrap_or_default().split(' ');
+                let micros = state.next().and_then(|micros| micros.parse().ok());
+                *took = micros.map(Duration::from_micros);
                 answer.held_back = state.next() == Some("1");
                 answer.contended = state.next() == Some("1");
             }

@@ -17,12 +17,12 @@ use uuid::Uuid;
 
 use crate::{id::EventId, store::FannedOut};
 
-/// A look from the beginning that takes longer than this, and [`EACH`] for what it finds, walks over what
+/// A look from the beginning that takes the server longer than this, and [`EACH`] for what it finds, walks over what
 /// was deleted: some ten thousands of entries.
 const SLOW: Duration = Duration::from_millis(10);
-/// So many looks in a row: one may be slow because its connection has just been opened, and plans.
+/// So many looks in a row: one may be slow because it waits for a lock, or for the processor.
 const SLOW_LOOKS: u32 = 3;
-/// What finding and fanning out one event may take.
+/// What finding one event, or the terms of one request, may take.
 const EACH: Duration = Duration::from_micros(100);
 /// One look of so many is [strict](Queue::is_strict). An event whose fan-out was broken off seems to be locked
 /// until all transactions have ended that are older, and would wait for all others meanwhile.
@@ -67,30 +67,29 @@ impl Queue {
     /// Whether a look takes the events strictly in their order, also those that somebody seems to have locked.
     pub(super) fn is_strict(&self) -> bool {
         self.looks
-            .fetch_add(1, Ordering::Relaxed)
+            .load(Ordering::Relaxed)
             .is_multiple_of(STRICT_EVERY)
     }
 
     /// The lowest id for a look at the queue; `None` from the beginning.
     pub(super) fn start(&self) -> Option<Uuid> {
-        let mut head = self.head.lock();
-        if std::mem::replace(&mut head.thorough, false) {
-            return None;
-        }
-        head.start
+        let head = self.head.lock();
+        head.start.filter(|_| !head.thorough)
     }
 
-    /// Takes into account what a fan-out from this start found, and how long it took.
+    /// Takes into account what a fan-out from this start found, and how long it took on the server.
     pub(super) fn fanned_out(&self, start: Option<Uuid>, found: &FannedOut, took: Duration) {
-        let ids = || found.processed.iter().map(|event| event.id);
-        let count = ids().count();
-        let is_crowded = count > 1 || found.next_due.is_some() || found.held_back;
+        let events = found.processed.len();
+        let is_crowded = events > 1 || found.next_due.is_some() || found.held_back;
         self.is_crowded.store(is_crowded, Ordering::Relaxed);
-        // One that was held back has hardly looked.
+        // One that was held back has not looked for what is the first.
         if !found.held_back {
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.looks.fetch_add(1, Ordering::Relaxed);
+            let requests: usize = found.processed.iter().map(|event| event.requests).sum();
+            let count = u32::try_from(events.max(requests)).unwrap_or(u32::MAX);
             let is_slow = took > SLOW + EACH.saturating_mul(count);
-            self.head.lock().found(start, ids().min(), is_slow, now());
+            let first = found.processed.iter().map(|event| event.id).min();
+            self.head.lock().found(start, first, is_slow, now());
         }
     }
 
@@ -113,13 +112,14 @@ impl Head {
         let place = || first.map_or(now, |first| time(first.as_uuid()).min(now));
         let place = || lowest(place().saturating_sub(MARGIN));
         if start.is_none() {
+            self.thorough = false;
             self.slow_looks = if is_slow {
                 self.slow_looks.saturating_add(1)
             } else {
                 0
             };
             self.start = (self.slow_looks >= SLOW_LOOKS).then(place);
-        } else if first.is_some() {
+        } else if first.is_some() && start == self.start {
             // Never back: an event that has backed off is an old one.
             self.start = self.start.map(|start| start.max(place()));
         }
@@ -209,7 +209,26 @@ mod tests {
         assert_eq!(queue.start(), Some(lowest(at(100))));
         queue.looked(Some(id(99).as_uuid()), Duration::from_secs(1));
         assert_eq!(queue.start(), None);
-        assert_eq!(queue.start(), Some(lowest(at(100))), "only once");
+        let held_back = FannedOut {
+            held_back: true,
+            ..FannedOut::default()
+        };
+        queue.fanned_out(None, &held_back, Duration::from_secs(1));
+        assert_eq!(queue.start(), None, "until one has looked");
+        queue.head.lock().slow_looks = SLOW_LOOKS;
+        queue.fanned_out(None, &FannedOut::default(), Duration::from_secs(1));
+        assert!(queue.start().is_some(), "only once");
+    }
+
+    #[test]
+    fn a_look_that_was_under_way_does_not_move_a_start_that_went_back() {
+        let mut head = slow(id(100), at(101));
+        let under_way = head.start;
+        // A thorough look finds many events of long ago.
+        head.found(None, Some(id(10)), true, at(102));
+        assert_eq!(head.start, Some(lowest(at(6))));
+        head.found(under_way, Some(id(101)), false, at(102));
+        assert_eq!(head.start, Some(lowest(at(6))));
     }
 
     #[test]

@@ -187,7 +187,7 @@ macro_rules! suspect_due {
 
 /// What there is to do.
 macro_rules! look {
-    ($more:literal) => {
+    ($($more:expr),*) => {
         concat!(
             "SELECT statement_timestamp(), \
                first.event_id IS NOT NULL \
@@ -202,8 +202,10 @@ macro_rules! look {
             ", ",
             next_due!("unnest($1::text[])"),
             ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}leases) END",
-            $more,
-            " FROM (SELECT (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id LIMIT 1) AS event_id OFFSET 0) first"
+            $($more,)*
+            " FROM (SELECT (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id LIMIT 1) AS event_id, ",
+            micros_so_far!(),
+            " AS micros OFFSET 0) first"
         )
     };
 }
@@ -226,6 +228,14 @@ macro_rules! note_leases {
             $leased,
             " HAVING count(*) > 0"
         )
+    };
+}
+
+/// How long the server has been executing this, in microseconds: without what it took to plan it, and to
+/// bring it here.
+macro_rules! micros_so_far {
+    () => {
+        "greatest((extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint, 0)"
     };
 }
 
@@ -414,7 +424,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     put_off_rescue: "UPDATE {p}handler_requests SET lease_until = $1 WHERE id = $2",
     put_off_claim: "UPDATE {p}handler_requests SET backoff_until = $1, \
          queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = $2",
-    look: look!(""),
+    look: look!(),
     best_due: "SELECT min(d.priority) \
          FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
            (SELECT r.priority FROM {p}handler_requests r \
@@ -516,15 +526,16 @@ statements! {
         /// (ids): events.
         events,
         /// (limit, owner, lease, offered limit, handlers, rooms, most behind a backlog, whether beside
-        /// another, lowest id, strictly in order): takes due events off the queue and makes their requests. Rows of three kinds: 0 processed events, each with the numbers of the
-        /// terms of its requests that were born leased, or NULL if those of all terms which say so
-        /// were; 1 the terms of the requests of events of one name for one handler: number, hash,
-        /// priority, max_errors and whether they were born leased, as a text; 2 the batch that was
-        /// leased, with the number of its requests, as a text, in how many microseconds the next event
-        /// that backs off is due, and whether all are held back and whether others fan out just now.
+        /// another, lowest id, strictly in order): takes due events off the queue and makes their
+        /// requests. Rows of three kinds: 0 processed events, each with the numbers of the terms of its
+        /// requests that were born leased, or NULL if those of all terms which say so were; 1 the terms
+        /// of the requests of events of one name for one handler: number, hash, priority, max_errors and
+        /// whether they were born leased, as a text; 2 the batch that was leased, with the number of its
+        /// requests, as a text, in how many microseconds the next event that backs off is due, and how
+        /// many microseconds it took, whether all are held back and whether others fan out just now.
         fan_out,
-        /// (owner, lease, offered limit, handlers, lowest id): as fan_out if there is at most one event; else a
-        /// row of kind 3.
+        /// (owner, lease, offered limit, handlers, lowest id): as fan_out if there is at most one
+        /// event; else a row of kind 3.
         fan_out_one,
         /// (handlers, rooms, limit, owner, lease): requests that are claimed now, each event once.
         claim,
@@ -726,7 +737,7 @@ pub(super) const TEXTS: Texts = Texts {
     // of the queue, if nobody has it: so it knows of other processes.
     //
     // Rows of the queue that others seem to have locked come after those that nobody has, as most are
-    // skipped then; strictly in their order, one that only seems so waits for no others.
+    // skipped then. To itself, this statement seems to have locked the first ones. Strictly in their order, one that only seems so waits for no others.
     //
     // Where every request that could be born leased fits its room, which is asked of a few sums,
     // none is sorted or counted.
@@ -761,7 +772,7 @@ pub(super) const TEXTS: Texts = Texts {
          others AS MATERIALIZED ( \
            SELECT ctid FROM {p}unprocessed_events WHERE event_id >= $9::uuid AND NOT ($10::boolean OR ",
         nobody_has!(),
-        ") \
+        ") AND ctid NOT IN (SELECT ctid FROM free) \
            ORDER BY event_id LIMIT (SELECT greatest( \
              most - (SELECT count(*) FROM late) - (SELECT count(*) FROM free), 0) FROM taken) \
            FOR UPDATE SKIP LOCKED), \
@@ -837,7 +848,9 @@ pub(super) const TEXTS: Texts = Texts {
            CASE WHEN (SELECT count(*) FROM due) < $1 THEN (extract(epoch FROM ( \
              SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) \
              - statement_timestamp()) * 1000000)::bigint END, \
-           (SELECT nullif(concat_ws(' ', is_held_back::int, is_contended::int), '0 0') FROM taken)"
+           (SELECT concat_ws(' ', ",
+        micros_so_far!(),
+        ", is_held_back::int, is_contended::int) FROM taken)"
     ),
     // Locks what fan_out does.
     fan_out_one: "SELECT * FROM {p}fan_out_one($1::uuid, $2::bigint, $3::bigint, $4::text[], $5::uuid)",
@@ -931,7 +944,7 @@ pub(super) const TEXTS: Texts = Texts {
         " r"
     ),
     look: look!(
-        ", first.event_id, CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
+        ", first.event_id, first.micros, CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
     ),
     // Locks the requests; those that are locked are skipped, and are not lost.
     renew: concat!(
