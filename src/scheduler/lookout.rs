@@ -57,11 +57,9 @@ impl Known {
     }
 }
 
-/// Looks take a tenth of the time at most: where they are slow, as under a transaction that has been open for
-/// hours, they are rarer.
-const REST: u32 = 10;
-/// But not rarer than this.
-const LONGEST_REST: Duration = Duration::from_secs(30);
+/// Looks take half of the time at most: where one takes seconds, as under a transaction that has been open for
+/// hours, they are rarer than a poll interval. None takes longer than a call may.
+const REST: u32 = 2;
 
 /// Looks until the executor stops.
 pub(super) async fn look_out(inner: Arc<Inner>) {
@@ -91,7 +89,7 @@ pub(super) async fn look_out(inner: Arc<Inner>) {
         match look_once(&inner).await {
             Ok(took) => {
                 backoff.reset();
-                rest = took.saturating_mul(REST).min(LONGEST_REST);
+                rest = took.saturating_mul(REST);
             }
             Err(_) => tokio::time::sleep(backoff.next()).await,
         }

@@ -4,6 +4,7 @@
 mod dropped_transactions;
 #[cfg(test)]
 mod held_back;
+#[cfg(test)]
 mod hooks;
 #[cfg(test)]
 mod idle;
