@@ -98,3 +98,23 @@ async fn more(inner: &Inner, known: &Known, seen: &mut u64) -> bool {
     *seen = known.more.seen();
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_fan_out_waits_until_other_processes_have_been_away_for_a_while() {
+        let contention = Contention::default();
+        assert!(!contention.is_felt());
+        contention.met(true);
+        for _ in 1..Contention::REST {
+            contention.met(false);
+            assert!(contention.is_felt(), "they take turns");
+        }
+        contention.met(false);
+        assert!(!contention.is_felt());
+        contention.met(false);
+        assert!(!contention.is_felt());
+    }
+}

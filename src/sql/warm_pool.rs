@@ -308,6 +308,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_task_gets_the_connection_back_that_it_used_and_not_the_last_one() {
+        let (warm, _pool) = pool(2);
+        let turns = Arc::new(tokio::sync::Barrier::new(2));
+        let tasks = [0, 1].map(|number| {
+            let (warm, turns) = (warm.clone(), Arc::clone(&turns));
+            tokio::spawn(async move {
+                let mut held = warm.acquire().await.unwrap();
+                let own = process(&mut held).await;
+                turns.wait().await;
+                // Whoever gives back first finds the other one's as the last.
+                if number == 1 {
+                    turns.wait().await;
+                }
+                drop(held);
+                if number == 0 {
+                    turns.wait().await;
+                }
+                turns.wait().await;
+                if number == 1 {
+                    turns.wait().await;
+                }
+                let mut again = warm.acquire().await.unwrap();
+                assert_eq!(process(&mut again).await, own);
+                if number == 0 {
+                    turns.wait().await;
+                }
+                turns.wait().await;
+            })
+        });
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn whoever_waits_for_the_pool_gets_what_comes_back() {
         let (warm, _pool) = pool(1);
         watch_nothing(&warm);

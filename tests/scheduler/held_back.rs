@@ -50,7 +50,8 @@ async fn completed_of(rig: &Rig, handler: &str) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_somebody_has_locked_holds_no_flood_of_events_back_for_long() {
     for kind in KINDS {
-        let map = config([taking("h", MILLISECOND).on("*")]);
+        // With room for many from the start.
+        let map = config([taking("h", MILLISECOND).concurrency(300).on("*")]);
         let process = behind(kind, 1, &map).await;
         let locked = process.rig.only().await.id;
         let mut operator = process.rig.store.begin().await.unwrap();
@@ -61,7 +62,8 @@ async fn a_request_that_somebody_has_locked_holds_no_flood_of_events_back_for_lo
 
         process.rig.raise_many("other.happened", 3000).await;
         let begun = Instant::now();
-        let scheduler = process.start_with(kind, map).await;
+        let wanted = process.rig.scheduler_on(Arc::new(process.clone()), map);
+        let scheduler = wanted.kind(kind).workers(400).start().await;
         process.rig.until_completed(3000).await;
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(3), "{kind:?}: {took:?}");
