@@ -138,9 +138,9 @@ BEGIN
 END
 $$;
 
--- Fans one event out, as the statement for many does, which takes half as long again, or more. Answers rows of the same
--- kinds, or a single one of kind 3 when there is more than one event, one that waits, or less room than
--- handlers to lease requests for: that is for the other one.
+-- Fans one event out, as the statement for many does, which takes half as long again, or more. Answers rows
+-- of the same kinds, or a single one of kind 3 when there is more than one event, one that has waited long
+-- enough, or less room than handlers to lease requests for: that is for the other one.
 CREATE FUNCTION tidings_fan_out_one(leased_by uuid, lease bigint, total_room bigint, handlers text[], lowest_id uuid) RETURNS TABLE (
     kind bigint, event_id uuid, event_name text, entity_name text, entity_id text, data text, at timestamptz,
     correlation_id uuid, causation_id uuid, headers text, number bigint, leased text
@@ -153,16 +153,20 @@ DECLARE
     answers bigint;
 BEGIN
     -- In few statements: what each costs to begin is what this function saves.
-    SELECT q.count > 1 OR EXISTS (SELECT FROM tidings_waiting_events)
+    SELECT q.count > 1 OR coalesce(w.due_at <= statement_timestamp(), false)
             OR leased_by IS NOT NULL AND total_room < cardinality(handlers) AS is_too_much,
-        q.count = 0 AS is_none, q.place, e.*
+        q.count = 0 AS is_none, q.place,
+        (extract(epoch FROM w.due_at - statement_timestamp()) * 1000000)::bigint AS next_due, e.*
     INTO due FROM (
         SELECT count(*) AS count, (array_agg(u.ctid))[1] AS place, (array_agg(u.event_id))[1] AS event_id FROM (
             SELECT u.ctid, u.event_id FROM tidings_unprocessed_events u WHERE u.event_id >= lowest_id
             ORDER BY u.event_id LIMIT 2 FOR UPDATE SKIP LOCKED) u) q
+    LEFT JOIN LATERAL (SELECT w.due_at FROM tidings_waiting_events w
+        WHERE w.owner IS NULL OR w.due_at <= statement_timestamp() ORDER BY w.due_at LIMIT 1) w ON true
     LEFT JOIN LATERAL (SELECT * FROM tidings_events e WHERE e.id = q.event_id OFFSET 0) e ON true;
     IF due.is_too_much OR due.is_none OR due.id IS NULL THEN
         kind := CASE WHEN due.is_none AND NOT due.is_too_much THEN 2 ELSE 3 END;
+        number := due.next_due;
         leased := (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint;
         RETURN NEXT;
         RETURN;
@@ -208,7 +212,7 @@ BEGIN
         concat_ws(' ', row_number() OVER (), t.hash, t.priority, t.max_errors, t.is_leased::int),
         NULL, NULL, NULL, NULL, NULL, NULL FROM terms t
     UNION ALL
-    SELECT 2, NULL, NULL, NULL, NULL, (SELECT n.batch FROM noted n), NULL, NULL, NULL, NULL, NULL,
+    SELECT 2, NULL, NULL, NULL, NULL, (SELECT n.batch FROM noted n), NULL, NULL, NULL, NULL, due.next_due,
         (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint::text;
     GET DIAGNOSTICS answers = ROW_COUNT;
     IF answers = 2 THEN

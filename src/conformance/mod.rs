@@ -290,6 +290,8 @@ macro_rules! conformance_cases {
                 a_rolled_back_settlement_never_happened
                 one_of_two_concurrent_settlements_is_refused
                 a_settlement_waits_for_no_lock
+                each_of_a_mixed_batch_has_its_own_fence
+                a_mixed_batch_waits_for_no_lock
             }
             savepoints {
                 a_savepoint_keeps_what_came_before_and_undoes_what_came_after

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     id::{HandlerRequestId, LeaseOwner},
     model::{Event, ExecutionError, HandlerRequest, Outcome, RequestState},
-    store::{ClaimedRequest, Settled, Settlement},
+    store::{ClaimedRequest, LockMode, Settled, Settlement},
 };
 
 /// Success ends a request.
@@ -490,6 +490,113 @@ pub async fn a_settlement_waits_for_no_lock(target: &dyn Target) {
         assert_eq!(waiting.await.unwrap().unwrap(), [Applied]);
         assert_eq!(kit.settle_as(settlements[1].clone()).await, Applied);
         assert_eq!(kit.event_exists(raised.id).await, !plain);
+    }
+}
+
+/// Whatever the outcomes beside it are, which a store may write in other ways.
+pub async fn each_of_a_mixed_batch_has_its_own_fence(target: &dyn Target) {
+    use Settled::{Applied, Fenced};
+    let kit = Kit::new(target);
+    for in_transaction in [false, true] {
+        kit.pending("h", 6).await;
+        let claimed = kit.claim(&["h"], ALL).await;
+        let snoozed = Outcome::Snoozed { duration: BACKOFF };
+        let discarded = Outcome::Discarded {
+            reason: "gone".into(),
+        };
+        let outcomes = [
+            Outcome::Completed,
+            failed("an error"),
+            Outcome::Completed,
+            failed("another error"),
+            snoozed,
+            discarded,
+        ];
+        let raised: Vec<_> = claimed.iter().map(consequence).collect();
+        let mut settlements: Vec<_> = claimed
+            .iter()
+            .zip(outcomes)
+            .zip(&raised)
+            .map(|((request, outcome), event)| Settlement {
+                raised: vec![event.clone()],
+                ..kit.settlement(request, outcome)
+            })
+            .collect();
+        settlements[2].attempt += 1;
+        settlements[3].owner = LeaseOwner::new();
+        let answers = if in_transaction {
+            let mut tx = kit.begin().await;
+            let answers = tx.handler_requests().settle(&settlements).await.unwrap();
+            tx.commit().await.unwrap();
+            answers
+        } else {
+            let mut session = kit.session().await;
+            let mut requests = session.handler_requests();
+            requests.settle(&settlements).await.unwrap()
+        };
+        let expected = [
+            (Applied, RequestState::Completed),
+            (Applied, RequestState::BackingOff),
+            (Fenced, RequestState::Executing),
+            (Fenced, RequestState::Executing),
+            (Applied, RequestState::BackingOff),
+            (Applied, RequestState::Dead),
+        ];
+        for (index, (answer, state)) in expected.into_iter().enumerate() {
+            assert_eq!(answers[index], answer, "{index}");
+            assert_eq!(kit.state(claimed[index].id).await, state, "{index}");
+            let is_stored = kit.event_exists(raised[index].id).await;
+            assert_eq!(is_stored, answer == Applied, "{index}");
+        }
+        assert_eq!(answers.len(), expected.len());
+    }
+}
+
+/// What is locked is left as it was, and can be settled later, with what was raised.
+pub async fn a_mixed_batch_waits_for_no_lock(target: &dyn Target) {
+    let kit = Kit::new(target);
+    if !kit.concurrent_writers() {
+        return;
+    }
+    use Settled::{Applied, Fenced, Locked};
+    kit.pending("h", 6).await;
+    let claimed = kit.claim(&["h"], ALL).await;
+    let raised: Vec<_> = claimed.iter().map(consequence).collect();
+    let settlement = |(index, request): (usize, &ClaimedRequest)| Settlement {
+        raised: vec![raised[index].clone()],
+        ..kit.settlement(
+            request,
+            if index % 2 == 0 {
+                Outcome::Completed
+            } else {
+                failed("an error")
+            },
+        )
+    };
+    let mut settlements: Vec<_> = claimed.iter().enumerate().map(settlement).collect();
+    settlements[4].attempt += 1;
+    settlements[5].attempt += 1;
+    let mut tx = kit.locking(claimed[2].id).await;
+    for index in [3, 4, 5] {
+        let mut requests = tx.handler_requests();
+        let id = claimed[index].id;
+        let found = requests.find_for_update(id, LockMode::Wait).await;
+        assert!(found.unwrap().is_some());
+    }
+    let mut session = kit.session().await;
+    let answers = session.handler_requests().settle(&settlements).await;
+    assert_eq!(
+        answers.unwrap(),
+        [Applied, Applied, Locked, Locked, Fenced, Fenced]
+    );
+    tx.rollback().await.unwrap();
+    for (index, state) in [(2, RequestState::Completed), (3, RequestState::BackingOff)] {
+        let id = claimed[index].id;
+        assert_eq!(kit.state(id).await, RequestState::Executing);
+        assert!(!kit.event_exists(raised[index].id).await);
+        assert_eq!(kit.settle_as(settlements[index].clone()).await, Applied);
+        assert_eq!(kit.state(id).await, state);
+        assert!(kit.event_exists(raised[index].id).await);
     }
 }
 

@@ -531,8 +531,8 @@ pub(super) enum Needs {
     OneStatement,
     /// It is several statements, all or none.
     Atomicity,
-    /// As atomicity, and where the database can it fails soon rather than wait for a lock: others
-    /// wait behind it.
+    /// As atomicity, with pinned plans, and where the database can it fails soon rather than wait for a
+    /// lock: others wait behind it.
     Haste,
     /// It is one statement whose plan is pinned.
     Pins,

@@ -297,6 +297,13 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         mode: LockMode,
     ) -> Result<Requests>;
 
+    /// The requests with these ids, in any order, whoever has locked them.
+    async fn find_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+    ) -> Result<Requests>;
+
     /// The best requests that are due, locked, within the rooms and the limit; those that are
     /// locked are skipped.
     async fn lock_due(
@@ -307,9 +314,9 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
         suspects: bool,
     ) -> Result<Requests>;
 
-    /// So many requests of each batch were settled, and that is committed; if `forgets`, the store keeps no
-    /// note any more of batches that came to their end.
-    fn note_settled(&self, _settled: &[(u64, usize)], _forgets: bool) {}
+    /// So many requests of each batch were settled, and the store keeps no note any more of the batches
+    /// that are `forgotten`; that is committed.
+    fn note_settled(&self, _settled: &[(u64, usize)], _forgotten: &[u64]) {}
 
     /// Requests whose lease ran out, the longest ago first, locked; those that are locked are skipped.
     async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired>;

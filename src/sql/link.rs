@@ -139,8 +139,8 @@ pub(super) struct Link<'c> {
     pub(super) effects: Effects,
     /// How many requests of each batch this call has settled.
     pub(super) settled: Vec<(u64, usize)>,
-    /// Whether it has forgotten the batches that came to their end.
-    pub(super) forgets: bool,
+    /// The batches of which the store keeps no note any more.
+    pub(super) forgotten: Vec<u64>,
     /// Whether the call has begun a transaction of its own.
     began: bool,
     /// Whether a reply may still be under way, or the connection is gone.
@@ -163,7 +163,7 @@ impl<'c> Link<'c> {
             progress: Some(progress),
             effects: Effects::default(),
             settled: Vec::new(),
-            forgets: false,
+            forgotten: Vec::new(),
             began: false,
             broken: false,
             running: false,
@@ -179,7 +179,7 @@ impl<'c> Link<'c> {
             progress: None,
             effects: Effects::default(),
             settled: Vec::new(),
-            forgets: false,
+            forgotten: Vec::new(),
             began: false,
             broken: false,
             running: false,
@@ -419,7 +419,7 @@ impl<'c> Link<'c> {
                 self.shared.tell(self.effects);
                 self.shared
                     .dialect
-                    .note_settled(&self.settled, self.forgets);
+                    .note_settled(&self.settled, &self.forgotten);
             }
             Ok(_) => progress.effects |= self.effects,
             // The database has undone the transaction; a statement after it would be one of its own.

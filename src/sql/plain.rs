@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{link::Link, micros};
+use super::{link::Link, micros, settle};
 use crate::{
     error::Result,
     id::{HandlerRequestId, LeaseOwner},
@@ -69,34 +69,21 @@ pub(super) fn kind(settlement: &Settlement) -> Option<Kind> {
     })
 }
 
-/// Writes what is left once all plain ones are settled: the events that they raised, and the others.
-/// Answers for all of them.
+/// Writes what is left once all plain ones are settled: the others, and the events that all of them
+/// raised. Answers for all.
 pub(super) async fn finish(
     link: &mut Link<'_>,
     settlements: &[Settlement],
-    others: Vec<&Settlement>,
+    others: &[&Settlement],
 ) -> Result<Vec<Settled>> {
-    let is_plain = |settlement: &&Settlement| kind(settlement).is_some();
-    let raised: Vec<_> = settlements
-        .iter()
-        .filter(is_plain)
-        .flat_map(|settlement| settlement.raised.iter().cloned())
-        .collect();
-    if !raised.is_empty() {
-        super::raise::raise(link, &raised).await?;
-    }
-    link.effects.settled |= others.len() < settlements.len();
-    let others: Vec<_> = others.into_iter().cloned().collect();
-    let mut answers = match &others[..] {
-        [] => Vec::new(),
-        others => super::settle::settle(link, others).await?,
-    }
-    .into_iter();
+    let mut of_others = settle::write(link, others).await?.into_iter();
     let answer = |settlement: &Settlement| match kind(settlement) {
         Some(_) => Some(Settled::Applied),
-        None => answers.next(),
+        None => of_others.next(),
     };
-    Ok(settlements.iter().map_while(answer).collect())
+    let answers: Vec<_> = settlements.iter().map_while(answer).collect();
+    settle::conclude(link, settlements, &answers).await?;
+    Ok(answers)
 }
 
 #[cfg(test)]

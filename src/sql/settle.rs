@@ -28,6 +28,9 @@ pub(super) struct Expired {
     pub(super) looked_at: Vec<i64>,
 }
 
+/// Whose execution of a request it is, and which.
+type Fence = (HandlerRequestId, LeaseOwner, u64);
+
 /// Requests that are locked, and the time.
 pub(super) struct Locked {
     pub(super) by_id: HashMap<HandlerRequestId, HandlerRequest>,
@@ -98,7 +101,6 @@ pub(super) async fn lock_all(
 }
 
 fn locked(requests: Requests) -> Option<Locked> {
-    let by_id = |request: HandlerRequest| (request.id, request);
     Some(Locked {
         now: requests.now?,
         by_id: requests.readable.into_iter().map(by_id).collect(),
@@ -106,10 +108,25 @@ fn locked(requests: Requests) -> Option<Locked> {
     })
 }
 
+fn by_id(request: HandlerRequest) -> (HandlerRequestId, HandlerRequest) {
+    (request.id, request)
+}
+
 /// See [`HandlerRequestRepository::settle`](crate::store::HandlerRequestRepository::settle).
 pub(super) async fn settle(
     link: &mut Link<'_>,
     settlements: &[Settlement],
+) -> Result<Vec<Settled>> {
+    let all: Vec<_> = settlements.iter().collect();
+    let answers = write(link, &all).await?;
+    conclude(link, settlements, &answers).await?;
+    Ok(answers)
+}
+
+/// Writes outcomes without what was raised, as [`settle`] does; [`conclude`] follows.
+pub(super) async fn write(
+    link: &mut Link<'_>,
+    settlements: &[&Settlement],
 ) -> Result<Vec<Settled>> {
     // A transaction waits, since its owner settles nothing else beside.
     let mode = if link.is_in_transaction() {
@@ -119,14 +136,12 @@ pub(super) async fn settle(
     };
     let ids = settlements.iter().map(|settlement| settlement.id);
     let mut locked = lock(link, ids, mode).await?;
-    let mut raised = Vec::new();
-    let mut answers = Vec::with_capacity(settlements.len());
-    let mut batches = Vec::new();
+    let mut changes = Vec::with_capacity(settlements.len());
     for settlement in settlements {
         let Settlement {
             id, attempt, owner, ..
-        } = *settlement;
-        let answer = locked.as_mut().and_then(|locked| {
+        } = **settlement;
+        let change = locked.as_mut().and_then(|locked| {
             let now = locked.now;
             locked.change(id, |request| {
                 request.settle(
@@ -138,21 +153,30 @@ pub(super) async fn settle(
                 )
             })
         });
-        if matches!(answer, Some(Ok(()))) {
-            raised.extend(settlement.raised.iter().cloned());
-            batches.extend(settlement.batch);
-        }
-        answers.push(settled(link, (id, attempt), owner, answer).await?);
+        changes.push(((id, owner, attempt), change));
     }
+    let answers = answers(link, changes).await?;
     if let Some(locked) = locked {
         locked.write(link).await?;
     }
-    if !raised.is_empty() {
-        super::raise::raise(link, &raised).await?;
-    }
-    link.effects.settled |= answers.contains(&Settled::Applied);
-    link.settled = count_batches(batches.into_iter());
     Ok(answers)
+}
+
+/// Stores what was raised with the settlements that took effect, in one order with all others that
+/// raise, and notes what was settled.
+pub(super) async fn conclude(
+    link: &mut Link<'_>,
+    settlements: &[Settlement],
+    answers: &[Settled],
+) -> Result<()> {
+    let answered = || settlements.iter().zip(answers);
+    let applied = || answered().filter(|(_, answer)| **answer == Settled::Applied);
+    let raised = applied().flat_map(|(settlement, _)| settlement.raised.iter().cloned());
+    let raised: Vec<_> = raised.collect();
+    super::raise::raise(link, &raised).await?;
+    link.effects.settled |= applied().next().is_some();
+    link.settled = count_batches(applied().filter_map(|(settlement, _)| settlement.batch));
+    Ok(())
 }
 
 /// How many of these batches each is, which come in runs.
@@ -175,13 +199,14 @@ pub(super) async fn hand_back(
 ) -> Result<Vec<Settled>> {
     let ids = requests.iter().map(|(id, _)| *id);
     let mut locked = lock(link, ids, LockMode::SkipLocked).await?;
-    let mut answers = Vec::with_capacity(requests.len());
+    let mut changes = Vec::with_capacity(requests.len());
     for &(id, attempt) in requests {
-        let answer = locked
+        let change = locked
             .as_mut()
             .and_then(|locked| locked.change(id, |request| request.hand_back(owner, attempt)));
-        answers.push(settled(link, (id, attempt), owner, answer).await?);
+        changes.push(((id, owner, attempt), change));
     }
+    let answers = answers(link, changes).await?;
     if let Some(locked) = locked {
         locked.write(link).await?;
     }
@@ -189,61 +214,63 @@ pub(super) async fn hand_back(
     Ok(answers)
 }
 
-/// What a change of a locked request came to, or that it was skipped.
-async fn settled<E>(
+/// What changes of locked requests came to, none for a request that was skipped: those are looked at
+/// together, since somebody may have locked a whole batch.
+async fn answers<E>(
     link: &mut Link<'_>,
-    (id, attempt): (HandlerRequestId, u64),
-    owner: LeaseOwner,
-    answer: Option<Result<(), E>>,
-) -> Result<Settled> {
-    Ok(match answer {
+    changes: Vec<(Fence, Option<Result<(), E>>)>,
+) -> Result<Vec<Settled>> {
+    let mut skipped: Vec<_> = changes
+        .iter()
+        .filter(|(_, change)| change.is_none())
+        .map(|((id, ..), _)| *id)
+        .collect();
+    skipped.sort_unstable();
+    skipped.dedup();
+    let mut found = HashMap::new();
+    if !skipped.is_empty() {
+        let requests = link.shared.dialect.find_requests(link, &skipped).await?;
+        found.extend(requests.readable.into_iter().map(by_id));
+    }
+    let answer = |((id, owner, attempt), change)| match change {
         Some(Ok(())) => Settled::Applied,
         Some(Err(_)) => Settled::Fenced,
-        None if holds(link, id, owner, attempt).await? => Settled::Locked,
-        // Gone.
-        None => Settled::Fenced,
-    })
+        None => match found.get(&id) {
+            Some(request) if request.check_fence(owner, attempt).is_ok() => Settled::Locked,
+            // In other hands, or gone.
+            _ => Settled::Fenced,
+        },
+    };
+    Ok(changes.into_iter().map(answer).collect())
 }
 
 /// See [`LeaseRenewer::renew`](crate::store::LeaseRenewer::renew).
 pub(super) async fn renew(link: &mut Link<'_>, renewal: &Renewal) -> Result<Renewed> {
     let ids = renewal.requests.iter().map(|(id, _)| *id);
     let mut locked = lock(link, ids, LockMode::SkipLocked).await?;
-    let mut answer = Renewed::default();
+    let mut changes = Vec::with_capacity(renewal.requests.len());
     for &(id, attempt) in &renewal.requests {
-        let renewed = locked.as_mut().and_then(|locked| {
+        let change = locked.as_mut().and_then(|locked| {
             let now = locked.now;
             locked.change(id, |request| {
                 request.renew(now, renewal.owner, attempt, renewal.lease)
             })
         });
-        match renewed {
-            Some(Ok(())) => {}
-            Some(Err(_)) => answer.lost.push((id, attempt)),
-            // Locked by a transaction, or gone.
-            None if holds(link, id, renewal.owner, attempt).await? => {
-                answer.skipped.push((id, attempt));
-            }
-            None => answer.lost.push((id, attempt)),
-        }
+        changes.push(((id, renewal.owner, attempt), change));
     }
+    let answers = answers(link, changes).await?;
     if let Some(locked) = locked {
         locked.write(link).await?;
     }
-    Ok(answer)
-}
-
-async fn holds(
-    link: &mut Link<'_>,
-    id: HandlerRequestId,
-    owner: LeaseOwner,
-    attempt: u64,
-) -> Result<bool> {
-    let find = &link.shared.common.find_request;
-    let rows = link.rows(find, args![id.as_uuid()]).await?;
-    let found = Requests::read(&rows)?.readable;
-    let holds = |request: &HandlerRequest| request.check_fence(owner, attempt).is_ok();
-    Ok(found.first().is_some_and(holds))
+    let mut renewed = Renewed::default();
+    for (claim, answer) in renewal.requests.iter().zip(answers) {
+        match answer {
+            Settled::Applied => {}
+            Settled::Locked => renewed.skipped.push(*claim),
+            Settled::Fenced => renewed.lost.push(*claim),
+        }
+    }
+    Ok(renewed)
 }
 
 /// See [`HandlerRequestRepository::rescue`](crate::store::HandlerRequestRepository::rescue).

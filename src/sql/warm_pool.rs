@@ -15,13 +15,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use sqlx::{Database, Pool, pool::PoolConnection};
+use sqlx::{Connection as _, Database, Pool, pool::PoolConnection};
 use tokio::{task, time::Instant};
 
 use super::{pool::FRESH, reach::InUse};
 
 /// After so long a connection goes back to its pool all the same, which looks to its age.
 const LONGEST: Duration = Duration::from_secs(60);
+/// How long a connection that goes back may take to answer.
+const PING_LIMIT: Duration = Duration::from_secs(2);
 
 /// A pool. Clones share everything.
 pub(super) struct WarmPool<DB: Database>(Arc<Inner<DB>>);
@@ -46,6 +48,17 @@ struct Kept<DB: Database> {
     used_at: Instant,
     /// By which task.
     used_by: Option<task::Id>,
+}
+
+impl<DB: Database> Kept<DB> {
+    /// Gives it back to the pool, or closes it if nothing answers: the pool would ask as well, and wait for
+    /// as long as a network that loses packets lets it, with a place taken meanwhile.
+    async fn give_back(mut self) {
+        let answer = tokio::time::timeout(PING_LIMIT, self.connection.ping()).await;
+        if !matches!(answer, Ok(Ok(()))) {
+            self.connection.close_on_drop();
+        }
+    }
 }
 
 /// A connection; it is kept for others when it is dropped.
@@ -93,8 +106,11 @@ impl<DB: Database> WarmPool<DB> {
         if let Some(kept) = self.take() {
             return Ok(kept);
         }
-        // What has rested too long may be all that there is.
-        self.0.give_back();
+        // What has rested too long may be all that there is, and need not answer.
+        if !self.0.kept.lock().is_empty() {
+            let inner = Arc::clone(&self.0);
+            tokio::spawn(async move { inner.give_back().await });
+        }
         let connection = self.0.pool.acquire().await?;
         Ok(self.warm(connection, Instant::now()))
     }
@@ -180,15 +196,15 @@ impl<DB: Database> Inner<DB> {
     }
 
     /// Gives back what was not used lately; answers whether something is still kept.
-    fn give_back(&self) -> bool {
-        let mut all = self.kept.lock();
-        let is_old = |kept: &Kept<DB>| kept.used_at.elapsed() >= FRESH;
-        let old = all.iter().take_while(|kept| is_old(kept)).count();
-        let given_back: Vec<_> = all.drain(..old).collect();
-        let is_any_left = !all.is_empty();
-        drop(all);
-        drop(given_back);
-        is_any_left
+    async fn give_back(&self) -> bool {
+        let given_back: Vec<_> = {
+            let mut all = self.kept.lock();
+            let is_old = |kept: &Kept<DB>| kept.used_at.elapsed() >= FRESH;
+            let old = all.iter().take_while(|kept| is_old(kept)).count();
+            all.drain(..old).collect()
+        };
+        futures_util::future::join_all(given_back.into_iter().map(Kept::give_back)).await;
+        !self.kept.lock().is_empty()
     }
 }
 
@@ -215,7 +231,7 @@ async fn watch<DB: Database>(mut watch: Watch<DB>) {
         let Some(inner) = watch.inner.upgrade() else {
             return;
         };
-        if !inner.give_back() {
+        if !inner.give_back().await {
             inner.is_watched.store(false, Ordering::SeqCst);
             // One that was kept in between found that it is watched.
             let is_left_alone = inner.kept.lock().is_empty();
@@ -273,8 +289,13 @@ impl<DB: Database> Drop for Warm<DB> {
 #[cfg(test)]
 mod tests {
     use sqlx::{Executor as _, Postgres, Row as _, postgres::PgPoolOptions};
+    use tokio::{
+        io::copy_bidirectional,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
+    use crate::signal::Signal;
 
     fn pool(most: u32) -> (WarmPool<Postgres>, sqlx::PgPool) {
         let url = std::env::var("TIDINGS_TEST_POSTGRES_URL").unwrap_or_else(|_| {
@@ -436,6 +457,47 @@ mod tests {
         rest(&warm).await;
         let acquired = tokio::time::timeout(Duration::from_secs(5), warm.acquire()).await;
         acquired.expect("all there is has rested too long").unwrap();
+    }
+
+    /// A way to the server, on which nothing comes through any more once the signal was raised; new
+    /// connections do.
+    async fn way_to(upstream: String) -> (u16, Signal) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let lost = Signal::new();
+        let loses = lost.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut here, _) = listener.accept().await.unwrap();
+                let mut there = TcpStream::connect(&upstream).await.unwrap();
+                let (loses, seen) = (loses.clone(), loses.seen());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut here, &mut there) => {}
+                        () = loses.changed_since(seen) => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        (port, lost)
+    }
+
+    #[tokio::test]
+    async fn a_network_that_loses_packets_takes_the_places_of_the_pool_for_a_moment_only() {
+        let (_, direct) = pool(1);
+        let options = (*direct.connect_options()).clone();
+        let upstream = format!("{}:{}", options.get_host(), options.get_port());
+        let (port, lost) = way_to(upstream).await;
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(PING_LIMIT + Duration::from_secs(5))
+            .connect_lazy_with(options.host("127.0.0.1").port(port));
+        let warm = WarmPool::new(pool, true);
+        let before = process(&mut warm.acquire().await.unwrap()).await;
+        lost.raise();
+        tokio::time::sleep(FRESH + Duration::from_millis(50)).await;
+        let after = process(&mut warm.acquire().await.unwrap()).await;
+        assert_ne!(before, after);
     }
 
     #[test]

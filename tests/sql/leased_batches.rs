@@ -8,8 +8,8 @@ use tidings::{
     conformance::Target as _,
     sqlx,
     store::{
-        Claim, ClaimedRequest, EventClaim, FanOut, HandlerRoom, LeaseOffer, Renewal, RescueLost,
-        Selection, Settled, Settlement, Storer,
+        Claim, ClaimedRequest, EventClaim, FanOut, HandlerRoom, LeaseOffer, LockMode, Renewal,
+        RescueLost, Selection, Settled, Settlement, Storer,
     },
 };
 
@@ -295,37 +295,101 @@ async fn a_registration_that_cannot_be_read_keeps_no_other_handler_from_its_requ
     );
 }
 
-/// A failure among them sends them all another way.
-#[tokio::test]
-async fn the_note_of_a_batch_with_a_failure_goes_with_the_next_settlement() {
-    let fresh = with_events(3).await;
-    let (store, owner) = (&fresh.store, LeaseOwner::new());
-    let born = born_leased(store, owner, 3).await;
-    let failed = Outcome::Failed {
-        error: "no".into(),
-        backoff: LEASE,
-    };
-    let settlements = born.iter().enumerate().map(|(index, one)| {
-        let outcome = if index == 0 {
-            failed.clone()
+/// Some of these fail, and some raise an event.
+async fn settle_mixed(
+    store: &PostgresStore,
+    owner: LeaseOwner,
+    claimed: &[ClaimedRequest],
+    fails: impl Fn(usize) -> bool,
+    raises: impl Fn(usize) -> bool,
+) -> Vec<Settled> {
+    let settlement = |(index, one): (usize, &ClaimedRequest)| {
+        let outcome = if fails(index) {
+            Outcome::Failed {
+                error: "no".into(),
+                backoff: LEASE,
+            }
         } else {
             Outcome::Completed
         };
         let mut settlement = Settlement::new(one.id, one.attempt, owner, outcome);
         settlement.batch = one.batch;
+        if raises(index) {
+            let event = Event::new("order.paid", &index).unwrap();
+            settlement.raised.push(event.caused_by(&one.event));
+        }
         settlement
-    });
-    let settlements: Vec<_> = settlements.collect();
+    };
+    let settlements: Vec<_> = claimed.iter().enumerate().map(settlement).collect();
     let mut session = store.session().await.unwrap();
     let settled = session.handler_requests().settle(&settlements).await;
-    assert_eq!(settled.unwrap(), [Settled::Applied; 3]);
-    assert_eq!(count(&fresh, NOTES).await, 1);
-    session
-        .events()
-        .raise(&[Event::new("order.paid", &1).unwrap()])
-        .await
-        .unwrap();
-    let next = born_leased(store, owner, 1).await;
-    complete(store, owner, &next).await;
-    assert_eq!(count(&fresh, NOTES).await, 0);
+    settled.unwrap()
+}
+
+#[tokio::test]
+async fn the_note_of_a_batch_goes_whatever_became_of_its_requests() {
+    let fresh = with_events(3).await;
+    let own = fresh.store.clone();
+    let pool = sqlx::PgPool::connect(&postgres_url()).await.unwrap();
+    let options = PostgresOptions::new().table_prefix(&*fresh.prefix);
+    let on_pool = PostgresStore::with_pool(pool, options).unwrap();
+    let owner = LeaseOwner::new();
+    type Choice = fn(usize) -> bool;
+    let cases: [(&str, Choice, Choice); 4] = [
+        ("one fails", |index| index == 0, |_| false),
+        ("all fail", |_| true, |_| false),
+        ("one raises", |_| false, |index| index == 1),
+        (
+            "one fails, one raises",
+            |index| index == 0,
+            |index| index == 1,
+        ),
+    ];
+    for store in [&own, &on_pool] {
+        for (case, fails, raises) in cases {
+            fresh
+                .run("TRUNCATE {p}unprocessed_events, {p}handler_requests")
+                .await;
+            let events = (0..3).map(|number| Event::new("order.placed", &number).unwrap());
+            let events: Vec<_> = events.collect();
+            let mut session = store.session().await.unwrap();
+            session.events().raise(&events).await.unwrap();
+            drop(session);
+            let born = born_leased(store, owner, 3).await;
+            assert_eq!(count(&fresh, NOTES).await, 1, "{case}");
+            let settled = settle_mixed(store, owner, &born[..2], fails, raises).await;
+            assert_eq!(settled, [Settled::Applied; 2], "{case}");
+            assert_eq!(count(&fresh, NOTES).await, 1, "{case}: one is leased");
+            let settled = settle_mixed(store, owner, &born[2..], fails, raises).await;
+            assert_eq!(settled, [Settled::Applied; 1], "{case}");
+            assert_eq!(count(&fresh, NOTES).await, 0, "{case}");
+        }
+    }
+}
+
+/// In whichever way it would have been written.
+#[tokio::test]
+async fn a_mixed_batch_with_a_locked_request_keeps_its_note() {
+    for locked in [0, 1] {
+        let fresh = with_events(3).await;
+        let (store, owner) = (&fresh.store, LeaseOwner::new());
+        let born = born_leased(store, owner, 3).await;
+        let mut tx = store.begin().await.unwrap();
+        let mut requests = tx.handler_requests();
+        let found = requests.find_for_update(born[locked].id, LockMode::Wait);
+        assert!(found.await.unwrap().is_some());
+        drop(requests);
+        let fails = |index| index == 0;
+        let settled = settle_mixed(store, owner, &born, fails, |_| false).await;
+        let mut expected = [Settled::Applied; 3];
+        expected[locked] = Settled::Locked;
+        assert_eq!(settled, expected);
+        assert_eq!(count(&fresh, OUT_OF_SIGHT).await, 0);
+        assert_eq!(count(&fresh, LEASED).await, 1);
+        tx.rollback().await.unwrap();
+        let again = &born[locked..=locked];
+        let settled = settle_mixed(store, owner, again, fails, |_| false).await;
+        assert_eq!(settled, [Settled::Applied]);
+        assert_eq!(count(&fresh, NOTES).await, 0);
+    }
 }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use tidings::{
-    ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerError, RequestState, Scheduler,
-    store::{LockMode, RequestFilter, Storer},
+    ConcurrentScheduler, ConfigMap, Context, CooperativeScheduler, Event, Handler, HandlerError,
+    RequestState, Scheduler,
+    store::{FanOut, LockMode, Page, RequestFilter, Storer},
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -86,6 +87,66 @@ async fn locked_requests_delay_no_others(store: Arc<dyn Storer>) {
     assert_eq!(report.abandoned, 0);
 }
 
+/// The claims say that nothing waits, the fan-outs that something does.
+async fn a_ready_request_that_somebody_has_locked_holds_no_flood_of_events_back(
+    store: Arc<dyn Storer>,
+    build: fn(Arc<dyn Storer>, ConfigMap) -> Box<dyn Scheduler>,
+) {
+    let scheduler = || {
+        let handler = Handler::new("handles", |_: Arc<Event>, _: Context| async {
+            Ok::<_, HandlerError>(())
+        });
+        let config = ConfigMap::builder().handler(handler.on("*"));
+        build(Arc::clone(&store), config.build().unwrap())
+    };
+    // With a handler that is registered, and nobody to run it.
+    let before = scheduler();
+    before.start().await.unwrap();
+    before.shutdown(Duration::from_secs(5)).await;
+    let event = |_| Event::new("thing.happened", &()).unwrap();
+    let mut session = store.session().await.unwrap();
+    session.events().raise(&[event(0)]).await.unwrap();
+    let made = session.events().fan_out(&FanOut::due(1)).await.unwrap();
+    assert_eq!(made.processed.len(), 1);
+    let (filter, page) = (RequestFilter::default(), Page::first(2));
+    let ready = session.handler_requests().list(&filter, &page).await;
+    let [ready] = &ready.unwrap()[..] else {
+        panic!("one event, one handler");
+    };
+    assert_eq!(ready.attempt, 0);
+    let mut holder = store.begin().await.unwrap();
+    let mut requests = holder.handler_requests();
+    let locked = requests.find_for_update(ready.id, LockMode::Wait).await;
+    assert!(locked.unwrap().is_some());
+    drop(requests);
+
+    const FLOOD: usize = 3000;
+    let flood: Vec<_> = (0..FLOOD).map(event).collect();
+    for events in flood.chunks(1000) {
+        session.events().raise(events).await.unwrap();
+    }
+    let scheduler = scheduler();
+    scheduler.start().await.unwrap();
+    let all = until_completed(&store, FLOOD);
+    let all = tokio::time::timeout(Duration::from_secs(15), all).await;
+    assert!(all.is_ok(), "only {} completed", completed(&store).await);
+    holder.rollback().await.unwrap();
+    until_completed(&store, FLOOD + 1).await;
+    scheduler.shutdown(Duration::from_secs(5)).await;
+}
+
+fn concurrent(store: Arc<dyn Storer>, config: ConfigMap) -> Box<dyn Scheduler> {
+    Box::new(ConcurrentScheduler::builder(store, config).build().unwrap())
+}
+
+fn cooperative(store: Arc<dyn Storer>, config: ConfigMap) -> Box<dyn Scheduler> {
+    Box::new(
+        CooperativeScheduler::builder(store, config)
+            .build()
+            .unwrap(),
+    )
+}
+
 #[cfg(feature = "postgres")]
 mod postgres {
     use std::{
@@ -105,6 +166,15 @@ mod postgres {
     async fn locked_requests_delay_no_others() {
         let fresh = Postgres::new().await;
         super::locked_requests_delay_no_others(Arc::new(fresh.store.clone())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_ready_request_that_somebody_has_locked_holds_no_flood_of_events_back() {
+        let of = super::a_ready_request_that_somebody_has_locked_holds_no_flood_of_events_back;
+        for build in [super::concurrent, super::cooperative] {
+            let fresh = Postgres::new().await;
+            of(Arc::new(fresh.store.clone()), build).await;
+        }
     }
 
     /// Two requests that are claimed.
@@ -209,9 +279,22 @@ mod postgres {
 
 #[cfg(feature = "mysql")]
 mod mysql {
+    use std::sync::Arc;
+
+    use crate::fresh::mysql::MySql;
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn locked_requests_delay_no_others() {
-        let fresh = crate::fresh::mysql::MySql::new().await;
-        super::locked_requests_delay_no_others(std::sync::Arc::new(fresh.store.clone())).await;
+        let fresh = MySql::new().await;
+        super::locked_requests_delay_no_others(Arc::new(fresh.store.clone())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_ready_request_that_somebody_has_locked_holds_no_flood_of_events_back() {
+        let of = super::a_ready_request_that_somebody_has_locked_holds_no_flood_of_events_back;
+        for build in [super::concurrent, super::cooperative] {
+            let fresh = MySql::new().await;
+            of(Arc::new(fresh.store.clone()), build).await;
+        }
     }
 }

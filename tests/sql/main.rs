@@ -13,6 +13,8 @@ mod listening;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod locked;
 mod lost_commits;
+#[cfg(feature = "postgres")]
+mod mixed_settlements;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod options;

@@ -2,19 +2,20 @@
 
 /// The tests, for a fresh store, the URL of its server, its types, and the round trips of: a handler's
 /// transaction, the same on an application's pool, one that ten share, raising in a transaction of the application's,
-/// and in a session; fanning out, claiming and settling a batch.
+/// and in a session; fanning out, claiming and settling a batch; settling one of mixed outcomes, and one of errors half of
+/// which are locked.
 macro_rules! round_trip_tests {
     (
         $fresh:expr, $url:expr, $store:ty, $options:expr, $pool_options:ty, $connection:ty,
         $handled:literal, $handled_on_pool:literal, $shared:literal, $raised:literal, $raised_in_session:literal,
-        $batch:expr
+        $batch:expr, $mixed:expr
     ) => {
         use std::time::Duration;
 
         use sqlx::{Connection as _, Executor as _};
         use tidings::{
             Event, EventPattern, LeaseOwner, Outcome, Priority, Registration, sqlx,
-            store::{Claim, ClaimedRequest, FanOut, HandlerRoom, LeaseOffer, Raised, Settled, Settlement, Storer},
+            store::{Claim, ClaimedRequest, FanOut, HandlerRoom, LeaseOffer, LockMode, Raised, Settled, Settlement, Storer},
         };
 
         use crate::proxy::Proxy;
@@ -147,8 +148,87 @@ macro_rules! round_trip_tests {
             let registration = Registration::new(pattern, "h".into(), Priority::default(), 5);
             tx.registrations().register(&[registration]).await.unwrap();
             tx.commit().await.unwrap();
+            for count in [1, 2, 1000] {
+                // Connections that come back are tested, for which nobody waits.
+                let mut least = [u64::MAX; 4];
+                for _ in 0..3 {
+                    let trips = batch(&store, &proxy, count).await;
+                    least = std::array::from_fn(|step| least[step].min(trips[step]));
+                }
+                assert_eq!(least, $batch, "{count} at once");
+            }
+            store.close().await;
+        }
+
+        /// The round trips of settling so many, of which some fail and some raise events, and of settling so many that
+        /// fail, half of which somebody has locked.
+        async fn mixed(store: &$store, holder: &$store, proxy: &Proxy, count: usize) -> [u64; 2] {
+            let owner = LeaseOwner::new();
+            let lease = Duration::from_secs(60);
+            let failed = || Outcome::Failed {
+                error: "no".into(),
+                backoff: lease,
+            };
+            let mut trips = [u64::MAX; 2];
+            let mut session = store.session().await.unwrap();
+            // The first round prepares the statements, and connections that come back are tested, for which nobody
+            // waits.
+            for _ in 0..3 {
+                for (number, trips) in trips.iter_mut().enumerate() {
+                    let events: Vec<_> = (0..count).map(|_| Event::new("a", &()).unwrap()).collect();
+                    session.events().raise(&events).await.unwrap();
+                    let mut due = FanOut::due(10 * count);
+                    let rooms = vec![HandlerRoom::new("h", count)];
+                    due.offer = Some(LeaseOffer::new(owner, lease, count, rooms));
+                    let held = session.events().fan_out(&due).await.unwrap().born_leased;
+                    assert_eq!(held.len(), count);
+                    let settlement = |(index, held): (usize, &ClaimedRequest)| {
+                        let fails = number == 1 || index % 100 == 0;
+                        let outcome = if fails { failed() } else { Outcome::Completed };
+                        let mut settlement = Settlement::new(held.id, held.attempt, owner, outcome);
+                        settlement.batch = held.batch;
+                        if !fails && index % 100 == 1 {
+                            settlement.raised.push(Event::new("b", &()).unwrap());
+                        }
+                        settlement
+                    };
+                    let settlements: Vec<_> = held.iter().enumerate().map(settlement).collect();
+                    let mut tx = holder.begin().await.unwrap();
+                    let mut locked = 0;
+                    if number == 1 {
+                        for held in held.iter().skip(count / 2) {
+                            let mut requests = tx.handler_requests();
+                            let found = requests.find_for_update(held.id, LockMode::Wait).await;
+                            assert!(found.unwrap().is_some());
+                            locked += 1;
+                        }
+                    }
+                    let before = proxy.sendings();
+                    let settled = session.handler_requests().settle(&settlements).await.unwrap();
+                    *trips = (*trips).min(proxy.sendings() - before);
+                    let mut expected = vec![Settled::Applied; count - locked];
+                    expected.resize(count, Settled::Locked);
+                    assert_eq!(settled, expected);
+                    tx.rollback().await.unwrap();
+                }
+            }
+            trips
+        }
+
+        #[tokio::test]
+        async fn a_thousand_of_mixed_outcomes_cost_as_many_round_trips_as_two() {
+            let fresh = $fresh;
+            let (proxy, through) = Proxy::of(&$url).await;
+            let options = $options.table_prefix(&*fresh.prefix);
+            let store = <$store>::connect(&through, options).await.unwrap();
+            let mut tx = store.begin().await.unwrap();
+            let pattern = EventPattern::parse("a").unwrap();
+            let registration = Registration::new(pattern, "h".into(), Priority::default(), 5);
+            tx.registrations().register(&[registration]).await.unwrap();
+            tx.commit().await.unwrap();
             for count in [2, 1000] {
-                assert_eq!(batch(&store, &proxy, count).await, $batch, "{count} at once");
+                let trips = mixed(&store, &fresh.store, &proxy, count).await;
+                assert_eq!(trips, $mixed, "{count} at once");
             }
             store.close().await;
         }
@@ -210,7 +290,10 @@ mod postgres {
         1,
         1,
         // One statement each.
-        [1, 1, 1, 1]
+        [1, 1, 1, 1],
+        // BEGIN, those that complete, locking the others, writing them with a plan of its own, the events, the note
+        // of the batch, COMMIT; BEGIN, locking, those that are locked, writing the others, COMMIT.
+        [8, 6]
     );
 }
 
@@ -236,6 +319,9 @@ mod mysql {
         // START TRANSACTION, the events, the queue, COMMIT.
         4,
         // Each in a transaction of its own.
-        [11, 10, 6, 4]
+        [11, 10, 6, 4],
+        // START TRANSACTION, locking and writing those that complete, and then the others, the events, the queue,
+        // COMMIT; START TRANSACTION, locking, those that are locked, writing the others, COMMIT.
+        [8, 5]
     );
 }

@@ -471,6 +471,19 @@ impl Dialect for MySqlDialect {
         Requests::read(&rows)
     }
 
+    async fn find_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+    ) -> Result<Requests> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in rows::ids(ids.iter().map(|id| id.as_uuid()))? {
+            let found = link.rows(&self.statements.find_requests, args![&ids]);
+            rows.extend(found.await?);
+        }
+        Requests::read(&rows)
+    }
+
     async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired> {
         let rows = link
             .rows(&self.statements.lock_expired, args![limit])

@@ -53,7 +53,7 @@ pub(super) async fn settle(
             write(link, statements, *kind, text).await?;
         }
     }
-    plain::finish(link, settlements, sorted.others).await
+    plain::finish(link, settlements, &sorted.others).await
 }
 
 /// Locks requests in the order of their ids, if they are all there, the fence of each holds and none

@@ -26,7 +26,7 @@ pub struct MySqlOptions {
 impl MySqlOptions {
     common_setters!();
 
-    /// At most this many connections for the calls of processors and executors: 1 to 10000, 4 by
+    /// At most this many connections for the calls of processors and executors: 1 to 10000, 6 by
     /// default. Others are refused when the store is made. Handlers get none of them, so their
     /// transactions never keep a settlement waiting.
     pub const fn session_connections(mut self, connections: u32) -> Self {

@@ -484,6 +484,8 @@ statements! {
         /// (ids): requests, locked in this order.
         lock_requests,
         lock_requests_skip,
+        /// (ids): requests.
+        find_requests,
         /// (handler, limit, handler, limit) as often as `SLOTS`: slot, is late, priority and id of
         /// the best that are ready, and of the best of those whose backoff has passed.
         best_of,
@@ -632,13 +634,13 @@ macro_rules! range_slot {
     };
 }
 
-macro_rules! lock_requests {
+macro_rules! find_requests {
     () => {
         concat!(
             request!("NULL"),
             "FROM ",
             ids!(),
-            "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id) FOR UPDATE"
+            "STRAIGHT_JOIN {p}handler_requests r FORCE INDEX (PRIMARY) ON r.id = UNHEX(j.id)"
         )
     };
 }
@@ -837,8 +839,9 @@ pub(super) const TEXTS: Texts = Texts {
          SET r.attempt = r.attempt + 1, r.queue = NULL, r.backoff_until = NULL, r.owner = ?, r.lease_until = ?"
     ),
     // Locks the requests, in the order in which the ids are given.
-    lock_requests: lock_requests!(),
-    lock_requests_skip: concat!(lock_requests!(), " SKIP LOCKED"),
+    lock_requests: concat!(find_requests!(), " FOR UPDATE"),
+    lock_requests_skip: concat!(find_requests!(), " FOR UPDATE SKIP LOCKED"),
+    find_requests: find_requests!(),
     best_of: slots!(best_of_slot, " UNION ALL "),
     best_of_one: best_of_slot!("0"),
     // Locks the requests; those that are locked are skipped.

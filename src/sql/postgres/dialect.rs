@@ -17,7 +17,7 @@ use super::{
     leases::LeasedBatches,
     listener::{PostgresListener, TestChannel},
     notifier::Notifier,
-    queue::Queue,
+    queue::{Queue, is_timed_out},
     statements::Statements,
     store::set_up_connection,
 };
@@ -109,7 +109,7 @@ pub(super) struct Begins {
     own: SqlStr,
     /// The same, with the plans pinned.
     pinned: SqlStr,
-    /// The same, with little patience for locks.
+    /// The same, with the plans pinned and little patience for locks.
     hasty: SqlStr,
     /// Whose owner ends it, in his own time.
     lasting: SqlStr,
@@ -119,7 +119,8 @@ pub(super) struct Begins {
 }
 
 impl Begins {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// `pins_sessions` is whether the plans are pinned in the connections of sessions.
+    pub(super) fn new(limits: Limits, pins_sessions: bool) -> Self {
         let lock = limits.lock.as_millis().max(1);
         let statement = limits.statement.as_millis().max(1);
         // The setting goes with the transaction, so it tells whether this one goes on.
@@ -131,7 +132,8 @@ impl Begins {
         let own = format!("{lasting}; SET LOCAL idle_in_transaction_session_timeout = {statement}");
         let pinned = format!("{own}; {LOCAL_PINS}");
         let short = limits.lock.min(HASTE).as_millis().max(1);
-        let hasty = format!("{own}; SET LOCAL lock_timeout = {short}");
+        let hasty = if pins_sessions { &own } else { &pinned };
+        let hasty = format!("{hasty}; SET LOCAL lock_timeout = {short}");
         let text = |text: String| AssertSqlSafe(Arc::<str>::from(text)).into_sql_str();
         Self {
             own: text(own),
@@ -517,6 +519,15 @@ impl Dialect for PostgresDialect {
         Requests::read(&link.rows(statement, args).await?)
     }
 
+    async fn find_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+    ) -> Result<Requests> {
+        let args = vec![request_ids(ids.iter().copied())];
+        Requests::read(&link.rows(&self.statements.find_requests, args).await?)
+    }
+
     async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired> {
         let most = usize::try_from(limit).unwrap_or_default();
         let mut expired = Expired::default();
@@ -567,9 +578,9 @@ impl Dialect for PostgresDialect {
         Ok(())
     }
 
-    fn note_settled(&self, settled: &[(u64, usize)], forgets: bool) {
-        if !settled.is_empty() {
-            self.leased.settled(settled, forgets);
+    fn note_settled(&self, settled: &[(u64, usize)], forgotten: &[u64]) {
+        if !settled.is_empty() || !forgotten.is_empty() {
+            self.leased.settled(settled, forgotten);
         }
     }
 
@@ -629,7 +640,8 @@ impl Dialect for PostgresDialect {
     }
 
     fn settle_needs(&self, settlements: &[Settlement]) -> Needs {
-        if are_plain(settlements) {
+        let has_raised = || settlements.iter().any(|one| !one.raised.is_empty());
+        if hot::sort(settlements).is_plain() && !has_raised() {
             Needs::Pins
         } else {
             Needs::Haste
@@ -641,23 +653,27 @@ impl Dialect for PostgresDialect {
         link: &mut Link<'_>,
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>> {
-        // Of a transaction that its owner commits, and in which a handler had the connection.
-        let is_lasting = link.is_in_transaction();
-        if !are_plain(settlements) {
-            if is_lasting {
-                self.check_commit(link).await?;
-            }
+        let (statements, leased) = (&self.statements, &self.leased);
+        let sorted = hot::sort(settlements);
+        if !link.is_in_transaction() {
+            return hot::settle(link, statements, leased, settlements, sorted).await;
+        }
+        // It waits for locks, so it takes all of them in one order: one statement does, and two that
+        // lock one after the other might wait for a transaction that waits for this one.
+        if !sorted.is_plain() {
+            self.check_commit(link).await?;
             return settle::settle(link, settlements).await;
         }
-        let standstill = is_lasting.then_some(&*self.begins.standstill);
-        let (statements, leased) = (&self.statements, &self.leased);
-        let settled = hot::settle(link, statements, leased, settlements, standstill).await?;
+        // Its owner commits it, and a handler had the connection.
+        let standstill = &*self.begins.standstill;
+        let settled = hot::settle_in(link, statements, settlements, standstill).await?;
         if settled.contains(&Settled::Applied) {
             link.is_certain();
         } else if link.is_in_doubt() {
             // Either the fence does not hold, or there is no transaction any more.
             self.check_commit(link).await?;
         }
+        settle::conclude(link, settlements, &settled).await?;
         Ok(settled)
     }
 
@@ -672,13 +688,22 @@ impl Dialect for PostgresDialect {
         let test = self.test_channel.lock().clone();
         let mut args = look::args(asked);
         args.push(Arg::Text(test.as_deref()));
-        let row = link.row(&self.statements.look, args).await?;
+        let lowest = self.queue.lowest_for_look();
+        args.push(Arg::from(lowest.unwrap_or_default()));
+        let limit = link.shared.limits.statement;
+        let row = link.row(&self.statements.look, args).await;
+        let row = row.inspect_err(|error| {
+            if is_timed_out(error, limit) {
+                self.queue.look_timed_out(lowest);
+            }
+        })?;
         if let Some(row) = &row {
             let mut columns = row.reader("unprocessed_events");
             columns.skip(look::COLUMNS);
             let first = columns.optional_uuid("event_id")?;
             let micros = columns.int("micros")?;
-            self.queue.looked(first, Duration::from_micros(micros));
+            self.queue
+                .looked(lowest, first, Duration::from_micros(micros));
         }
         look::read(row)
     }
@@ -757,15 +782,6 @@ impl PostgresDialect {
     fn admits_notification(&self) -> bool {
         self.notifier.as_ref().is_some_and(Notifier::admits)
     }
-}
-
-/// Whether one statement writes these settlements: none keeps a text, and no request is there
-/// twice.
-fn are_plain(settlements: &[Settlement]) -> bool {
-    let mut ids = HashSet::with_capacity(settlements.len());
-    settlements
-        .iter()
-        .all(|settlement| hot::is_plain(settlement) && ids.insert(settlement.id))
 }
 
 /// The columns of events, those without any value empty, which costs least.

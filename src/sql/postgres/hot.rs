@@ -8,20 +8,24 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{leases::LeasedBatches, queue::Queue, statements::Statements};
+use super::{
+    leases::LeasedBatches,
+    queue::{Queue, is_timed_out},
+    statements::Statements,
+};
 use crate::{
     clock::between,
-    error::{Chain, Result},
+    error::{Chain, Result, StoreError},
     id::{CorrelationId, EventId, HandlerHash, HandlerRequestId, LeaseOwner},
     model::{Entity, Event, Outcome, Priority},
     sql::{
         arg::Arg,
         limit,
         link::Link,
-        micros,
+        micros, plain,
         records::{self, EVENTS, HANDLER_REQUESTS, REGISTRATIONS},
         row::{Reader, Row},
-        settle::count_batches,
+        settle::{self, count_batches},
     },
     store::{
         Claim, ClaimedBatch, ClaimedRequest, FanOut, FannedOut, HandlerRoom, ProcessedEvent,
@@ -75,6 +79,12 @@ pub(super) async fn fan_out(
     };
     let mut answer = FannedOut::default();
     let start = queue.start();
+    let limit_of_statements = link.shared.limits.statement;
+    let timed_out = |error: &StoreError| {
+        if is_timed_out(error, limit_of_statements) {
+            queue.timed_out(start);
+        }
+    };
     let mut took = None;
     let may_be_one = !queue.is_crowded() && asked.max_behind_backlog != Some(0);
     let is_done = may_be_one && {
@@ -82,7 +92,8 @@ pub(super) async fn fan_out(
         // Their rooms: one event needs no more than a place of each.
         args.truncate(4);
         args.push(Arg::from(start.unwrap_or_default()));
-        let rows = link.rows(&statements.fan_out_one, args).await?;
+        let rows = link.rows(&statements.fan_out_one, args).await;
+        let rows = rows.inspect_err(timed_out)?;
         read_fanned_out(&rows, leased, offer.is_some(), &mut answer, &mut took)?
     };
     if !is_done {
@@ -95,7 +106,8 @@ pub(super) async fn fan_out(
         args.push(Arg::from(start.unwrap_or_default()));
         // The statement for one event has locked the first two for a moment.
         args.push(Arg::from(may_be_one || queue.is_strict()));
-        let rows = link.rows(&statements.fan_out, args).await?;
+        let rows = link.rows(&statements.fan_out, args).await;
+        let rows = rows.inspect_err(timed_out)?;
         read_fanned_out(&rows, leased, offer.is_some(), &mut answer, &mut took)?;
     }
     queue.fanned_out(start, &answer, took.unwrap_or_default());
@@ -400,70 +412,137 @@ fn read_next_due(columns: &mut Reader<'_>, batch: &mut ClaimedBatch) -> Result<(
     Ok(())
 }
 
-/// Whether a settlement is one of those that a single statement writes: it keeps no text.
-pub(super) const fn is_plain(settlement: &Settlement) -> bool {
-    settlement.raised.is_empty()
-        && matches!(
-            settlement.outcome,
-            Outcome::Completed | Outcome::Snoozed { .. }
-        )
+/// Settlements, by the ways in which they are written.
+pub(super) struct Sorted<'s> {
+    /// Those that keep no text, which a single statement writes. All ids differ.
+    plain: Vec<&'s Settlement>,
+    others: Vec<&'s Settlement>,
 }
 
-/// Completes and snoozes; answers in the order of the settlements. All ids differ. In a transaction
-/// that its owner commits, `standstill` says how long the server waits for that.
+impl Sorted<'_> {
+    /// Whether all of them are written by a single statement.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.others.is_empty()
+    }
+}
+
+/// Sorts settlements. None is plain if a request is there twice: the second time it is to be found
+/// settled.
+pub(super) fn sort(settlements: &[Settlement]) -> Sorted<'_> {
+    let mut seen = HashSet::with_capacity(settlements.len());
+    if !settlements
+        .iter()
+        .all(|settlement| seen.insert(settlement.id))
+    {
+        return Sorted {
+            plain: Vec::new(),
+            others: settlements.iter().collect(),
+        };
+    }
+    let is_plain = |settlement: &&Settlement| plain::kind(settlement).is_some();
+    let (plain, others) = settlements.iter().partition(is_plain);
+    Sorted { plain, others }
+}
+
+/// Settles in a session: what is plain with one statement, then the others. The first may wait for a
+/// lock that somebody takes just then, and what comes later never waits for one: so two settlements
+/// cannot wait for each other, although each goes by the order of the ids twice.
 pub(super) async fn settle(
     link: &mut Link<'_>,
     statements: &Statements,
     leased: &LeasedBatches,
     settlements: &[Settlement],
-    standstill: Option<&str>,
+    sorted: Sorted<'_>,
+) -> Result<Vec<Settled>> {
+    let Sorted { plain, others } = sorted;
+    let has_plain = !plain.is_empty();
+    // With others beside, it is not known yet which batches come to their end.
+    let ending = if others.is_empty() {
+        let batches = plain.iter().filter_map(|settlement| settlement.batch);
+        leased.ending(&count_batches(batches))
+    } else {
+        Vec::new()
+    };
+    let refused = settle_plain(link, statements, plain, ending).await?;
+    let mut of_others = settle::write(link, &others).await?.into_iter();
+    let answer = |settlement: &Settlement| {
+        if has_plain && plain::kind(settlement).is_some() {
+            let refused = refused.get(&settlement.id).copied();
+            Some(refused.unwrap_or(Settled::Applied))
+        } else {
+            of_others.next()
+        }
+    };
+    let answers: Vec<_> = settlements.iter().map_while(answer).collect();
+    settle::conclude(link, settlements, &answers).await?;
+    if !others.is_empty() {
+        let ending = leased.ending(&link.settled);
+        if !ending.is_empty() {
+            let args = vec![batch_ids(&ending)];
+            link.execute(&statements.forget_leases, args).await?;
+            link.forgotten = ending;
+        }
+    }
+    Ok(answers)
+}
+
+/// Completes and snoozes; answers for those on which it had no effect. If there are none, it forgets
+/// the batches that end.
+async fn settle_plain(
+    link: &mut Link<'_>,
+    statements: &Statements,
+    mut settlements: Vec<&Settlement>,
+    ending: Vec<u64>,
+) -> Result<HashMap<HandlerRequestId, Settled>> {
+    if settlements.is_empty() {
+        return Ok(HashMap::new());
+    }
+    settlements.sort_unstable_by_key(|settlement| settlement.id);
+    let mut args = settle_args(&settlements, true);
+    args.push(batch_ids(&ending));
+    let row = link.row(&statements.settle, args).await?;
+    let Some(settled) = read_settled(row, settlements.len())? else {
+        link.forgotten = ending;
+        return Ok(HashMap::new());
+    };
+    settlements.retain(|settlement| !settled.contains(&settlement.id.as_uuid()));
+    let held = find_held(link, statements, &settlements).await?;
+    let answer = |settlement: &Settlement| {
+        if held.contains(&settlement.id.as_uuid()) {
+            (settlement.id, Settled::Locked)
+        } else {
+            (settlement.id, Settled::Fenced)
+        }
+    };
+    Ok(settlements.into_iter().map(answer).collect())
+}
+
+/// Completes and snoozes in a transaction that its owner commits, for which the server waits as
+/// `standstill` says; answers in the order of the settlements. It waits for those that somebody has
+/// locked. All ids differ.
+pub(super) async fn settle_in(
+    link: &mut Link<'_>,
+    statements: &Statements,
+    settlements: &[Settlement],
+    standstill: &str,
 ) -> Result<Vec<Settled>> {
     let mut ordered: Vec<_> = settlements.iter().collect();
     ordered.sort_unstable_by_key(|settlement| settlement.id);
-    let mut args = settle_args(&ordered, standstill.is_none());
-    let settled = match standstill {
-        Some(standstill) => {
-            args.push(Arg::from(standstill));
-            let rows = link.rows(&statements.settle_in, args).await?;
-            Some(ids(&rows)?)
-        }
-        None => {
-            let counts = count_batches(settlements.iter().filter_map(|one| one.batch));
-            let ending = leased.ending(&counts);
-            args.push(Arg::ints(ending.into_iter().map(u64::cast_signed)));
-            let row = link.row(&statements.settle, args).await?;
-            read_settled(row, settlements.len())?
-        }
-    };
-    link.forgets = standstill.is_none() && settled.is_none();
-    let is_settled = |settlement: &Settlement| {
-        let is_among = |settled: &HashSet<_>| settled.contains(&settlement.id.as_uuid());
-        settled.as_ref().is_none_or(is_among)
-    };
-    let applied = || {
-        settlements
-            .iter()
-            .filter(|settlement| is_settled(settlement))
-    };
-    link.effects.settled |= applied().next().is_some();
-    link.settled = count_batches(applied().filter_map(|settlement| settlement.batch));
-    ordered.retain(|settlement| !is_settled(settlement));
-    // A transaction has waited for those that somebody had locked.
-    let held = if ordered.is_empty() || standstill.is_some() {
-        HashSet::new()
-    } else {
-        find_held(link, statements, &ordered).await?
-    };
+    let mut args = settle_args(&ordered, false);
+    args.push(Arg::from(standstill));
+    let settled = ids(&link.rows(&statements.settle_in, args).await?)?;
     let answer = |settlement: &Settlement| {
-        if is_settled(settlement) {
+        if settled.contains(&settlement.id.as_uuid()) {
             Settled::Applied
-        } else if held.contains(&settlement.id.as_uuid()) {
-            Settled::Locked
         } else {
             Settled::Fenced
         }
     };
     Ok(settlements.iter().map(answer).collect())
+}
+
+fn batch_ids<'a>(batches: &[u64]) -> Arg<'a> {
+    Arg::ints(batches.iter().copied().map(u64::cast_signed))
 }
 
 /// `is_short` is whether what all have in common is said once.

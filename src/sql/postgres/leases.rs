@@ -2,7 +2,7 @@
 //! the last one takes the note of their leases along, so that no rescue has to look whether it is
 //! needed any more. It is no more than that: what this process does not know, a rescue finds out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
@@ -17,8 +17,8 @@ pub(super) struct LeasedBatches(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     open: BTreeMap<u64, usize>,
-    /// Batches that have come to their end, whose notes the next settlement takes along.
-    ended: Vec<u64>,
+    /// Batches that have come to their end, whose notes a later settlement takes along.
+    ended: BTreeSet<u64>,
 }
 
 impl LeasedBatches {
@@ -34,8 +34,8 @@ impl LeasedBatches {
     /// The batches that come to their end if so many requests of each are settled, and those that
     /// have.
     pub(super) fn ending(&self, settled: &[(u64, usize)]) -> Vec<u64> {
-        let mut inner = self.0.lock();
-        let mut ending = std::mem::take(&mut inner.ended);
+        let inner = self.0.lock();
+        let mut ending: Vec<_> = inner.ended.iter().copied().collect();
         let ends = |&&(batch, count): &&(u64, usize)| {
             inner.open.get(&batch).is_some_and(|left| *left <= count)
         };
@@ -43,9 +43,8 @@ impl LeasedBatches {
         ending
     }
 
-    /// So many requests of each batch were settled, for good; and if `forgets`, the notes of those
-    /// that came to their end are gone.
-    pub(super) fn settled(&self, settled: &[(u64, usize)], forgets: bool) {
+    /// So many requests of each batch were settled, for good, and the notes of these batches are gone.
+    pub(super) fn settled(&self, settled: &[(u64, usize)], forgotten: &[u64]) {
         let mut inner = self.0.lock();
         for &(batch, count) in settled {
             let Some(left) = inner.open.get_mut(&batch) else {
@@ -54,10 +53,13 @@ impl LeasedBatches {
             *left = left.saturating_sub(count);
             if *left == 0 {
                 inner.open.remove(&batch);
-                if !forgets && inner.ended.len() < MAX_BATCHES {
-                    inner.ended.push(batch);
+                if inner.ended.len() < MAX_BATCHES {
+                    inner.ended.insert(batch);
                 }
             }
+        }
+        for batch in forgotten {
+            inner.ended.remove(batch);
         }
     }
 }
@@ -72,9 +74,9 @@ mod tests {
         batches.leased(7, 3);
         batches.leased(8, 1);
         assert_eq!(batches.ending(&[(7, 2), (8, 1), (9, 1)]), [8]);
-        batches.settled(&[(7, 2)], true);
+        batches.settled(&[(7, 2)], &[]);
         assert_eq!(batches.ending(&[(7, 1)]), [7]);
-        batches.settled(&[(7, 1)], true);
+        batches.settled(&[(7, 1)], &[7]);
         assert!(batches.ending(&[(7, 1)]).is_empty(), "it has ended before");
     }
 
@@ -89,11 +91,16 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_without_its_note_takes_it_along_next_time_and_once() {
+    fn a_note_that_was_not_taken_along_is_until_it_was() {
         let batches = LeasedBatches::default();
         batches.leased(7, 2);
-        batches.settled(&[(7, 2)], false);
+        batches.leased(8, 1);
+        batches.settled(&[(7, 2)], &[]);
         assert_eq!(batches.ending(&[]), [7]);
+        assert_eq!(batches.ending(&[(8, 1)]), [7, 8], "that one failed");
+        batches.settled(&[(8, 1)], &[7]);
+        assert_eq!(batches.ending(&[]), [8]);
+        batches.settled(&[], &[8]);
         assert!(batches.ending(&[]).is_empty());
     }
 }

@@ -35,7 +35,7 @@ impl Default for PostgresOptions {
 impl PostgresOptions {
     common_setters!();
 
-    /// At most this many connections for the calls of processors and executors: 1 to 10000, 4 by
+    /// At most this many connections for the calls of processors and executors: 1 to 10000, 6 by
     /// default. Others are refused when the store is made. Their settings pin the plans of the
     /// store's statements, so handlers get none of them.
     pub const fn session_connections(mut self, connections: u32) -> Self {

@@ -2,10 +2,13 @@
 //!
 //! An event leaves the queue by being deleted, and vacuum cleans up behind it, unless a transaction has been
 //! open for long: then all that has been deleted since is still in the way of whoever looks from the
-//! beginning, a million entries after some minutes. So when such a look turns out to be slow, the next
+//! beginning, a million entries after some minutes. So when such a fan-out turns out to be slow, the next
 //! ones begin a while before the events that were found last, by the time in their ids. What lies before
-//! that, as its transaction took long to commit, is found by the look of the safety net, which is
-//! always from the beginning.
+//! that, as its transaction took long to commit, is found by the look of the safety net: it is from the
+//! beginning, and the fan-out that follows begins at what it found.
+//!
+//! After hours not even that look ends in time. Then most looks begin some minutes before the fan-outs do,
+//! and what took longer to commit waits for one that does end. Fan-outs go on in any case.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
@@ -15,7 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::{id::EventId, store::FannedOut};
+use crate::{error::StoreError, id::EventId, store::FannedOut};
 
 /// A look from the beginning that takes the server longer than this, and [`EACH`] for what it finds, walks over what
 /// was deleted: some ten thousands of entries.
@@ -27,9 +30,14 @@ const EACH: Duration = Duration::from_micros(100);
 /// One look of so many is [strict](Queue::is_strict). An event whose fan-out was broken off seems to be locked
 /// until all transactions have ended that are older, and would wait for all others meanwhile.
 const STRICT_EVERY: u32 = 16;
-/// So much earlier than the events that were found last do looks begin: more than most transactions
+/// So much earlier than the events that were found last do fan-outs begin: more than most transactions
 /// take from raising to commit, and than clocks differ; at thousands of events a second still few entries.
 const MARGIN: Duration = Duration::from_secs(4);
+/// So much earlier than fan-outs do looks begin, if looks from the beginning time out.
+const REACH: Duration = Duration::from_secs(600);
+/// After a look from the beginning has timed out, the next two are not; twice as many after each in a row, but
+/// no more: it takes as long until a queue that was cleaned up is known to be.
+const MAX_SKIPPED: u32 = 64;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -42,10 +50,13 @@ pub(super) struct Queue {
 struct Head {
     /// No id lower than this, if looks from the beginning are slow.
     start: Option<Uuid>,
-    /// The next look is from the beginning all the same.
-    thorough: bool,
-    /// How many looks from the beginning have been slow, one after the other.
+    /// The next fan-out begins here, before the start, as a look has seen that event.
+    seen_before: Option<Uuid>,
+    /// How many fan-outs from the beginning have been slow, one after the other.
     slow_looks: u32,
+    /// So many looks are not from the beginning, and after how many the last one timed out.
+    to_skip: u32,
+    skipped: u32,
 }
 
 impl Default for Queue {
@@ -71,16 +82,23 @@ impl Queue {
             .is_multiple_of(STRICT_EVERY)
     }
 
-    /// The lowest id for a look at the queue; `None` from the beginning.
+    /// The lowest id for a fan-out; `None` from the beginning.
     pub(super) fn start(&self) -> Option<Uuid> {
         let head = self.head.lock();
-        head.start.filter(|_| !head.thorough)
+        head.seen_before.or(head.start)
+    }
+
+    /// The lowest id for a look of the safety net; `None` from the beginning.
+    pub(super) fn lowest_for_look(&self) -> Option<Uuid> {
+        let head = self.head.lock();
+        let start = head.start.filter(|_| head.to_skip > 0)?;
+        Some(lowest(time(start).saturating_sub(REACH)))
     }
 
     /// Takes into account what a fan-out from this start found, and how long it took on the server.
     pub(super) fn fanned_out(&self, start: Option<Uuid>, found: &FannedOut, took: Duration) {
         let events = found.processed.len();
-        let is_crowded = events > 1 || found.next_due.is_some() || found.held_back;
+        let is_crowded = events > 1 || found.held_back;
         self.is_crowded.store(is_crowded, Ordering::Relaxed);
         // One that was held back has not looked for what is the first.
         if !found.held_back {
@@ -88,42 +106,93 @@ impl Queue {
             let requests: usize = found.processed.iter().map(|event| event.requests).sum();
             let count = u32::try_from(events.max(requests)).unwrap_or(u32::MAX);
             let is_slow = took > SLOW + EACH.saturating_mul(count);
-            let first = found.processed.iter().map(|event| event.id).min();
-            self.head.lock().found(start, first, is_slow, now());
+            let ids = || found.processed.iter().map(|event| event.id);
+            let found = ids().min().zip(ids().max());
+            self.head.lock().found(start, found, is_slow, now());
         }
     }
 
-    /// A look from the beginning found this to be the first event, and took so long.
-    pub(super) fn looked(&self, first: Option<Uuid>, took: Duration) {
+    /// A fan-out from this start did not end in time.
+    pub(super) fn timed_out(&self, start: Option<Uuid>) {
         let mut head = self.head.lock();
-        if took <= SLOW {
-            head.start = None;
-            head.slow_looks = 0;
-        } else if let (Some(first), Some(start)) = (first, head.start) {
-            head.thorough |= first < start;
+        match start {
+            None => head.begin_late(now()),
+            // Fan-outs have to go on, and the next look finds it again.
+            Some(_) if start == head.seen_before => head.seen_before = None,
+            Some(_) => {}
+        }
+    }
+
+    /// A look found this to be the first event that is not lower than `lowest`, and took so long.
+    pub(super) fn looked(&self, lowest: Option<Uuid>, first: Option<Uuid>, took: Duration) {
+        let mut head = self.head.lock();
+        if lowest.is_some() {
+            head.to_skip = head.to_skip.saturating_sub(1);
+        } else {
+            (head.to_skip, head.skipped) = (0, 0);
+            if took <= SLOW {
+                *head = Head::default();
+                return;
+            }
+        }
+        if let (Some(first), Some(start)) = (first, head.start) {
+            head.seen_before = Some(first).filter(|first| *first < start);
+        }
+    }
+
+    /// A look from there did not end in time.
+    pub(super) fn look_timed_out(&self, lowest: Option<Uuid>) {
+        let mut head = self.head.lock();
+        if lowest.is_none() {
+            head.begin_late(now());
+            head.skipped = (head.skipped * 2).clamp(2, MAX_SKIPPED);
+            head.to_skip = head.skipped;
         }
     }
 }
 
 impl Head {
-    /// A fan-out from this start found this as the first event, at a time since 1970.
-    fn found(&mut self, start: Option<Uuid>, first: Option<EventId>, is_slow: bool, now: Duration) {
+    /// A fan-out from this start found these as the first event and the last, at a time since 1970.
+    fn found(
+        &mut self,
+        start: Option<Uuid>,
+        found: Option<(EventId, EventId)>,
+        is_slow: bool,
+        now: Duration,
+    ) {
         // Ids may be of the future, or no times at all.
-        let place = || first.map_or(now, |first| time(first.as_uuid()).min(now));
+        let place = || found.map_or(now, |(first, _)| time(first.as_uuid()).min(now));
         let place = || lowest(place().saturating_sub(MARGIN));
         if start.is_none() {
-            self.thorough = false;
             self.slow_looks = if is_slow {
                 self.slow_looks.saturating_add(1)
             } else {
                 0
             };
-            self.start = (self.slow_looks >= SLOW_LOOKS).then(place);
-        } else if first.is_some() && start == self.start {
+            // One that was under way when it was set says nothing of it.
+            if self.start.is_none() && self.slow_looks >= SLOW_LOOKS {
+                self.start = Some(place());
+            }
+        } else if start == self.seen_before {
+            // More may follow on the last one, before the others go on.
+            let last = found.map(|(_, last)| last.as_uuid());
+            self.seen_before = last.filter(|last| self.start.is_some_and(|start| *last < start));
+        } else if found.is_some() && start == self.start {
             // Never back: an event that has backed off is an old one.
             self.start = self.start.map(|start| start.max(place()));
         }
     }
+
+    /// Fan-outs from the beginning do not end in time.
+    fn begin_late(&mut self, now: Duration) {
+        let late = || lowest(now.saturating_sub(MARGIN));
+        self.start.get_or_insert_with(late);
+    }
+}
+
+/// Whether a statement did not end within this limit: one that waited for a lock has another.
+pub(super) fn is_timed_out(error: &StoreError, statement: Duration) -> bool {
+    matches!(error, StoreError::TimedOut { limit, .. } if *limit == statement)
 }
 
 fn now() -> Duration {
@@ -147,7 +216,7 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64) -> Duration {
-        Duration::from_secs(1_800_000_000 + seconds)
+        Duration::from_secs(1_700_000_000 + seconds)
     }
 
     /// Looks from the beginning were slow, the last one at this time, and found this.
@@ -155,9 +224,13 @@ mod tests {
         let mut head = Head::default();
         for _ in 0..SLOW_LOOKS {
             assert_eq!(head.start, None, "a few may be slow by chance");
-            head.found(None, Some(first), true, now);
+            head.found(None, one(first), true, now);
         }
         head
+    }
+
+    fn one(event: EventId) -> Option<(EventId, EventId)> {
+        Some((event, event))
     }
 
     fn id(seconds: u64) -> EventId {
@@ -170,17 +243,18 @@ mod tests {
     fn looks_are_from_the_beginning_until_one_is_slow() {
         let mut head = slow(id(100), at(101));
         assert_eq!(head.start, Some(lowest(at(96))));
-        head.found(None, Some(id(100)), false, at(101));
-        assert_eq!(head.start, None);
+        // One that was under way.
+        head.found(None, one(id(100)), false, at(101));
+        assert_eq!(head.start, Some(lowest(at(96))));
     }
 
     #[test]
     fn the_start_goes_on_with_what_is_found_and_never_back() {
         let mut head = slow(id(100), at(101));
         let start = head.start;
-        head.found(start, Some(id(150)), false, at(151));
+        head.found(start, one(id(150)), false, at(151));
         assert_eq!(head.start, Some(lowest(at(146))));
-        head.found(start, Some(id(20)), false, at(152));
+        head.found(start, one(id(20)), false, at(152));
         assert_eq!(head.start, Some(lowest(at(146))), "of a backoff");
         head.found(start, None, false, at(300));
         assert_eq!(
@@ -196,59 +270,118 @@ mod tests {
         for first in [id(9_999), random] {
             let mut head = slow(first, at(100));
             assert_eq!(head.start, Some(lowest(at(96))));
-            head.found(head.start, Some(first), false, at(101));
+            head.found(head.start, one(first), false, at(101));
             assert_eq!(head.start, Some(lowest(at(97))));
         }
     }
 
-    #[test]
-    fn what_lies_before_the_start_is_looked_for_once_it_was_seen() {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A queue on which fan-outs begin at second 100.
+    fn late() -> Queue {
         let queue = Queue::default();
         queue.head.lock().start = Some(lowest(at(100)));
-        queue.looked(Some(id(101).as_uuid()), Duration::from_secs(1));
-        assert_eq!(queue.start(), Some(lowest(at(100))));
-        queue.looked(Some(id(99).as_uuid()), Duration::from_secs(1));
-        assert_eq!(queue.start(), None);
+        queue
+    }
+
+    fn fanned_out(ids: impl IntoIterator<Item = EventId>) -> FannedOut {
+        let mut found = FannedOut::default();
+        let (name, at) = ("e", chrono::Utc::now());
+        for id in ids {
+            let correlation = crate::id::CorrelationId::from_uuid(Uuid::nil());
+            let one = crate::store::ProcessedEvent::new(id, name, correlation, at, 1);
+            found.processed.push(one);
+        }
+        found
+    }
+
+    #[test]
+    fn what_lies_before_the_start_is_fanned_out_to_its_end_once_it_was_seen() {
+        let queue = late();
+        let start = queue.start();
+        queue.looked(None, Some(id(101).as_uuid()), SECOND);
+        assert_eq!(queue.start(), start);
+        let seen = Some(id(50).as_uuid());
+        queue.looked(None, seen, SECOND);
+        assert_eq!(queue.start(), seen);
         let held_back = FannedOut {
             held_back: true,
             ..FannedOut::default()
         };
-        queue.fanned_out(None, &held_back, Duration::from_secs(1));
-        assert_eq!(queue.start(), None, "until one has looked");
-        queue.head.lock().slow_looks = SLOW_LOOKS;
-        queue.fanned_out(None, &FannedOut::default(), Duration::from_secs(1));
-        assert!(queue.start().is_some(), "only once");
+        queue.fanned_out(seen, &held_back, SECOND);
+        assert_eq!(queue.start(), seen, "until one has looked");
+        queue.fanned_out(start, &fanned_out([id(100)]), SECOND);
+        assert_eq!(queue.start(), seen, "one that was under way");
+        queue.fanned_out(seen, &fanned_out([id(50), id(60)]), SECOND);
+        assert_eq!(queue.start(), Some(id(60).as_uuid()), "a batch of many");
+        queue.fanned_out(queue.start(), &fanned_out([id(70), id(101)]), SECOND);
+        assert_eq!(queue.start(), start);
+        queue.looked(None, seen, SECOND);
+        queue.fanned_out(seen, &fanned_out([]), SECOND);
+        assert_eq!(queue.start(), start, "somebody else had it");
     }
 
     #[test]
-    fn a_look_that_was_under_way_does_not_move_a_start_that_went_back() {
-        let mut head = slow(id(100), at(101));
-        let under_way = head.start;
-        // A thorough look finds many events of long ago.
-        head.found(None, Some(id(10)), true, at(102));
-        assert_eq!(head.start, Some(lowest(at(6))));
-        head.found(under_way, Some(id(101)), false, at(102));
-        assert_eq!(head.start, Some(lowest(at(6))));
+    fn fan_outs_go_on_after_those_from_the_beginning_did_not_end_in_time() {
+        let queue = Queue::default();
+        queue.timed_out(None);
+        let start = queue.start();
+        assert!(start.is_some_and(|start| time(start) < now()));
+        queue.timed_out(None);
+        assert_eq!(queue.start(), start, "another one of the time before");
+        let seen = Some(id(50).as_uuid());
+        queue.looked(None, seen, SECOND);
+        assert_eq!(queue.start(), seen);
+        queue.timed_out(start);
+        assert_eq!(queue.start(), seen);
+        queue.timed_out(seen);
+        assert_eq!(queue.start(), start);
+    }
+
+    #[test]
+    fn looks_that_do_not_end_in_time_begin_later_and_try_the_beginning_ever_more_rarely() {
+        let queue = Queue::default();
+        assert_eq!(queue.lowest_for_look(), None);
+        let mut skipped = Vec::new();
+        for _ in 0..8 {
+            queue.look_timed_out(None);
+            let begins = queue.lowest_for_look();
+            assert!(begins.is_some() && begins < queue.start());
+            // That this one is slow, too, is no news.
+            queue.look_timed_out(begins);
+            let mut count = 0;
+            while let Some(begins) = queue.lowest_for_look() {
+                queue.looked(Some(begins), None, Duration::ZERO);
+                assert!(queue.start().is_some(), "the beginning was not seen");
+                count += 1;
+            }
+            skipped.push(count);
+        }
+        assert_eq!(skipped, [2, 4, 8, 16, 32, 64, 64, 64]);
+        queue.looked(None, None, SECOND);
+        assert!(queue.start().is_some(), "slow, but in time");
+        queue.look_timed_out(None);
+        let mut looks = std::iter::from_fn(|| {
+            let begins = queue.lowest_for_look()?;
+            queue.looked(Some(begins), None, Duration::ZERO);
+            Some(())
+        });
+        assert_eq!(looks.by_ref().count(), 2, "the first of a new row");
+        queue.looked(None, None, Duration::ZERO);
+        assert_eq!(queue.start(), None);
     }
 
     #[test]
     fn a_quick_look_ends_it() {
-        let queue = Queue::default();
-        queue.head.lock().start = Some(lowest(at(100)));
-        queue.looked(None, Duration::from_millis(1));
+        let queue = late();
+        queue.looked(None, None, Duration::from_millis(1));
         assert_eq!(queue.start(), None);
     }
 
     #[test]
     fn a_large_batch_is_no_slow_look() {
         let queue = Queue::default();
-        let mut found = FannedOut::default();
-        let (name, at) = ("e", chrono::Utc::now());
-        for _ in 0..1000 {
-            let correlation = crate::id::CorrelationId::from_uuid(Uuid::nil());
-            let one = crate::store::ProcessedEvent::new(EventId::new(), name, correlation, at, 1);
-            found.processed.push(one);
-        }
+        let found = fanned_out((0..1000).map(|_| EventId::new()));
         for (millis, is_slow) in [(100, false), (200, true)] {
             for _ in 0..SLOW_LOOKS {
                 queue.fanned_out(None, &found, Duration::from_millis(millis));

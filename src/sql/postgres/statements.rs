@@ -187,7 +187,7 @@ macro_rules! suspect_due {
 
 /// What there is to do.
 macro_rules! look {
-    ($($more:expr),*) => {
+    ($among:literal, $more:literal) => {
         concat!(
             "SELECT statement_timestamp(), \
                first.event_id IS NOT NULL \
@@ -202,8 +202,10 @@ macro_rules! look {
             ", ",
             next_due!("unnest($1::text[])"),
             ", CASE WHEN $2::boolean THEN (SELECT min(lease_until) FROM {p}leases) END",
-            $($more,)*
-            " FROM (SELECT (SELECT event_id FROM {p}unprocessed_events ORDER BY event_id LIMIT 1) AS event_id, ",
+            $more,
+            " FROM (SELECT (SELECT event_id FROM {p}unprocessed_events ",
+            $among,
+            "ORDER BY event_id LIMIT 1) AS event_id, ",
             micros_so_far!(),
             " AS micros OFFSET 0) first"
         )
@@ -424,7 +426,7 @@ pub(super) const COMMON: CommonTexts = CommonTexts {
     put_off_rescue: "UPDATE {p}handler_requests SET lease_until = $1 WHERE id = $2",
     put_off_claim: "UPDATE {p}handler_requests SET backoff_until = $1, \
          queue = CASE queue WHEN 2 THEN 2 ELSE 1 END WHERE id = $2",
-    look: look!(),
+    look: look!("", ""),
     best_due: "SELECT min(d.priority) \
          FROM unnest($1::text[]) AS asked (handler) CROSS JOIN LATERAL ( \
            (SELECT r.priority FROM {p}handler_requests r \
@@ -519,6 +521,8 @@ statements! {
         /// (ids): requests, locked in this order.
         lock_requests,
         lock_requests_skip,
+        /// (ids): requests.
+        find_requests,
         /// (handlers, rooms, limit): the best that are due, locked.
         lock_due,
         /// (handlers, rooms, limit): the best suspects that are due, locked.
@@ -560,6 +564,8 @@ statements! {
         /// (notes of leases): notes until when their requests are leased, and forgets those of which
         /// none is.
         tidy_leases,
+        /// (notes of leases): forgets them.
+        forget_leases,
         /// (ids, attempts, owners): the ids of those whose fence holds.
         held,
         /// As the common one, and (test channel): notifies it unless it is NULL.
@@ -700,6 +706,11 @@ pub(super) const TEXTS: Texts = Texts {
         from_requests!(),
         "WHERE r.id = ANY ($1::uuid[]) ORDER BY r.id FOR UPDATE OF r SKIP LOCKED"
     ),
+    find_requests: concat!(
+        request!(),
+        from_requests!(),
+        "WHERE r.id = ANY ($1::uuid[])"
+    ),
     // Locks the requests; those that are locked are skipped.
     lock_due: concat!(
         due!(),
@@ -723,7 +734,7 @@ pub(super) const TEXTS: Texts = Texts {
            WHERE asked.room > 0) ",
         request!(),
         from_requests!(),
-        "WHERE r.id = ANY (ARRAY(SELECT id FROM best)) AND r.queue + 0 = 2 \
+        "WHERE r.id = ANY (ARRAY(SELECT id FROM best)) AND r.queue + 0 = 2 AND r.handler = ANY ($1::text[]) \
            AND coalesce(r.backoff_until, statement_timestamp()) <= statement_timestamp() \
          ORDER BY r.priority, r.id LIMIT $3 FOR UPDATE OF r SKIP LOCKED"
     ),
@@ -737,7 +748,8 @@ pub(super) const TEXTS: Texts = Texts {
     // of the queue, if nobody has it: so it knows of other processes.
     //
     // Rows of the queue that others seem to have locked come after those that nobody has, as most are
-    // skipped then. To itself, this statement seems to have locked the first ones. Strictly in their order, one that only seems so waits for no others.
+    // skipped then. To itself, this statement seems to have locked the first ones. Strictly in their order,
+    // one that only seems so waits for no others.
     //
     // Where every request that could be born leased fits its room, which is asked of a few sums,
     // none is sorted or counted.
@@ -927,6 +939,9 @@ pub(super) const TEXTS: Texts = Texts {
            AND r.lease_until <= statement_timestamp() \
          ORDER BY r.lease_until, r.id LIMIT $2 FOR UPDATE OF r SKIP LOCKED"
     ),
+    // Locks the notes; those that are locked are skipped.
+    forget_leases: "DELETE FROM {p}leases WHERE id = ANY (ARRAY( \
+           SELECT id FROM {p}leases WHERE id = ANY ($1::bigint[]) FOR UPDATE SKIP LOCKED))",
     // Locks the notes.
     tidy_leases: "WITH held AS MATERIALIZED ( \
            SELECT l.id, ( \
@@ -944,6 +959,7 @@ pub(super) const TEXTS: Texts = Texts {
         " r"
     ),
     look: look!(
+        "WHERE event_id >= $4::uuid ",
         ", first.event_id, first.micros, CASE WHEN $3::text IS NOT NULL THEN pg_notify($3, '')::text END"
     ),
     // Locks the requests; those that are locked are skipped, and are not lost.

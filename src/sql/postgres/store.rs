@@ -109,7 +109,7 @@ impl PostgresStore {
             Notifier::new(sessions.clone(), texts, options.common.acquire_timeout)
         });
         let dialect = PostgresDialect {
-            begins: Begins::new(options.common.limits()),
+            begins: Begins::new(options.common.limits(), session_settings.is_some()),
             transactions,
             sessions,
             session_settings,

@@ -69,6 +69,19 @@ impl Fresh {
             .filter_map(|word| word.parse::<u64>().ok());
         (numbers.sum(), plan.join("\n"))
     }
+
+    /// The same, of three runs the one that read least: tables that others make and drop empty the server's
+    /// caches of what tables there are, and the next call fills them.
+    async fn least_buffers(&mut self, name: &str, arguments: &str) -> (u64, String) {
+        let mut least = self.buffers(name, arguments).await;
+        for _ in 0..2 {
+            let next = self.buffers(name, arguments).await;
+            if next.0 < least.0 {
+                least = next;
+            }
+        }
+        least
+    }
 }
 
 /// The text of a statement; functions of pg_temp are not found by their name alone.
@@ -105,7 +118,7 @@ async fn every_statement_can_be_prepared() {
 }
 
 /// The hot statements, and arguments for them.
-fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'static str); 19] {
+fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'static str); 21] {
     [
         (
             "open_and_dead_of",
@@ -117,7 +130,11 @@ fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'stat
             texts.rename_requests.clone(),
             "('{}', 'i', 'h')",
         ),
-        ("look", texts.look.clone(), "('{h,i}', true, NULL)"),
+        (
+            "look",
+            texts.look.clone(),
+            "('{h,i}', true, NULL, '00000000-0000-0000-0000-000000000000')",
+        ),
         ("common_look", common.look.clone(), "('{h,i}', true)"),
         (
             "raise",
@@ -127,6 +144,7 @@ fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'stat
         ("lock_leases", texts.lock_leases.clone(), "(NULL, 0, 100)"),
         ("lock_expired", texts.lock_expired.clone(), "('{1}', 100)"),
         ("tidy_leases", texts.tidy_leases.clone(), "('{1}')"),
+        ("forget_leases", texts.forget_leases.clone(), "('{1}')"),
         ("best_due", common.best_due.clone(), "('{h,i}')"),
         (
             "insert_requests",
@@ -150,6 +168,7 @@ fn hot(common: &Common, texts: &Statements) -> [(&'static str, Statement, &'stat
         ),
         ("renew", texts.renew.clone(), "('{}', '{}', NULL, NULL)"),
         ("lock_requests", texts.lock_requests.clone(), "('{}')"),
+        ("find_requests", texts.find_requests.clone(), "('{}')"),
         (
             "lock_due",
             texts.lock_due.clone(),
@@ -360,7 +379,11 @@ async fn suspects_that_back_off_cost_those_nothing_that_find_nothing() {
     fresh.run("ANALYZE tidings_handler_requests").await;
     let (common, texts) = (&fresh.common, &fresh.texts);
     let finding_nothing = [
-        ("look", texts.look.clone(), "('{h}', true, NULL)"),
+        (
+            "look",
+            texts.look.clone(),
+            "('{h}', true, NULL, '00000000-0000-0000-0000-000000000000')",
+        ),
         (
             "claim",
             texts.claim.clone(),
@@ -563,11 +586,12 @@ async fn the_statement_for_one_event_leaves_to_the_other_what_it_cannot_do() {
     fresh.prepare("one", &one).await;
     let offer = format!("gen_random_uuid(), 1000000, 2, '{{h,i,j}}', '{FIRST}'");
     let two = "INSERT INTO tidings_unprocessed_events VALUES (gen_random_uuid())";
-    let waiting = "INSERT INTO tidings_waiting_events VALUES (gen_random_uuid(), 1, 1, NULL, NULL, now() + interval '1 day')";
+    let waiting =
+        "INSERT INTO tidings_waiting_events VALUES (gen_random_uuid(), 1, 1, NULL, NULL, now())";
     for (case, setup) in [
         ("room for two of three", REGISTRATIONS),
         ("two events", two),
-        ("one waits", waiting),
+        ("one has waited", waiting),
     ] {
         fresh.run("TRUNCATE tidings_events, tidings_unprocessed_events, tidings_waiting_events, tidings_registrations").await;
         fresh.run(ONE_EVENT).await;
@@ -583,6 +607,77 @@ async fn the_statement_for_one_event_leaves_to_the_other_what_it_cannot_do() {
             "{case}"
         );
     }
+}
+
+#[tokio::test]
+async fn events_that_back_off_turn_no_other_away_from_the_statement_for_one() {
+    let mut fresh = Fresh::new().await;
+    let one = fresh.texts.fan_out_one.clone();
+    fresh.prepare("one", &one).await;
+    fresh
+        .run(
+            "INSERT INTO tidings_waiting_events VALUES \
+         (gen_random_uuid(), 1, 1, NULL, NULL, now() + interval '1 day'), \
+         (gen_random_uuid(), 1, 1, NULL, gen_random_uuid(), now() + interval '1 hour')",
+        )
+        .await;
+    for setup in ["", ONE_EVENT] {
+        fresh.run(setup).await;
+        let offer = format!("gen_random_uuid(), 1000000, 2, '{{h}}', '{FIRST}'");
+        let fanned_out = fresh.fanned_out("one", &format!("({offer})")).await;
+        let [.., last] = &fanned_out[0][..] else {
+            panic!("no answer");
+        };
+        let columns: Vec<_> = last.split('|').collect();
+        let next: i64 = columns[10].parse().unwrap();
+        let day = 24 * 3600 * 1_000_000;
+        assert_eq!(columns[0], "2");
+        assert!(next <= day && next > day - 600_000_000, "{last}");
+    }
+}
+
+/// What was deleted stays in the index of the queue while a transaction could see it.
+#[tokio::test]
+async fn a_look_that_begins_later_passes_nothing_of_what_was_taken_before() {
+    let lowest = "10000000-0000-7000-8000-000000000000";
+    let offer = "NULL, 0, 0, '{}'";
+    let calls = |lowest: &str| {
+        [
+            (
+                "many",
+                format!("(10, {offer}, '{{}}', 64, false, '{lowest}', false)"),
+            ),
+            ("one", format!("({offer}, '{lowest}')")),
+            ("look", format!("('{{h}}', false, NULL, '{lowest}')")),
+        ]
+    };
+    let mut fresh = Fresh::new().await;
+    fresh.run(PINS).await;
+    let texts = &fresh.texts;
+    let statements = [
+        ("many", texts.fan_out.clone()),
+        ("one", texts.fan_out_one.clone()),
+        ("look", texts.look.clone()),
+    ];
+    for (name, statement) in statements {
+        fresh.prepare(name, &statement).await;
+    }
+    fresh
+        .run(
+            "INSERT INTO tidings_unprocessed_events \
+             SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, 60000) n; \
+             DELETE FROM tidings_unprocessed_events",
+        )
+        .await;
+    fresh.run(ONE_EVENT).await;
+    for (name, arguments) in calls(lowest) {
+        let (buffers, plan) = fresh.least_buffers(name, &arguments).await;
+        assert!(buffers < 150, "{name}: {buffers} buffers\n{plan}");
+    }
+    // Whoever passes the places of deleted rows once marks them, so one look from the beginning shows it.
+    let (name, arguments) = calls(FIRST)[2].clone();
+    let (buffers, plan) = fresh.buffers(name, &arguments).await;
+    assert!(buffers > 200, "nothing is in the way: {buffers}\n{plan}");
 }
 
 /// Plans are kept, so that of an empty table must do for a full one: by the ids that are named, in
@@ -608,7 +703,7 @@ async fn a_settlement_that_was_planned_for_empty_tables_reads_no_row_but_its_own
             fresh.buffers("settle", &arguments).await;
         }
         fresh.run(BALLAST).await;
-        let (buffers, plan) = fresh.buffers("settle", &arguments).await;
+        let (buffers, plan) = fresh.least_buffers("settle", &arguments).await;
         assert!(
             buffers <= 20,
             "{buffers} buffers beside 60,000 rows:\n{plan}"

@@ -449,8 +449,16 @@ impl Dialect for SqliteDialect {
         ids: &[HandlerRequestId],
         _mode: LockMode,
     ) -> Result<Requests> {
+        self.find_requests(link, ids).await
+    }
+
+    async fn find_requests(
+        &self,
+        link: &mut Link<'_>,
+        ids: &[HandlerRequestId],
+    ) -> Result<Requests> {
         let args = vec![request_ids(ids.iter().copied())];
-        Requests::read(&link.rows(&self.statements.lock_requests, args).await?)
+        Requests::read(&link.rows(&self.statements.find_requests, args).await?)
     }
 
     async fn lock_expired(&self, link: &mut Link<'_>, limit: i64) -> Result<Expired> {

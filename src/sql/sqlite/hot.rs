@@ -50,7 +50,7 @@ pub(super) async fn settle(
             return settle::settle(link, settlements).await;
         }
     }
-    plain::finish(link, settlements, sorted.others).await
+    plain::finish(link, settlements, &sorted.others).await
 }
 
 /// Whether the fences of all of these have held; if not, only some were settled.

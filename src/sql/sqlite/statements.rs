@@ -483,7 +483,7 @@ statements! {
         /// (ids, new name, old name): renames those that are open or dead.
         rename_requests,
         /// (ids): requests in this order.
-        lock_requests,
+        find_requests,
         /// (handlers): which of them have requests that are due, by their places.
         handlers_due,
         /// (handler, limit): priority and id of the best that are due.
@@ -624,7 +624,7 @@ pub(super) const TEXTS: Texts = Texts {
         uuids!("?1"),
         "AND handler = ?3 AND completed_at IS NULL AND canceled_at IS NULL"
     ),
-    lock_requests: concat!(
+    find_requests: concat!(
         request!(),
         from_requests!(),
         "WHERE r.id IN ",

@@ -179,7 +179,7 @@ async fn the_hot_path_finds_its_rows_by_indexes() {
             texts.delete_fresh.clone(),
             "SEARCH tidings_unprocessed_events USING PRIMARY KEY (event_id<?)",
         ),
-        ("lock_requests", texts.lock_requests.clone(), by_id),
+        ("find_requests", texts.find_requests.clone(), by_id),
         ("complete", texts.complete.clone(), by_id),
         ("snooze", texts.snooze.clone(), by_id),
         ("claim", texts.claim.clone(), by_id),
