@@ -96,8 +96,9 @@ impl Raiser {
     /// takes one more for each.
     ///
     /// Through a connection of MySQL that is in no transaction, or one of PostgreSQL behind a
-    /// transaction pooler or with more than 16 MiB of events, the event is raised in one of the store's own, on a connection of its own, and committed before the answer: that is four round
-    /// trips more than the one which asks. If all connections that the store may have are in use, the
+    /// transaction pooler or with more than 16 MiB of events, the event is raised in a transaction on a
+    /// connection of the store's, and committed before the answer: that is four round trips more than the
+    /// one which asks. If all connections that the store may have are in use, the
     /// answer is [`StoreError::Exhausted`] after its time limit for one; a store on the application's
     /// pool needs another connection of it than the one that the application holds.
     ///

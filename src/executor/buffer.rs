@@ -27,6 +27,9 @@ pub(super) struct Runnable {
 /// each is as large as a call may be.
 const CALLS: usize = 4;
 
+/// Over so many looks for surplus requests may wait to be started.
+const PATIENCE: usize = 3;
+
 pub(super) struct LocalBuffer {
     inner: Mutex<Inner>,
     names: HashMap<Name, usize>,
@@ -66,6 +69,9 @@ struct HandlerQueue {
     reserved: usize,
     /// The last claim had to leave it out: it is to be told when there is room.
     exhausted: bool,
+    /// How many runs were begun since surplus was last looked for, and how many waited then.
+    begun: usize,
+    waited: usize,
 }
 
 /// How many runs workers have begun, or taken along, since there is a buffer.
@@ -158,6 +164,8 @@ impl LocalBuffer {
                 running: 0,
                 reserved: 0,
                 exhausted: false,
+                begun: 0,
+                waited: 0,
             })
             .collect();
         Self {
@@ -382,6 +390,27 @@ impl LocalBuffer {
         drained
     }
 
+    /// Takes out what does not start soon: of each handler of which more waited at the last call, `since` ago, than
+    /// are begun in [`PATIENCE`] such times at the pace of this one, all that would not start in the next one.
+    /// Runs that take long by exception change no pace.
+    pub(super) fn take_surplus(&self, since: Duration) -> Vec<Runnable> {
+        let mut inner = self.inner.lock();
+        let mut surplus = Vec::new();
+        for number in 0..inner.handlers.len() {
+            surplus.append(&mut inner.take_surplus_of(number, since));
+        }
+        if !surplus.is_empty() {
+            inner.queued -= surplus.len();
+            let wakes = Wakes {
+                claims: inner.claims_wait | inner.end_exhaustion(),
+                offers: inner.take_offers_wait(),
+            };
+            drop(inner);
+            self.tell(wakes);
+        }
+        surplus
+    }
+
     /// Handlers that run, and requests that wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         let inner = self.inner.lock();
@@ -506,6 +535,7 @@ impl Inner {
         let queue = self.handlers.get_mut(number)?;
         let runnable = queue.queue.pop_front()?;
         queue.running += 1;
+        queue.begun += 1;
         self.queued -= 1;
         self.started.0 += 1;
         if !queue.is_full() {
@@ -529,12 +559,29 @@ impl Inner {
         let head = queue.head_key(number)?;
         let was_head = self.heads.remove(&head);
         let runnable = queue.queue.pop_front()?;
+        queue.begun += 1;
         if was_head {
             self.heads.extend(queue.head_key(number));
         }
         self.queued -= 1;
         self.started.0 += 1;
         Some(runnable)
+    }
+
+    fn take_surplus_of(&mut self, number: usize, since: Duration) -> Vec<Runnable> {
+        let Some(queue) = self.handlers.get_mut(number) else {
+            return Vec::new();
+        };
+        let old_head = queue.head_key(number);
+        let surplus = queue.take_surplus(since);
+        let new_head = queue.head_key(number);
+        if old_head != new_head
+            && let Some(old_head) = old_head
+            && self.heads.remove(&old_head)
+        {
+            self.heads.extend(new_head);
+        }
+        surplus
     }
 
     /// Who is to hear that there is room: claims, if the handler was exhausted when room was last reserved
@@ -597,6 +644,22 @@ impl HandlerQueue {
         self.capacity.is_worth_a_fan_out(self.held(), max_queued)
     }
 
+    fn take_surplus(&mut self, since: Duration) -> Vec<Runnable> {
+        let begun = std::mem::take(&mut self.begun);
+        let waited = std::mem::replace(&mut self.waited, self.queue.len());
+        if waited <= begun.saturating_mul(PATIENCE) || self.queue.len() <= begun {
+            return Vec::new();
+        }
+        self.capacity.observe_pace(begun, since);
+        // What is under suspicion runs in this process, or in none.
+        let is_suspect = |one: &Runnable| one.held.context.request().is_suspect();
+        let behind = self.queue.split_off(begun);
+        let (suspects, surplus): (Vec<_>, _) = behind.into_iter().partition(is_suspect);
+        self.queue.extend(suspects);
+        self.waited = self.queue.len();
+        surplus
+    }
+
     fn is_full(&self) -> bool {
         self.running >= self.capacity.limit()
     }
@@ -634,7 +697,10 @@ impl Runnable {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{Event, store::ClaimedRequest, telemetry::Telemetry};
 
     /// A buffer for one handler that runs twice at once.
     fn buffer() -> LocalBuffer {
@@ -737,6 +803,46 @@ mod tests {
         drop(claimed);
         buffer.inner.lock().handlers[0].running = 2;
         assert!(!buffer.room_is_promised(), "all slots are in use");
+    }
+
+    #[test]
+    fn what_does_not_start_soon_is_surplus_and_exceptions_are_not() {
+        let buffer = buffer();
+        let tick = Duration::from_secs(10);
+        let begun = |count: usize| {
+            for _ in 0..count {
+                let mut inner = buffer.inner.lock();
+                inner.take_first().unwrap();
+                inner.handlers[0].running -= 1;
+                let head = inner.handlers[0].head_key(0);
+                inner.heads.extend(head);
+            }
+        };
+        buffer.push((0..500).map(|_| runnable()).collect());
+        assert!(buffer.take_surplus(tick).is_empty(), "they have just come");
+        begun(170);
+        let in_time = buffer.take_surplus(tick).is_empty();
+        assert!(in_time, "three times as many are all");
+        begun(70);
+        assert_eq!(buffer.take_surplus(tick).len(), 330 - 70 - 70);
+        assert_eq!(buffer.counts().1, 70);
+        assert_eq!(buffer.take_surplus(tick).len(), 70, "it stands still");
+        assert!(buffer.take_surplus(tick).is_empty());
+        let room = buffer.reserve_for_claim().map(|room| room.largest());
+        assert_eq!(room, Some(2), "no more are claimed instead than can run");
+        assert!(buffer.next().is_none());
+    }
+
+    fn runnable() -> Runnable {
+        let event = Arc::new(Event::new("e", &()).unwrap());
+        let id = HandlerRequestId::derive(event.id, "h");
+        Runnable {
+            held: Held {
+                context: Context::new(ClaimedRequest::new(id, event, "h", 1, 5)),
+                round: Telemetry::default().execute_round().link(),
+            },
+            handler: 0,
+        }
     }
 
     #[test]

@@ -43,6 +43,15 @@ impl Capacity {
         });
     }
 
+    /// No more than so many runs were begun in this time: they take longer than those which have ended
+    /// say.
+    pub(super) fn observe_pace(&mut self, begun: usize, time: Duration) {
+        #[expect(clippy::cast_precision_loss, reason = "limits are small")]
+        let pace = time.as_secs_f64() * self.limit as f64 / begun.max(1) as f64;
+        let average = self.average.unwrap_or_default();
+        self.average = Some(average.max(pace));
+    }
+
     /// How many more requests may be held beside `held`; at most `max` at all.
     pub(super) fn room(&self, held: usize, max: usize) -> usize {
         self.most(max).saturating_sub(held)

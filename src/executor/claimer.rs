@@ -134,9 +134,10 @@ impl Claimer {
                 let claimed = batch.requests.len();
                 if claimed > 0 {
                     round.claimed(claimed);
-                    executor.accept(batch.requests, &round.link(), sent);
-                    // Whoever runs it says when it has ended.
-                    std::mem::forget(alone);
+                    if executor.accept(batch.requests, &round.link(), sent) > 0 {
+                        // Whoever runs it says when it has ended.
+                        std::mem::forget(alone);
+                    }
                 }
                 executor.settle_unreadable(batch.unreadable).await;
                 claimed

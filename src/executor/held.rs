@@ -30,7 +30,7 @@ pub(super) type Claimed = (HandlerRequestId, u64);
 /// All that is held.
 ///
 /// The renewal thread walks it a few times per lease; claims and settlements touch it once per
-/// batch.
+/// batch. Contexts are dropped outside of the lock, as what hooks left in them is the application's.
 #[derive(Default)]
 pub(super) struct HeldRequests(Mutex<HashMap<Claimed, Lease>>);
 
@@ -64,14 +64,15 @@ impl HeldRequests {
     /// Lets go of requests that were settled, handed back, or lost.
     pub(super) fn remove(&self, claims: impl Iterator<Item = Claimed>) {
         let mut held = self.0.lock();
-        for claim in claims {
-            held.remove(&claim);
-        }
+        let removed: Vec<_> = claims.filter_map(|claim| held.remove(&claim)).collect();
+        drop(held);
+        drop(removed);
     }
 
     /// Lets go of everything.
     pub(super) fn clear(&self) {
-        self.0.lock().clear();
+        let all = std::mem::take(&mut *self.0.lock());
+        drop(all);
     }
 
     /// How many requests are held.
@@ -113,17 +114,20 @@ impl HeldRequests {
     ) {
         let lost: HashSet<_> = renewed.lost.iter().collect();
         let skipped: HashSet<_> = renewed.skipped.iter().collect();
+        let mut removed = Vec::new();
         let mut held = self.0.lock();
         for claim in claims {
             if lost.contains(claim) {
-                if let Some(lost) = held.remove(claim) {
-                    lost.context.cancel(CancellationCause::Lost);
-                }
+                removed.extend(held.remove(claim));
             } else if skipped.contains(claim) {
                 // Its lease in the store is the one that it had.
             } else if let Some(kept) = held.get_mut(claim) {
                 kept.valid_until = sent + lease;
             }
+        }
+        drop(held);
+        for lost in removed {
+            lost.context.cancel(CancellationCause::Lost);
         }
     }
 

@@ -263,7 +263,12 @@ impl Executor {
 
     /// Takes claimed or born-leased requests in and sees to it that workers run them. `sent` is
     /// when the statement was sent, from which the lease counts.
-    pub(crate) fn accept(&self, requests: Vec<ClaimedRequest>, round: &RoundLink, sent: Instant) {
+    pub(crate) fn accept(
+        &self,
+        requests: Vec<ClaimedRequest>,
+        round: &RoundLink,
+        sent: Instant,
+    ) -> usize {
         let runnables: Vec<_> = requests
             .into_iter()
             .filter_map(|request| {
@@ -276,8 +281,10 @@ impl Executor {
                 Some(Runnable { held, handler })
             })
             .collect();
+        let accepted = runnables.len();
         self.hold(&runnables, sent);
         self.enqueue(runnables);
+        accepted
     }
 
     fn hold(&self, runnables: &[Runnable], sent: Instant) {

@@ -106,8 +106,19 @@ impl Executor {
         };
         tokio::select! {
             () = renewing => {}
-            () = self.watch() => {}
+            () = self.keep_watching() => {}
             () = self.stopped() => {}
+        }
+    }
+
+    /// Watches for ever: what application code does that is told of it must not end the renewals.
+    async fn keep_watching(&self) {
+        loop {
+            let watched = AssertUnwindSafe(self.watch()).catch_unwind().await;
+            if watched.is_err() {
+                tracing::error!("a panic while leases were watched");
+                tokio::time::sleep(self.settings().renewal_interval() / 4).await;
+            }
         }
     }
 

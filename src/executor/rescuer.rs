@@ -13,6 +13,9 @@ use crate::{
     store::{RescueLost, RescuedRequest},
 };
 
+/// Most processes have such leases.
+const USUAL_LEASE: Duration = Duration::from_secs(30);
+
 impl Executor {
     /// Rescues until the executor stops.
     pub(crate) async fn rescue_loop(self) {
@@ -56,9 +59,10 @@ impl Executor {
     }
 
     /// The next rescue comes soon after the earliest lease runs out, and one lease from now at the
-    /// latest: what somebody takes from now on lasts so long.
+    /// latest: what somebody takes from now on lasts so long. Others may have shorter leases than this
+    /// process.
     fn plan_rescue(&self, sent: Instant, next_expiry: Option<Duration>) {
-        let lease = self.settings().lease;
+        let lease = self.settings().lease.min(USUAL_LEASE);
         let pause = self.rescue_pause();
         let wait = next_expiry.map_or(lease, |expiry| expiry.saturating_add(pause));
         self.0.rescues.set(sent + wait.min(lease).max(pause));

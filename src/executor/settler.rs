@@ -480,17 +480,31 @@ impl Executor {
         Ok(applied)
     }
 
-    /// Gives requests back, so that others run them at once. What cannot be given back is rescued
-    /// when its lease runs out.
+    /// Gives requests back that this process would have run, but ends.
     pub(super) async fn hand_back(&self, held: Vec<Held>) {
+        let applied = self.give_back(held).await;
+        self.0.handed_back.fetch_add(applied, Ordering::AcqRel);
+    }
+
+    /// Gives requests back, so that others run them at once, and answers how many. What cannot be given
+    /// back is rescued when its lease runs out.
+    pub(super) async fn give_back(&self, held: Vec<Held>) -> usize {
+        let claims: Vec<_> = held.iter().map(|held| key(&held.context)).collect();
+        let mut applied = 0;
+        let mut left = StillHeld(self, &claims);
+        for claims in claims.chunks(self.settings().batch_size) {
+            applied += self.give_back_batch(claims).await;
+            left.1 = left.1.get(claims.len()..).unwrap_or_default();
+            self.0.held.remove(claims.iter().copied());
+        }
+        applied
+    }
+
+    async fn give_back_batch(&self, claims: &[Claimed]) -> usize {
         /// An outage is bridged by leases, and so is a lock that outlasts one of our own renewals,
         /// not by waiting here.
         const TRIES: u32 = 3;
-        if held.is_empty() {
-            return;
-        }
-        let claims: Vec<_> = held.iter().map(|held| key(&held.context)).collect();
-        let mut left = claims.clone();
+        let (mut left, mut applied) = (claims.to_vec(), 0);
         let mut backoff = LoopBackoff::default();
         for number in 0..TRIES {
             if number > 0 {
@@ -506,8 +520,7 @@ impl Executor {
             };
             if let Ok(results) = self.call("hand requests back", call).await {
                 let is_applied = |result: &&Settled| **result == Settled::Applied;
-                let applied = results.iter().filter(is_applied).count();
-                self.0.handed_back.fetch_add(applied, Ordering::AcqRel);
+                applied += results.iter().filter(is_applied).count();
                 let mut results = results.into_iter();
                 left.retain(|_| results.next() == Some(Settled::Locked));
                 if left.is_empty() {
@@ -515,7 +528,19 @@ impl Executor {
                 }
             }
         }
-        self.0.held.remove(claims.into_iter());
+        applied
+    }
+}
+
+/// What is let go of if a store panics, as it would be renewed for ever. If a deadline cuts it short, it is still
+/// counted as held.
+struct StillHeld<'a>(&'a Executor, &'a [Claimed]);
+
+impl Drop for StillHeld<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.0.held.remove(self.1.iter().copied());
+        }
     }
 }
 

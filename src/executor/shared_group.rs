@@ -301,7 +301,7 @@ impl<'a> Group<'a> {
         }
         span.finish(Some(UNDONE));
         // Its hooks run again as well.
-        context.keep_raised(0);
+        context.set_raised(Vec::new());
         context.run().alone.store(true, Ordering::Relaxed);
         Runnable {
             held,

@@ -27,6 +27,18 @@ impl Executor {
         self.hand_back(queued).await;
     }
 
+    /// Hands back what does not start soon, as its handler has turned slow: others may be idle, or
+    /// faster. Looks at what has become of what waited when it was called last, `since` ago.
+    pub(crate) async fn hand_back_surplus(&self, since: Duration) {
+        let surplus = self.0.buffer.take_surplus(since);
+        if surplus.is_empty() {
+            return;
+        }
+        let surplus: Vec<Held> = surplus.into_iter().map(|one| one.held).collect();
+        let handed_back = self.give_back(surplus).await;
+        tracing::debug!(handed_back, "requests that do not start soon");
+    }
+
     /// Waits for running handlers and for their outcomes to be written, breaks off those that run
     /// when `deadline` is near, and answers how many could not be ended.
     pub(crate) async fn finish(&self, deadline: &Deadline) -> usize {

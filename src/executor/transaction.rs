@@ -26,14 +26,14 @@ impl Executor {
         context: &Context,
         span: &ExecutionSpan,
     ) -> RunResult {
-        let by_hooks = context.raised_len();
+        let by_hooks = context.raised();
         let mut conflicts = 0;
         let limit = self.transaction_timeout(handler);
         // All runs share the handler's time, so that it holds its slot no longer than that.
         let mut left = limit;
         loop {
-            // What a run that was rolled back has raised is void.
-            context.keep_raised(by_hooks);
+            // What a run that was rolled back has raised is void; hooks do not run again.
+            context.set_raised(by_hooks.clone());
             let transaction = match self
                 .call("begin a handler's transaction", self.store().begin())
                 .await

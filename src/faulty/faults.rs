@@ -19,6 +19,9 @@ pub enum Fault {
     /// It fails with [`StoreError::Backend`], as a statement does that the database refuses for
     /// good, and has no effect.
     Refuse,
+    /// It fails with [`StoreError::Conflict`], as if it had lost against a concurrent transaction, and has
+    /// no effect.
+    Conflict,
     /// It takes effect and fails with [`StoreError::Unavailable`]; an error of its own stays.
     LoseAnswer,
     /// It waits before it begins, by the timer of the runtime.
@@ -123,6 +126,10 @@ impl Faults {
             Some(Fault::Refuse) => Err(StoreError::Backend {
                 operation: operation.as_str(),
                 source: "refused on demand".into(),
+            }),
+            Some(Fault::Conflict) => Err(StoreError::Conflict {
+                operation: operation.as_str(),
+                source: None,
             }),
             Some(Fault::LoseAnswer) => call.await.and(Err(unavailable)),
             Some(Fault::Delay(time)) => {

@@ -204,13 +204,9 @@ impl Context {
         self.0.raised.lock().clone()
     }
 
-    pub(crate) fn raised_len(&self) -> usize {
-        self.0.raised.lock().len()
-    }
-
-    /// Forgets all but the first `count` raised events.
-    pub(crate) fn keep_raised(&self, count: usize) {
-        self.0.raised.lock().truncate(count);
+    /// Forgets what was raised, but for this.
+    pub(crate) fn set_raised(&self, events: Vec<Event>) {
+        *self.0.raised.lock() = events;
     }
 
     pub(crate) fn take_raised(&self) -> Vec<Event> {

@@ -23,9 +23,11 @@ impl Extensions {
 
     /// Puts a value in, and replaces an earlier one of its type.
     pub(super) fn insert<T: Send + Sync + 'static>(&self, value: T) {
-        self.0
-            .lock()
-            .get_or_insert_default()
-            .insert(TypeId::of::<T>(), Arc::new(value));
+        let mut values = self.0.lock();
+        let all = values.get_or_insert_default();
+        let replaced = all.insert(TypeId::of::<T>(), Arc::new(value));
+        // It is the application's, and may come back here when it is dropped.
+        drop(values);
+        drop(replaced);
     }
 }

@@ -17,6 +17,7 @@ use super::{
     renames::take_along,
     retention::retain,
     supervisor::supervise,
+    surplus::hand_back_surplus,
 };
 use crate::{
     clock::instant_after,
@@ -265,6 +266,15 @@ impl Drop for Starting<'_> {
     }
 }
 
+/// Stops everything when it is dropped.
+struct Stops(Arc<Inner>);
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 impl Inner {
     pub(super) fn state(&self) -> SchedulerState {
         *self.state.lock()
@@ -414,6 +424,11 @@ impl Inner {
         ));
         let inner = Arc::clone(self);
         tasks.push(spawn(
+            "surplus",
+            Box::new(move || Box::pin(hand_back_surplus(Arc::clone(&inner)))),
+        ));
+        let inner = Arc::clone(self);
+        tasks.push(spawn(
             "retain",
             Box::new(move || Box::pin(retain(Arc::clone(&inner)))),
         ));
@@ -421,6 +436,8 @@ impl Inner {
     }
 
     async fn shut_down(self: Arc<Self>) {
+        // Also if a store panics in between.
+        let stops = Stops(Arc::clone(&self));
         let deadline = &self.deadline;
         let no_claims = tokio::select! {
             no_claims = self.gate.write() => Some(no_claims),
@@ -442,7 +459,7 @@ impl Inner {
             abandoned,
         };
         drop(no_claims);
-        self.stop();
+        drop(stops);
         let handed_back = self.executor.handed_back();
         tracing::info!(handed_back, abandoned, "the scheduler has stopped");
     }

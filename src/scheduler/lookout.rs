@@ -96,22 +96,18 @@ pub(super) async fn look_out(inner: Arc<Inner>) {
     }
 }
 
-/// Answers how long the store took, if it could tell.
+/// Answers how long the store took.
 async fn look_once(inner: &Inner) -> Result<Duration> {
     let executor = &inner.executor;
     let mut look = Look::new(executor.handlers_with_room());
     look.leases = executor.rescue_is_near(inner.heed().idle);
     let sent = Instant::now();
-    let mut took = Duration::ZERO;
     let outlook = match inner
         .calls
         .call("look for work", executor.store().look(&look))
         .await
     {
-        Ok(outlook) => {
-            took = sent.elapsed();
-            outlook
-        }
+        Ok(outlook) => outlook,
         Err(
             error @ (StoreError::Unavailable { .. }
             | StoreError::Unreachable { .. }
@@ -125,6 +121,7 @@ async fn look_once(inner: &Inner) -> Result<Duration> {
             Outlook::unknown()
         }
     };
+    let took = sent.elapsed();
     for known in [&inner.events, &inner.requests] {
         known.looked(sent);
     }

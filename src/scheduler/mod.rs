@@ -21,6 +21,7 @@ mod renames;
 mod retention;
 mod status;
 mod supervisor;
+mod surplus;
 
 pub use builder::SchedulerBuilder;
 pub use concurrent::ConcurrentScheduler;

@@ -1,36 +1,23 @@
 //! Events behind requests that wait to be claimed: how long these may hold them back.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tidings::{
-    ConfigMap, Context, Event, Handler, HandlerError, RequestState,
-    faulty::{Fault, Operation},
-    store::{FanOut, LockMode, Storer, WakeUps},
+    ConfigMap, RequestState,
+    store::{FanOut, Storer, WakeUps},
 };
 use tokio::time::Instant;
 
 use crate::{
     process::Process,
-    rig::{KINDS, Kind, Rig, config},
+    rig::{KINDS, Kind, Rig, config, taking},
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-fn taking(name: &str, duration: Duration) -> Handler {
-    Handler::new(name, move |_: Arc<Event>, _: Context| async move {
-        tokio::time::sleep(duration).await;
-        Ok::<_, HandlerError>(())
-    })
-}
-
-/// A process whose fan-outs and claims take a millisecond, and so many requests that wait for it.
+/// A process for which so many requests wait.
 async fn behind(kind: Kind, count: usize, map: &ConfigMap) -> Process {
-    let process = Process::new(WakeUps::Complete);
-    for operation in [Operation::FanOut, Operation::Claim] {
-        process
-            .faults
-            .inject_always(operation, Fault::Delay(MILLISECOND));
-    }
+    let process = Process::delayed();
     let registers = Process::on(&process.rig, WakeUps::Complete);
     let registers = registers.start_with(kind, map.clone()).await;
     registers.shutdown(Duration::from_secs(60)).await;
@@ -45,34 +32,6 @@ async fn completed_of(rig: &Rig, handler: &str) -> usize {
     let requests = rig.requests_of(handler).await;
     let completed = requests.iter().filter(|one| one.completed_at.is_some());
     completed.count()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_somebody_has_locked_holds_no_flood_of_events_back_for_long() {
-    for kind in KINDS {
-        // With room for many from the start.
-        let map = config([taking("h", MILLISECOND).concurrency(300).on("*")]);
-        let process = behind(kind, 1, &map).await;
-        let locked = process.rig.only().await.id;
-        let mut operator = process.rig.store.begin().await.unwrap();
-        let mut requests = operator.handler_requests();
-        let found = requests.find_for_update(locked, LockMode::Wait).await;
-        assert!(found.unwrap().is_some());
-        drop(requests);
-
-        process.rig.raise_many("other.happened", 3000).await;
-        let begun = Instant::now();
-        let wanted = process.rig.scheduler_on(Arc::new(process.clone()), map);
-        let scheduler = wanted.kind(kind).workers(400).start().await;
-        process.rig.until_completed(3000).await;
-        let took = begun.elapsed();
-        assert!(took < Duration::from_secs(3), "{kind:?}: {took:?}");
-        let calls = process.faults.calls(Operation::FanOut);
-        assert!(calls < 300, "{kind:?}: {calls} fan-outs");
-        operator.rollback().await.unwrap();
-        process.rig.until_completed(3001).await;
-        scheduler.shutdown(Duration::from_secs(60)).await;
-    }
 }
 
 #[tokio::test(start_paused = true)]

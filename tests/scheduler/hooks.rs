@@ -11,10 +11,14 @@ use std::{
 
 use tidings::{
     Context, Event, Handler, HandlerError, HandlerResult, ProcessContext, RequestState,
-    store::Storer,
+    faulty::{Fault, Operation},
+    store::{EventFilter, Storer, WakeUps},
 };
 
-use crate::rig::{KINDS, Rig, config};
+use crate::{
+    process::Process,
+    rig::{KINDS, Rig, config},
+};
 
 #[derive(Debug)]
 struct Tenant(&'static str);
@@ -280,4 +284,41 @@ async fn what_a_before_execute_hook_raises_is_stored_with_either_kind_of_handler
         session.events().count(&Default::default()).await.unwrap(),
         3
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_before_execute_hook_raises_survives_conflicts_of_the_handlers_transaction() {
+    async fn transactional(
+        _: Arc<Event>,
+        context: Context,
+        _: &mut tidings::MemoryConnection,
+    ) -> HandlerResult {
+        let name = "handler.raised";
+        context.raise(Event::from_data(name, tidings::EventData::null()));
+        Ok(())
+    }
+    for lost in [Operation::Settle, Operation::Commit] {
+        let process = Process::new(WakeUps::Complete);
+        let handler = Handler::transactional("transactional", transactional).on("thing.*");
+        let hook = |context: Context| async move {
+            let name = "hook.raised";
+            context.raise(Event::from_data(name, tidings::EventData::null()));
+            ControlFlow::Continue(())
+        };
+        let _scheduler = process
+            .rig
+            .scheduler_on(Arc::new(process.clone()), config([handler]))
+            .before_execute(hook)
+            .start()
+            .await;
+        process.faults.inject(lost, Fault::Conflict, 2);
+        process.rig.raise("thing.happened").await;
+        process.rig.until_completed(1).await;
+        let mut session = process.rig.store.session().await.unwrap();
+        for (name, count) in [("hook.raised", 1), ("handler.raised", 1)] {
+            let named = EventFilter::default().named([name]);
+            let found = session.events().count(&named).await.unwrap();
+            assert_eq!(found, count, "{name} after a conflict of {lost:?}");
+        }
+    }
 }

@@ -3,18 +3,21 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tidings::{
     Backoff, Context, Event, Handler, HandlerError, HandlerResult, ProcessContext, RequestState,
-    store::Storer,
+    store::{Storer, WakeUps},
 };
 use tokio::time::Instant;
 
-use crate::rig::{Blocker, KINDS, Rig, config};
+use crate::{
+    process::Process,
+    rig::{Blocker, KINDS, Rig, config, taking},
+};
 
 const MANY: usize = 10_000;
 
@@ -296,4 +299,45 @@ fn a_handler_that_blocks_its_thread_takes_no_other_task_along() {
         blocker.release();
         rig.until_completed(22).await;
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_that_turned_slow_had_claimed_is_run_by_others() {
+    for kind in KINDS {
+        let here = Process::new(WakeUps::Complete);
+        let is_slow = Arc::new(AtomicBool::new(false));
+        let turns = Arc::clone(&is_slow);
+        let turns_slow = Handler::new("h", move |_: Arc<Event>, _: Context| {
+            let takes = match turns.load(Ordering::SeqCst) {
+                true => Duration::from_secs(200),
+                false => Duration::from_millis(1),
+            };
+            async move {
+                tokio::time::sleep(takes).await;
+                Ok::<_, HandlerError>(())
+            }
+        });
+        let slows = here.start_with(kind, config([turns_slow.on("*")])).await;
+        here.rig.raise_many("thing.happened", 8000).await;
+        here.rig.until_completed(500).await;
+        is_slow.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        let there = Process::on(&here.rig, WakeUps::Complete);
+        let fast = taking("h", Duration::from_millis(1)).on("*");
+        let helps = there.start_with(kind, config([fast])).await;
+        // 12 run.
+        here.rig.until_completed(8000 - 12).await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(60), "{kind:?}: {took:?}");
+        here.rig.until_all_ended().await;
+        let requests = here.rig.requests().await;
+        assert!(
+            requests
+                .iter()
+                .all(|one| one.executions == 1 && one.errors == 0)
+        );
+        for scheduler in [slows, helps] {
+            scheduler.shutdown(Duration::from_secs(5)).await;
+        }
+    }
 }

@@ -12,29 +12,10 @@ use tokio::time::Instant;
 
 use crate::{
     process::Process,
-    rig::{KINDS, Kind, config},
+    rig::{KINDS, Kind, config, taking},
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-
-/// A handler that takes so long.
-fn taking(name: &str, duration: Duration) -> Handler {
-    Handler::new(name, move |_: Arc<Event>, _: Context| async move {
-        tokio::time::sleep(duration).await;
-        Ok::<_, HandlerError>(())
-    })
-}
-
-/// A process whose fan-outs and claims take a millisecond, as those of a server do.
-fn process() -> Process {
-    let process = Process::new(WakeUps::Complete);
-    for operation in [Operation::FanOut, Operation::Claim] {
-        process
-            .faults
-            .inject_always(operation, Fault::Delay(MILLISECOND));
-    }
-    process
-}
 
 /// The fan-outs and claims until everything raised has ended.
 async fn calls(process: &Process) -> (u64, u64) {
@@ -46,7 +27,7 @@ async fn calls(process: &Process) -> (u64, u64) {
 #[tokio::test(start_paused = true)]
 async fn a_backlog_of_handlers_that_take_milliseconds_is_worked_off_in_batches() {
     for kind in KINDS {
-        let process = process();
+        let process = Process::delayed();
         process.rig.raise_many("thing.happened", 2000).await;
         let handlers = [taking("a", 10 * MILLISECOND).on("thing.*")];
         let begun = Instant::now();
@@ -64,7 +45,7 @@ async fn a_backlog_of_handlers_that_take_milliseconds_is_worked_off_in_batches()
 #[tokio::test(start_paused = true)]
 async fn a_slow_handler_is_refilled_with_one_claim_for_each_of_its_runs() {
     for kind in KINDS {
-        let process = process();
+        let process = Process::delayed();
         // They are born ready, as nobody offers to run them.
         let other = Process::on(&process.rig, WakeUps::Complete);
         let slow = || {
@@ -96,7 +77,7 @@ async fn a_slow_handler_is_refilled_with_one_claim_for_each_of_its_runs() {
 #[tokio::test(start_paused = true)]
 async fn requests_of_handlers_elsewhere_hold_no_fan_out_back() {
     for kind in KINDS {
-        let process = process();
+        let process = Process::delayed();
         let other = Process::on(&process.rig, WakeUps::Complete);
         let elsewhere = || taking("elsewhere", MILLISECOND).on("thing.*");
         let registers = other.start_with(kind, config([elsewhere()])).await;

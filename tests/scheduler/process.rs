@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tidings::{
     ConfigMap, Context, Event, Handler, HandlerError, Result, Scheduler, Signal, Signals,
     StoreError,
-    faulty::{Faults, FaultyStorer, Operation},
+    faulty::{Fault, Faults, FaultyStorer, Operation},
     store::{
         Capabilities, ConnectionType, LeaseRenewer, Listener, Look, Outlook, Session, Storer,
         Transaction, WakeUps,
@@ -88,6 +88,16 @@ impl Process {
             inner: Arc::new(inner),
             wake_ups,
         }
+    }
+
+    /// One whose fan-outs and claims take a millisecond, as those of a server do.
+    pub(crate) fn delayed() -> Self {
+        let process = Self::new(WakeUps::Complete);
+        for operation in [Operation::FanOut, Operation::Claim] {
+            let delay = Fault::Delay(Duration::from_millis(1));
+            process.faults.inject_always(operation, delay);
+        }
+        process
     }
 
     pub(crate) fn handler(&self) -> Handler {

@@ -4,9 +4,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tidings::{
-    BeforeExecute, BeforeProcess, ConcurrentScheduler, ConfigMap, CooperativeScheduler,
-    ErrorReporter, Event, EventId, Handler, HandlerRequest, ManualClock, MemoryStore, RequestState,
-    Retention, RuntimeClock, Scheduler, Signal,
+    BeforeExecute, BeforeProcess, ConcurrentScheduler, ConfigMap, Context, CooperativeScheduler,
+    ErrorReporter, Event, EventId, Handler, HandlerError, HandlerRequest, ManualClock, MemoryStore,
+    RequestState, Retention, RuntimeClock, Scheduler, Signal,
     store::{Page, RequestFilter, Storer},
 };
 
@@ -213,6 +213,14 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited in vain until {what}"),
     }
+}
+
+/// A handler that takes so long.
+pub(crate) fn taking(name: &str, duration: Duration) -> Handler {
+    Handler::new(name, move |_: Arc<Event>, _: Context| async move {
+        tokio::time::sleep(duration).await;
+        Ok::<_, HandlerError>(())
+    })
 }
 
 pub(crate) fn config(handlers: impl IntoIterator<Item = Handler>) -> ConfigMap {
