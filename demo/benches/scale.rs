@@ -43,6 +43,8 @@
 // What is beside the rows that are measured is the same as in `demo bench --only scale`.
 #[path = "../src/bench/library/filling.rs"]
 mod filling;
+#[path = "../src/bench/library/names.rs"]
+mod names;
 
 use std::{
     env,
@@ -56,7 +58,10 @@ use tidings::{
     store::{Claim, ClaimedRequest, FanOut, HandlerRoom, Session, Settled, Settlement, Storer},
 };
 
-use self::filling::Filling;
+use self::{
+    filling::Filling,
+    names::{TABLES, drop_functions},
+};
 
 /// How many are handled in one call, and how many such calls make a sample.
 const SIZES: [(usize, usize); 2] = [(1000, 1), (1, 50)];
@@ -109,27 +114,13 @@ async fn measure(url: &str, rows: u64, rounds: u64) {
 
 // --- Tables
 
-const TABLES: [&str; 8] = [
-    "events",
-    "handler_requests",
-    "unprocessed_events",
-    "waiting_events",
-    "unwanted_events",
-    "registrations",
-    "migrations",
-    "leases",
-];
-
 async fn run(pool: &PgPool, sql: String) {
     let ran = pool.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await;
     ran.expect("a statement");
 }
 
 async fn drop_tables(pool: &PgPool, prefix: &str) {
-    let function = format!(
-        "DROP FUNCTION IF EXISTS {prefix}active_registrations, {prefix}fan_out_one, {prefix}raise, {prefix}settle"
-    );
-    run(pool, function).await;
+    run(pool, drop_functions(prefix)).await;
     for table in TABLES {
         run(pool, format!("DROP TABLE IF EXISTS {prefix}{table}")).await;
     }

@@ -11,7 +11,7 @@
 //! `Postgres…` and `Pg…`, begin with `pool.begin()`, leave out the `busy_timeout`, and give the URL:
 //! its SQL is the same. For MySQL write `?` where parameters are as well, and VARCHAR for the keys.
 
-use std::{env, io, net::Ipv4Addr, pin::pin, sync::Arc, time::Duration};
+use std::{env, io, net::Ipv4Addr, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -233,20 +233,25 @@ async fn stop_signal() -> io::Result<()> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
     tracing_subscriber::fmt().init();
     let url = env::args()
         .nth(1)
         .unwrap_or_else(|| "sqlite:orders.db".to_owned());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
     let stop = async {
         if let Err(error) = stop_signal().await {
             tracing::error!(%error, "no signals can be waited for; stopping");
         }
     };
-    let served = serve(&url, listener, stop, SHUTDOWN).await;
-    if let Err(error) = &served {
-        tracing::error!(error = %ErrorChain(&**error), "the service failed");
+    let served = async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
+        serve(&url, listener, stop, SHUTDOWN).await
+    };
+    match served.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %ErrorChain(&*error), "the service failed");
+            ExitCode::FAILURE
+        }
     }
-    served
 }

@@ -98,37 +98,17 @@ impl Figures {
         &mut self,
         workload: Workload,
         contender: &'static str,
-        requests: u64,
-        measured: &Measured,
-    ) {
-        self.note_work_of(workload, contender, None, requests, measured);
-    }
-
-    pub(super) fn note_work_of(
-        &mut self,
-        workload: Workload,
-        contender: &'static str,
         events: Option<u64>,
         requests: u64,
         measured: &Measured,
     ) {
         let rate = requests as f64 / measured.took.as_secs_f64();
         self.note_of(workload, contender, events, Unit::PerSecond, rate);
-        self.note_costs_of(workload, contender, events, requests, measured);
+        self.note_costs(workload, contender, events, requests, measured);
     }
 
     /// Notes what each of so many requests has cost.
     pub(super) fn note_costs(
-        &mut self,
-        workload: Workload,
-        contender: &'static str,
-        requests: u64,
-        measured: &Measured,
-    ) {
-        self.note_costs_of(workload, contender, None, requests, measured);
-    }
-
-    fn note_costs_of(
         &mut self,
         workload: Workload,
         contender: &'static str,
@@ -218,16 +198,38 @@ impl Figures {
         events: Option<u64>,
         unit: Unit,
     ) -> Option<f64> {
+        let found = self.find(workload, contender, events, unit)?;
+        Some(found.rounds.median())
+    }
+
+    fn find(
+        &self,
+        workload: Workload,
+        contender: &str,
+        events: Option<u64>,
+        unit: Unit,
+    ) -> Option<&Figure> {
         let is_it = |one: &&Figure| {
             (one.workload, one.contender, one.events, one.unit)
                 == (workload, contender, events, unit)
         };
-        let found = self.all.iter().find(is_it)?;
-        Some(found.rounds.median())
+        self.all.iter().find(is_it)
     }
 
-    /// The library's figure in what another contender has.
+    /// The library's figure in what another contender has, by medians.
     pub(super) fn ratio(&self, figure: &Figure) -> Option<f64> {
+        let ratio = self.ours(figure)?.rounds.median() / figure.rounds.median();
+        ratio.is_finite().then_some(ratio)
+    }
+
+    /// The lowest and the highest of the ratios that each round has for itself, if all rounds have one.
+    pub(super) fn ratio_range(&self, figure: &Figure) -> Option<(f64, f64)> {
+        let ratios = self.ours(figure)?.rounds.ratios(&figure.rounds)?;
+        Some(ratios.range())
+    }
+
+    /// The library's figure to which that of another contender is held.
+    fn ours(&self, figure: &Figure) -> Option<&Figure> {
         if figure.contender.starts_with(OURS) || !figure.unit.has_ratio() {
             return None;
         }
@@ -236,9 +238,7 @@ impl Figures {
             "R5 by 50" => SHARED,
             _ => OURS,
         };
-        let ours = self.median(figure.workload, ours, figure.events, figure.unit)?;
-        let ratio = ours / figure.rounds.median();
-        ratio.is_finite().then_some(ratio)
+        self.find(figure.workload, ours, figure.events, figure.unit)
     }
 
     /// Whether it is the first that is told of its contender, beside which the costs are.
@@ -279,7 +279,7 @@ mod tests {
             cpu: Some(0.5),
             ..Costs::default()
         };
-        figures.note_work(Workload::Drain, OURS, 1000, &measured(costs));
+        figures.note_work(Workload::Drain, OURS, None, 1000, &measured(costs));
         let rate = figures.median(Workload::Drain, OURS, None, Unit::PerSecond);
         assert_eq!(rate, Some(500.0));
         let [throughput, _] = figures.all() else {
@@ -299,7 +299,7 @@ mod tests {
             cpu: Some(0.5),
             ..Costs::default()
         };
-        figures.note_work(Workload::Drain, OURS, 1000, &measured(costs));
+        figures.note_work(Workload::Drain, OURS, None, 1000, &measured(costs));
         figures.note_latency(Workload::Latency, OURS, &Sample::of([1.0]));
         let units: Vec<_> = figures.all().iter().map(|one| one.unit).collect();
         assert_eq!(units, [Unit::RoundTripsPerRequest]);
@@ -319,5 +319,19 @@ mod tests {
         );
         let ratios: Vec<_> = figures.all().iter().map(|one| figures.ratio(one)).collect();
         assert_eq!(ratios, [None, Some(0.75), None]);
+    }
+
+    #[test]
+    fn ratios_of_rounds_are_those_of_what_ran_in_the_same_one() {
+        let mut figures = Figures::default();
+        for (ours, bare) in [(8.0, 10.0), (1.0, 2.0), (9.0, 10.0)] {
+            figures.note(Workload::Drain, OURS, Unit::PerSecond, ours);
+            figures.note(Workload::Drain, "R3", Unit::PerSecond, bare);
+        }
+        let range = figures.ratio_range(&figures.all()[1]);
+        assert_eq!(range, Some((0.5, 0.9)));
+        // A round that only one of them has, nobody knows which.
+        figures.note(Workload::Drain, OURS, Unit::PerSecond, 1.0);
+        assert_eq!(figures.ratio_range(&figures.all()[1]), None);
     }
 }

@@ -5,9 +5,11 @@ mod bare;
 mod costs;
 mod figures;
 mod floors;
+mod left;
 mod library;
 mod options;
 mod part;
+mod patience;
 mod plots;
 mod proxy;
 mod report;
@@ -72,6 +74,13 @@ pub(crate) async fn run(options: &BenchOptions) -> Result<(), Failure> {
 /// Answers which floors were missed.
 async fn measure(options: &BenchOptions, place: &Place) -> Result<Vec<String>> {
     let meter = Meter::connect(place).await?;
+    let contenders = Contenders::new(place, &meter);
+    let conditions = contenders.library.conditions().await?;
+    if let Some(settings) = conditions.not_durable().filter(|_| options.check) {
+        return Err(
+            format!("floors are those of a durable server, and this one has {settings}").into(),
+        );
+    }
     let workloads: Vec<_> = options.workloads().collect();
     let mut figures = Figures::default();
     let counted = workloads.iter().filter(|one| one.counts_trips());
@@ -81,10 +90,9 @@ async fn measure(options: &BenchOptions, place: &Place) -> Result<Vec<String>> {
         figures.count_trips(true);
         let meter = meter.counting(Arc::clone(&proxy.traffic));
         let contenders = Contenders::new(&proxy.place, &meter);
-        run_all(&counted, &contenders, options, &mut figures).await?;
+        run_all(&counted, &contenders, options, false, &mut figures).await?;
         figures.count_trips(false);
     }
-    let contenders = Contenders::new(place, &meter);
     let has_full = workloads.contains(&Workload::Scale);
     if has_full {
         tell("filling tables");
@@ -97,12 +105,15 @@ async fn measure(options: &BenchOptions, place: &Place) -> Result<Vec<String>> {
         tell(&format!("round {round} of {}", options.rounds));
         let due = workloads.iter().filter(|one| round == 1 || !one.is_once());
         let due: Vec<_> = due.copied().collect();
-        run_all(&due, &contenders, options, &mut figures).await?;
+        // Who comes later finds caches warmer, and a disk that others have filled: every other round goes
+        // the other way, so that this is nobody's advantage.
+        let is_reversed = round % 2 == 0;
+        run_all(&due, &contenders, options, is_reversed, &mut figures).await?;
     }
     if has_full {
         contenders.library.drop_full().await?;
     }
-    report::print(&figures, place.system, options.format)?;
+    report::print(&figures, &conditions, place.system, options.format)?;
     if let Some(directory) = &options.plots {
         plots::write(&figures, directory)?;
     }
@@ -114,11 +125,14 @@ async fn run_all(
     workloads: &[Workload],
     contenders: &Contenders,
     options: &BenchOptions,
+    is_reversed: bool,
     figures: &mut Figures,
 ) -> Result<()> {
     for workload in workloads {
         tell(&format!("  {workload}"));
-        workload.run(contenders, options, figures).await?;
+        workload
+            .run(contenders, options, is_reversed, figures)
+            .await?;
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ use crate::{arguments::Format, store::StoreUrl};
 /// Measures the library beside loops of bare SQL
 ///
 /// Use a database of its own on a machine that does nothing else: the tables `bench_…` and `reference_…` are
-/// made anew in it, and dropped at the end. Contenders take turns; the figures are medians of all rounds, and
-/// the ratios those of the medians.
+/// made anew in it, and dropped at the end. Contenders take turns, in every other round from the last to the
+/// first; the figures are medians of all rounds, and the ratios those of the medians, beside which stand the
+/// lowest and the highest ratio of a single round.
 ///
 /// Beside a throughput stands what each request has cost: bytes of the server's log (with SQLite, bytes that were
 /// written at all), transactions (with MySQL, those that wrote), round trips and statements (counted in a pass of
@@ -31,8 +32,9 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) rounds: u32,
 
-    /// How many requests a round handles, in thousands; a tenth of them where a transaction is made for each
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    /// How many requests a round handles, in thousands; a tenth of them where a transaction is made for each,
+    /// and ten for each thousand, 500 at most, where latencies are taken one by one
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) thousands: u32,
 
     /// The workloads; all that are not long if none is named
@@ -57,11 +59,12 @@ pub(crate) struct BenchOptions {
 
     /// Ends with exit code 1 when a floor is missed
     ///
-    /// A floor is what the library ought to reach, most of the time a ratio to a loop of bare SQL.
+    /// A floor is what the library ought to reach, most of the time a ratio to a loop of bare SQL. On a server
+    /// whose commits are not durable nothing is measured then.
     #[arg(long)]
     pub(super) check: bool,
 
-    /// How the figures are printed; json: one object a line
+    /// How the figures are printed; json: one object a line, the first of which says what was measured on
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(super) format: Format,
 }
@@ -78,6 +81,11 @@ impl BenchOptions {
     /// How many requests a round handles.
     pub(super) fn requests(&self) -> u64 {
         u64::from(self.thousands) * 1000
+    }
+
+    /// How many latencies are taken of an idle system at most, which takes a second for ten.
+    pub(super) fn samples(&self) -> usize {
+        usize::try_from(self.thousands).map_or(usize::MAX, |thousands| thousands * 10)
     }
 
     /// How many finished rows there are beside those that are measured.

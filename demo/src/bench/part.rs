@@ -6,7 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{
@@ -33,6 +33,8 @@ use crate::{failure::Failure, store::StoreUrl};
 const COMMAND: &str = "bench-part";
 /// How often it looks whether there is something to tell.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often it tells how far it is while it has never been done.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A part of a measurement that the bench starts itself
 #[derive(Debug, Args)]
@@ -48,6 +50,8 @@ pub(crate) struct PartOptions {
 pub(super) enum Told {
     /// It is connected and waits to be started.
     Ready,
+    /// It has executed so many requests, and goes on.
+    Executed { count: u64 },
     /// So many requests are settled.
     Settled { count: u64 },
     /// It has executed so many requests, whose ids come to this sum, and had at most so many bytes.
@@ -86,7 +90,7 @@ async fn work(place: &Place) -> Result<()> {
     say(&Told::Ready)?;
     orders.recv().await;
     scheduler.start().await?;
-    let mut told = 0;
+    let (mut settled, mut told, mut told_at) = (0, 0, Instant::now());
     loop {
         tokio::select! {
             _ = orders.recv() => break,
@@ -94,9 +98,12 @@ async fn work(place: &Place) -> Result<()> {
         }
         let (count, _) = *handled.lock();
         let status = scheduler.status();
-        if count > told && status.executing == 0 && status.settling == 0 {
+        if count > settled && status.executing == 0 && status.settling == 0 {
             say(&Told::Settled { count })?;
-            told = count;
+            (settled, told, told_at) = (count, count, Instant::now());
+        } else if count > told && told_at.elapsed() >= TELL_EVERY {
+            say(&Told::Executed { count })?;
+            (told, told_at) = (count, Instant::now());
         }
     }
     scheduler.shutdown(SHUTDOWN).await;
@@ -220,7 +227,8 @@ mod tests {
             sum: "ff".to_owned(),
             peak: None,
         };
-        for told in [Told::Ready, Told::Settled { count: 1 }, ended] {
+        let (executed, settled) = (Told::Executed { count: 1 }, Told::Settled { count: 2 });
+        for told in [Told::Ready, executed, settled, ended] {
             let line = serde_json::to_string(&told).unwrap();
             assert_eq!(serde_json::from_str::<Told>(&line).unwrap(), told);
         }

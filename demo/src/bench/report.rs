@@ -8,6 +8,7 @@ use super::{
     Result,
     figures::{Figure, Figures},
     floors::{self, Verdict},
+    library::Conditions,
     system::System,
     unit::Unit,
 };
@@ -27,20 +28,36 @@ struct Line<'a> {
     rounds: usize,
     /// The library's median in those of this contender.
     ratio: Option<f64>,
+    /// The lowest of the ratios of single rounds.
+    ratio_lowest: Option<f64>,
+    ratio_highest: Option<f64>,
     floors: Vec<Verdict>,
 }
 
-pub(super) fn print(figures: &Figures, system: System, format: Format) -> Result<()> {
-    let out = io::stdout().lock();
+/// First under which conditions it was measured, then the figures.
+pub(super) fn print(
+    figures: &Figures,
+    conditions: &Conditions,
+    system: System,
+    format: Format,
+) -> Result<()> {
+    let mut out = io::stdout().lock();
     match format {
-        Format::Json => print_lines(figures, system, out),
-        Format::Text => print_table(figures, system, out),
+        Format::Json => {
+            writeln!(out, "{}", serde_json::to_string(conditions)?)?;
+            print_lines(figures, system, out)
+        }
+        Format::Text => {
+            writeln!(out, "{conditions}")?;
+            print_table(figures, system, out)
+        }
     }
 }
 
 fn print_lines(figures: &Figures, system: System, mut out: impl Write) -> Result<()> {
     for figure in figures.all() {
         let (lowest, highest) = figure.rounds.range();
+        let ratios = figures.ratio_range(figure);
         let line = Line {
             workload: figure.workload.to_string(),
             contender: figure.contender,
@@ -51,6 +68,8 @@ fn print_lines(figures: &Figures, system: System, mut out: impl Write) -> Result
             highest,
             rounds: figure.rounds.len(),
             ratio: figures.ratio(figure),
+            ratio_lowest: ratios.map(|(lowest, _)| lowest),
+            ratio_highest: ratios.map(|(_, highest)| highest),
             floors: floors::verdicts(system, figures, figure),
         };
         writeln!(out, "{}", serde_json::to_string(&line)?)?;
@@ -61,8 +80,8 @@ fn print_lines(figures: &Figures, system: System, mut out: impl Write) -> Result
 fn print_table(figures: &Figures, system: System, mut out: impl Write) -> Result<()> {
     write!(
         out,
-        "{:<14}{:<22}{:>10}{:>10}{:>10} {:<11}{:>6}  {:<16}",
-        "workload", "contender", "median", "lowest", "highest", "", "ratio", "floor"
+        "{:<14}{:<22}{:>10}{:>10}{:>10} {:<11}{:>6} {:<12} {:<16}",
+        "workload", "contender", "median", "lowest", "highest", "", "ratio", "of rounds", "floor"
     )?;
     for (_, heading) in Unit::COSTS {
         write!(out, "{heading:>10}")?;
@@ -86,6 +105,11 @@ fn write_row(
     let ratio = figures
         .ratio(figure)
         .map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+    let ratios = figures
+        .ratio_range(figure)
+        .map_or_else(String::new, |(lowest, highest)| {
+            format!("{lowest:.2}–{highest:.2}")
+        });
     let verdicts = floors::verdicts(system, figures, figure);
     let verdicts: Vec<_> = verdicts.iter().map(Verdict::text).collect();
     let contender = match figure.events {
@@ -93,7 +117,7 @@ fn write_row(
         None => figure.contender.to_owned(),
     };
     let row = format!(
-        "{:<14}{contender:<22}{median:>10.digits$}{lowest:>10.digits$}{highest:>10.digits$} {:<11}{ratio:>6}  {:<16}",
+        "{:<14}{contender:<22}{median:>10.digits$}{lowest:>10.digits$}{highest:>10.digits$} {:<11}{ratio:>6} {ratios:<12} {:<16}",
         figure.workload.to_string(),
         figure.unit.text(),
         verdicts.join(", "),
@@ -148,7 +172,7 @@ mod tests {
                 "none", "none"
             ]
         );
-        assert_eq!(bare[6..10], ["0.84", "≥", "0.85", "below"]);
+        assert_eq!(bare[6..11], ["0.84", "0.84–0.84", "≥", "0.85", "below"]);
     }
 
     #[test]
@@ -169,5 +193,6 @@ mod tests {
             ["per_second", "written_bytes_per_request", "per_second"]
         );
         assert_eq!(lines[2]["floors"][0]["holds"], false);
+        assert_eq!(lines[2]["ratio_lowest"], 0.84);
     }
 }

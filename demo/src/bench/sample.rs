@@ -18,6 +18,14 @@ impl Sample {
         Self(figures.into_iter().collect())
     }
 
+    /// Each in that of the other sample in its place; none if one has more, or there is one of nothing.
+    pub(super) fn ratios(&self, other: &Self) -> Option<Self> {
+        let ratios = self.0.iter().zip(&other.0).map(|(one, other)| one / other);
+        let ratios: Vec<_> = ratios.filter(|ratio| ratio.is_finite()).collect();
+        let all = [self.len(), other.len()];
+        (all == [ratios.len(); 2]).then_some(Self(ratios))
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -82,6 +82,15 @@ impl Place {
     fn mysql(&self) -> sqlx::Result<MySqlConnectOptions> {
         self.url.parse()
     }
+
+    /// A file of SQLite, for tests.
+    #[cfg(test)]
+    pub(super) fn of_file(directory: &std::path::Path) -> Self {
+        Self {
+            system: System::Sqlite,
+            url: format!("sqlite:{}/bench.db", directory.display()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,16 @@
 use std::{fmt, time::Duration};
 
 use clap::ValueEnum;
+use futures_util::future::BoxFuture;
 
 use super::{
     Contenders, Result,
     bare::{Kind, latency, loops},
     costs::Measured,
     figures::{Figures, MEBIBYTE, OURS, SHARED},
-    library::Library,
+    library::{Drained, Library, Shared},
     options::BenchOptions,
+    sample::Sample,
     system::System,
     unit::Unit,
 };
@@ -52,6 +54,8 @@ pub(super) enum Workload {
     EndToEnd,
     /// W5: a handler that inserts a row in the transaction of its settlement
     Transactional,
+    /// W5b: a drain in which one request in a hundred fails once, and is run again at once
+    Failures,
     /// W6: a drain beside ten million finished rows, and a million dead, future and unknown ones each (long)
     Scale,
     /// W7: half the load of end-to-end for minutes, while another transaction stays open (long)
@@ -92,121 +96,277 @@ impl Workload {
         !self.is_long() && !matches!(self, Self::Processes)
     }
 
+    /// Each contender has a turn, in their order or from the last to the first; what came of it is noted.
     pub(super) async fn run(
         self,
         contenders: &Contenders,
         options: &BenchOptions,
+        is_reversed: bool,
         figures: &mut Figures,
     ) -> Result<()> {
+        let turns = self.turns(contenders, options, figures.counts_trips())?;
+        take(turns, is_reversed, self, figures).await?;
+        // Those that have one contender, and one round.
+        let library = &contenders.library;
+        match self {
+            Self::HeldSnapshot => measure_held_snapshot(self, library, options, figures).await,
+            Self::Idle => measure_idle(self, library, figures).await,
+            Self::Memory => measure_memory(self, library, figures).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The turns of all contenders.
+    fn turns<'c>(
+        self,
+        contenders: &'c Contenders,
+        options: &BenchOptions,
+        counts_trips: bool,
+    ) -> Result<Vec<Turn<'c>>> {
         let Contenders { bare, library, .. } = contenders;
         let count = options.requests();
         let signed = i64::try_from(count)?;
-        match self {
+        Ok(match self {
             Self::Drain => {
-                let bare_loop = loops::drain_jobs(bare, Kind::Loop, signed).await?;
-                figures.note_work(self, "R0", count, &bare_loop);
-                let drained = library.drain(Concurrent, count, 1).await?;
-                figures.note_work(self, OURS, count, &drained.measured);
-                let worked = loops::work(bare, signed, 1).await?;
-                figures.note_work(self, "R3", count, &worked);
-                let drained = library.drain(Cooperative, count, 1).await?;
-                figures.note_work(self, COOPERATIVE, count, &drained.measured);
+                let mut turns = vec![
+                    turn("R0", count, loops::drain_jobs(bare, Kind::Loop, signed)),
+                    turn(OURS, count, library.drain(Concurrent, count, 1)),
+                    turn("R3", count, loops::work(bare, signed, 1)),
+                    turn(COOPERATIVE, count, library.drain(Cooperative, count, 1)),
+                ];
                 if contenders.system == System::Postgres {
-                    let unpinned = loops::drain_jobs(bare, Kind::LoopUnpinned, signed).await?;
-                    figures.note_work(self, "R0u", count, &unpinned);
+                    let unpinned = loops::drain_jobs(bare, Kind::LoopUnpinned, signed);
+                    turns.push(turn("R0u", count, unpinned));
                 }
+                turns
             }
-            Self::Claim => {
-                let drained = library.drain_waiting(count).await?;
-                figures.note_work(self, OURS, count, &drained.measured);
-                let worked = loops::work_claimed(bare, signed, 1).await?;
-                figures.note_work(self, "R3c", count, &worked);
+            Self::Claim => vec![
+                turn(OURS, count, library.drain_waiting(count)),
+                turn("R3c", count, loops::work_claimed(bare, signed, 1)),
+            ],
+            Self::FanOut => vec![
+                turn(OURS, count, library.drain(Concurrent, count, 10)),
+                turn("R3", count, loops::work(bare, signed / 10, 10)),
+            ],
+            Self::Raise => vec![
+                turn(OURS, count, library.raise_one_by_one(count)),
+                turn("R1", count, loops::raise_one_by_one(bare, signed)),
+            ],
+            Self::RaiseBatches => vec![
+                turn(OURS, count, library.raise_in_batches(count)),
+                turn("R2", count, loops::raise_in_batches(bare, signed)),
+            ],
+            Self::Latency => {
+                let most = match counts_trips {
+                    true => COUNTED_SAMPLES,
+                    false => SAMPLES,
+                };
+                let samples = most.min(options.samples());
+                let count = samples as u64;
+                let bare = match contenders.system {
+                    System::Postgres => turn(
+                        "bare NOTIFY",
+                        count,
+                        latency::of_notifications(bare, samples),
+                    ),
+                    _ => turn("bare SELECT", count, latency::of_reads(bare, samples)),
+                };
+                let ours = turn(OURS, count, library.latency(samples, false));
+                let waking = turn("tidings, with wake", count, library.latency(samples, true));
+                [bare, ours, waking]
+                    .map(|turn| turn.tells(Tells::Latency))
+                    .into()
             }
-            Self::FanOut => {
-                let drained = library.drain(Concurrent, count, 10).await?;
-                figures.note_work(self, OURS, count, &drained.measured);
-                let worked = loops::work(bare, signed / 10, 10).await?;
-                figures.note_work(self, "R3", count, &worked);
-            }
-            Self::Raise => {
-                let raised = library.raise_one_by_one(count).await?;
-                figures.note_work(self, OURS, count, &raised);
-                let raised = loops::raise_one_by_one(bare, signed).await?;
-                figures.note_work(self, "R1", count, &raised);
-            }
-            Self::RaiseBatches => {
-                let raised = library.raise_in_batches(count).await?;
-                figures.note_work(self, OURS, count, &raised);
-                let raised = loops::raise_in_batches(bare, signed).await?;
-                figures.note_work(self, "R2", count, &raised);
-            }
-            Self::Latency => measure_latency(self, contenders, figures).await?,
             Self::EndToEnd => {
-                for (kind, name) in [(Concurrent, OURS), (Cooperative, COOPERATIVE)] {
-                    let drained = library.end_to_end(kind, count).await?;
-                    figures.note_work(self, name, count, &drained.measured);
-                    figures.note_latency(self, name, &drained.latencies);
-                }
-                let worked = loops::raise_and_work(bare, signed).await?;
-                figures.note_work(self, "R4", count, &worked);
+                let ours = |kind, name| {
+                    turn(name, count, library.end_to_end(kind, count)).tells(Tells::Both)
+                };
+                vec![
+                    ours(Concurrent, OURS),
+                    ours(Cooperative, COOPERATIVE),
+                    turn("R4", count, loops::raise_and_work(bare, signed)),
+                ]
             }
             Self::Transactional => {
                 let (count, signed) = (count / 10, signed / 10);
-                for (shared, name) in [(false, OURS), (true, SHARED)] {
-                    let drained = library.drain_transactionally(count, shared).await?;
-                    figures.note_work(self, name, count, &drained.measured);
-                }
-                for (at_once, name) in [(1, "R5"), (50, "R5 by 50")] {
-                    let worked = loops::work_in_transactions(bare, signed, at_once).await?;
-                    figures.note_work(self, name, count, &worked);
-                }
+                let ours =
+                    |shared, name| turn(name, count, library.drain_transactionally(count, shared));
+                let bare = |at_once, name| {
+                    let worked = loops::work_in_transactions(bare, signed, at_once);
+                    turn(name, count, worked)
+                };
+                vec![
+                    ours(false, OURS),
+                    ours(true, SHARED),
+                    bare(1, "R5"),
+                    bare(50, "R5 by 50"),
+                ]
             }
-            Self::Scale => {
-                let drained = library.drain(Concurrent, count, 1).await?;
-                figures.note_work(self, "empty tables", count, &drained.measured);
-                let drained = library.drain_from_full(count).await?;
-                figures.note_work(self, OURS, count, &drained.measured);
-            }
-            Self::HeldSnapshot => measure_held_snapshot(self, library, options, figures).await?,
-            Self::Processes => {
-                for (processes, name) in [(PROCESSES, OURS), (1, "one process")] {
-                    let shared = library.drain_by_processes(count, processes).await?;
-                    figures.note_work(self, name, count, &shared.measured);
-                    let least = shared.shares.iter().min().copied().unwrap_or(0);
-                    let share = least as f64 * 100.0 / count as f64;
-                    figures.note(self, name, Unit::SmallestSharePercent, share);
-                }
-            }
-            Self::Idle => {
-                let Measured { took, costs } = library.idle(IDLE).await?;
-                let each_second = |all: f64| all / took.as_secs_f64();
-                if let Some(statements) = costs.statements {
-                    let rate = each_second(statements);
-                    figures.note(self, OURS, Unit::StatementsPerSecond, rate);
-                }
-                if let Some(cpu) = costs.cpu {
-                    let share = each_second(cpu) * 100.0;
-                    figures.note(self, OURS, Unit::CpuPercent, share);
-                }
-            }
-            Self::Memory => {
-                for events in MEMORY_BACKLOGS {
-                    let drained = library.drain_by_processes(events, 1).await?;
-                    if let Some(peak) = drained.peak_memory {
-                        let (events, peak) = (Some(events), peak / MEBIBYTE);
-                        figures.note_of(self, OURS, events, Unit::Mebibytes, peak);
-                    }
-                }
-            }
+            Self::Failures => vec![
+                turn(OURS, count, library.drain_with_failures(count)),
+                // Nothing fails there: beside the same of a drain it shows what failures cost.
+                turn("R3", count, loops::work(bare, signed, 1)),
+            ],
+            Self::Scale => vec![
+                turn("empty tables", count, library.drain(Concurrent, count, 1)),
+                turn(OURS, count, library.drain_from_full(count)),
+            ],
+            Self::Processes => vec![
+                turn(OURS, count, library.drain_by_processes(count, PROCESSES)),
+                turn("one process", count, library.drain_by_processes(count, 1)),
+            ],
             Self::Backlog => {
+                let mut turns = Vec::new();
                 for events in BACKLOGS {
-                    let drained = library.drain(Concurrent, events, 1).await?;
-                    let known = Some(events);
-                    figures.note_work_of(self, OURS, known, events, &drained.measured);
-                    let worked = loops::work(bare, i64::try_from(events)?, 1).await?;
-                    figures.note_work_of(self, "R3", known, events, &worked);
+                    let ours = turn(OURS, events, library.drain(Concurrent, events, 1));
+                    let worked = loops::work(bare, i64::try_from(events)?, 1);
+                    turns.extend([ours.of(events), turn("R3", events, worked).of(events)]);
+                }
+                turns
+            }
+            Self::HeldSnapshot | Self::Idle | Self::Memory => Vec::new(),
+        })
+    }
+}
+
+/// A turn of a contender, which begins when it is taken.
+struct Turn<'c> {
+    contender: &'static str,
+    requests: u64,
+    /// How many events it is about, where one contender is measured with several.
+    events: Option<u64>,
+    tells: Tells,
+    work: BoxFuture<'c, Result<Outcome>>,
+}
+
+/// What a turn is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tells {
+    Throughput,
+    Latency,
+    Both,
+}
+
+/// What came of a turn.
+#[derive(Debug, Default)]
+struct Outcome {
+    measured: Option<Measured>,
+    latencies: Option<Sample>,
+    /// How many requests that process handled which handled the fewest.
+    smallest_share: Option<u64>,
+}
+
+impl From<Measured> for Outcome {
+    fn from(measured: Measured) -> Self {
+        Self {
+            measured: Some(measured),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Drained> for Outcome {
+    fn from(drained: Drained) -> Self {
+        (drained.latencies, drained.measured).into()
+    }
+}
+
+impl From<Sample> for Outcome {
+    fn from(latencies: Sample) -> Self {
+        Self {
+            latencies: Some(latencies),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<(Sample, Measured)> for Outcome {
+    fn from((latencies, measured): (Sample, Measured)) -> Self {
+        Self {
+            latencies: Some(latencies),
+            ..measured.into()
+        }
+    }
+}
+
+impl From<Shared> for Outcome {
+    fn from(shared: Shared) -> Self {
+        Self {
+            smallest_share: shared.shares.iter().min().copied(),
+            ..shared.measured.into()
+        }
+    }
+}
+
+fn turn<'c, O: Into<Outcome>>(
+    contender: &'static str,
+    requests: u64,
+    work: impl Future<Output = Result<O>> + Send + 'c,
+) -> Turn<'c> {
+    Turn {
+        contender,
+        requests,
+        events: None,
+        tells: Tells::Throughput,
+        work: Box::pin(async { Ok(work.await?.into()) }),
+    }
+}
+
+/// Takes turns in their order, or from the last to the first.
+async fn take(
+    mut turns: Vec<Turn<'_>>,
+    is_reversed: bool,
+    workload: Workload,
+    figures: &mut Figures,
+) -> Result<()> {
+    if is_reversed {
+        turns.reverse();
+    }
+    for turn in turns {
+        turn.take(workload, figures).await?;
+    }
+    Ok(())
+}
+
+impl Turn<'_> {
+    fn tells(self, tells: Tells) -> Self {
+        Self { tells, ..self }
+    }
+
+    fn of(self, events: u64) -> Self {
+        let events = Some(events);
+        Self { events, ..self }
+    }
+
+    async fn take(self, workload: Workload, figures: &mut Figures) -> Result<()> {
+        let Self {
+            contender,
+            requests,
+            events,
+            tells,
+            work,
+        } = self;
+        let Outcome {
+            measured,
+            latencies,
+            smallest_share,
+        } = work.await?;
+        if let Some(measured) = measured {
+            match tells {
+                Tells::Latency => {
+                    figures.note_costs(workload, contender, events, requests, &measured)
+                }
+                Tells::Throughput | Tells::Both => {
+                    figures.note_work(workload, contender, events, requests, &measured);
                 }
             }
+        }
+        if let Some(latencies) = latencies.filter(|_| tells != Tells::Throughput) {
+            figures.note_latency(workload, contender, &latencies);
+        }
+        if let Some(least) = smallest_share {
+            let share = least as f64 * 100.0 / requests as f64;
+            figures.note(workload, contender, Unit::SmallestSharePercent, share);
         }
         Ok(())
     }
@@ -230,28 +390,63 @@ async fn measure_held_snapshot(
     Ok(())
 }
 
-async fn measure_latency(
-    workload: Workload,
-    contenders: &Contenders,
-    figures: &mut Figures,
-) -> Result<()> {
-    let Contenders { bare, library, .. } = contenders;
-    let samples = match figures.counts_trips() {
-        true => COUNTED_SAMPLES,
-        false => SAMPLES,
-    };
-    let (name, waited) = match contenders.system {
-        System::Postgres => (
-            "bare NOTIFY",
-            latency::of_notifications(bare, samples).await?,
-        ),
-        _ => ("bare SELECT", latency::of_reads(bare, samples).await?),
-    };
-    figures.note_latency(workload, name, &waited);
-    for (wakes, name) in [(false, OURS), (true, "tidings, with wake")] {
-        let (waited, measured) = library.latency(samples, wakes).await?;
-        figures.note_latency(workload, name, &waited);
-        figures.note_costs(workload, name, samples as u64, &measured);
+async fn measure_idle(workload: Workload, library: &Library, figures: &mut Figures) -> Result<()> {
+    let Measured { took, costs } = library.idle(IDLE).await?;
+    let each_second = |all: f64| all / took.as_secs_f64();
+    if let Some(statements) = costs.statements {
+        let rate = each_second(statements);
+        figures.note(workload, OURS, Unit::StatementsPerSecond, rate);
+    }
+    if let Some(cpu) = costs.cpu {
+        let share = each_second(cpu) * 100.0;
+        figures.note(workload, OURS, Unit::CpuPercent, share);
     }
     Ok(())
+}
+
+async fn measure_memory(
+    workload: Workload,
+    library: &Library,
+    figures: &mut Figures,
+) -> Result<()> {
+    for events in MEMORY_BACKLOGS {
+        let drained = library.drain_by_processes(events, 1).await?;
+        if let Some(peak) = drained.peak_memory {
+            let (events, peak) = (Some(events), peak / MEBIBYTE);
+            figures.note_of(workload, OURS, events, Unit::Mebibytes, peak);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_taken_in_either_order_and_figures_are_those_of_the_contender() {
+        for (is_reversed, order) in [(false, [OURS, "R3"]), (true, ["R3", OURS])] {
+            let (taken, mut figures) = (Mutex::new(Vec::new()), Figures::default());
+            let one = |contender, share| {
+                let taken = &taken;
+                turn(contender, 100, async move {
+                    taken.lock().push(contender);
+                    Ok(Outcome {
+                        smallest_share: Some(share),
+                        ..Outcome::default()
+                    })
+                })
+            };
+            let turns = vec![one(OURS, 30), one("R3", 40)];
+            let workload = Workload::Processes;
+            take(turns, is_reversed, workload, &mut figures)
+                .await
+                .unwrap();
+            assert_eq!(*taken.lock(), order);
+            let unit = Unit::SmallestSharePercent;
+            assert_eq!(figures.median(workload, OURS, None, unit), Some(30.0));
+        }
+    }
 }

@@ -1,15 +1,30 @@
 //! The bench works on every system, so that it is there when it is needed: it checks itself that each event
-//! was handled as often as it should be.
+//! was handled as often as it should be. Each workload that is not long runs once, with few events.
 
 use serde_json::Value;
 
 use crate::{
-    database::{Fresh, Kind},
+    database::{Fresh, Kind, number},
     program::{alone, errors, run},
+    server::mysql_url,
 };
 
-/// The lines of figures of a short run of these workloads.
-fn figures(kind: Kind, workloads: &str, more: &[&str]) -> Vec<Value> {
+/// What takes minutes only runs when it is asked for; these are all others.
+const SHORT: [&str; 10] = [
+    "drain",
+    "claim",
+    "fan-out",
+    "raise",
+    "raise-batches",
+    "latency",
+    "end-to-end",
+    "transactional",
+    "failures",
+    "processes",
+];
+
+/// The lines that a short run of all these workloads prints: the conditions, and the figures.
+fn bench(kind: Kind, more: &[&str]) -> (Value, Vec<Value>) {
     let _alone = alone();
     let fresh = Fresh::new(kind);
     let line = [
@@ -17,19 +32,33 @@ fn figures(kind: Kind, workloads: &str, more: &[&str]) -> Vec<Value> {
         "--rounds",
         "1",
         "--thousands",
-        "10",
+        "1",
         "--format",
         "json",
-        "--only",
-        workloads,
         "--store",
         fresh.url(),
     ];
     let output = run([&line, more].concat());
     assert!(output.status.success(), "{kind:?}: {}", errors(&output));
     let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-    lines.collect()
+    let mut lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (lines.next().unwrap(), lines.collect())
+}
+
+/// Each of these workloads has figures of the library, and of something else beside it.
+fn assert_complete(figures: &[Value]) {
+    for workload in SHORT {
+        let of_workload = figures.iter().filter(|one| one["workload"] == workload);
+        let contenders: Vec<_> = of_workload.map(|one| &one["contender"]).collect();
+        assert!(
+            contenders.iter().any(|one| *one == "tidings"),
+            "{workload}: {figures:?}"
+        );
+        assert!(
+            contenders.iter().any(|one| *one != "tidings"),
+            "{workload}: {figures:?}"
+        );
+    }
 }
 
 fn units<'f>(figures: &'f [Value], contender: &str) -> Vec<&'f str> {
@@ -40,8 +69,16 @@ fn units<'f>(figures: &'f [Value], contender: &str) -> Vec<&'f str> {
 }
 
 #[test]
-fn on_postgresql_costs_are_counted_and_processes_share_the_work() {
-    let figures = figures(Kind::Postgres, "claim,processes", &[]);
+fn on_postgresql_every_short_workload_works_and_costs_are_counted() {
+    let (conditions, figures) = bench(Kind::Postgres, &[]);
+    assert!(
+        conditions["server"]
+            .as_str()
+            .unwrap()
+            .starts_with("PostgreSQL "),
+        "{conditions}"
+    );
+    assert_complete(&figures);
     for unit in [
         "per_second",
         "written_bytes_per_request",
@@ -59,8 +96,26 @@ fn on_postgresql_costs_are_counted_and_processes_share_the_work() {
 }
 
 #[test]
-fn on_mysql_round_trips_are_counted() {
-    let figures = figures(Kind::MySql, "claim", &[]);
+fn on_sqlite_every_short_workload_works_and_what_is_unknown_is_not_made_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let plots = directory.path().to_str().unwrap();
+    let (_, figures) = bench(Kind::Sqlite, &["--plots", plots]);
+    assert_complete(&figures);
+    for contender in ["tidings", "R3c"] {
+        let units = units(&figures, contender);
+        assert!(units.contains(&"per_second"), "{figures:?}");
+        assert!(!units.contains(&"round_trips_per_request"), "{figures:?}");
+    }
+    assert!(directory.path().join("latency.svg").exists());
+}
+
+#[test]
+fn on_mysql_round_trips_are_counted_and_a_log_that_is_not_there_needs_no_sync() {
+    let (conditions, figures) = bench(Kind::MySql, &["--only", "claim"]);
+    let settings = conditions["settings"].as_array().unwrap().iter();
+    let syncs = settings.filter(|one| one["name"] == "sync_binlog").count();
+    let logs = number(&mysql_url(), "SELECT IF(@@log_bin, 1, 0)");
+    assert_eq!(Some(syncs), logs, "{conditions}");
     for contender in ["tidings", "R3c"] {
         let units = units(&figures, contender);
         assert!(units.contains(&"per_second"), "{figures:?}");
@@ -69,13 +124,14 @@ fn on_mysql_round_trips_are_counted() {
 }
 
 #[test]
-fn on_sqlite_there_are_no_round_trips_and_nothing_is_made_up() {
-    let directory = tempfile::tempdir().unwrap();
-    let plots = directory.path().to_str().unwrap();
-    let figures = figures(Kind::Sqlite, "claim", &["--plots", plots]);
-    for contender in ["tidings", "R3c"] {
-        let units = units(&figures, contender);
-        assert!(units.contains(&"per_second"), "{figures:?}");
-        assert!(!units.contains(&"round_trips_per_request"), "{figures:?}");
-    }
+fn floors_are_not_checked_where_commits_are_not_durable() {
+    let fresh = Fresh::new(Kind::Postgres);
+    let url = format!("{}&options[synchronous_commit]=off", fresh.url());
+    let output = run(["bench", "--only", "claim", "--check", "--store", &url]);
+    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+    let errors = errors(&output);
+    assert!(
+        errors.contains("this one has synchronous_commit off"),
+        "{errors}"
+    );
 }

@@ -8,10 +8,13 @@ use crate::{
     server::{Kind, Private},
 };
 
-/// How often a process is killed.
+/// How often a process is killed at first; on a slow machine one may need longer than it has then to get
+/// beyond what others have done, so the interval grows with the kills.
 const KILL_INTERVAL: Duration = Duration::from_secs(1);
+/// After so many kills it is twice as long, after twice as many three times.
+const KILLS_FOR_LONGER: u32 = 15;
 /// As many as there are processes at first: none of them lives to the end.
-const MIN_KILLS: usize = 4;
+const MIN_KILLS: u32 = 4;
 /// Longer than it takes on a slow machine.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -20,7 +23,7 @@ pub(crate) struct Trouble {
     server: Private,
     /// Statements that count what is done, and the counts that are awaited; the next one is last.
     restarts: Vec<(&'static str, usize)>,
-    kills: usize,
+    kills: u32,
 }
 
 impl Trouble {
@@ -40,7 +43,7 @@ impl Trouble {
         self.server.url()
     }
 
-    /// Goes on until it is done, and calls `kill` with its number every second.
+    /// Goes on until it is done, and calls `kill` with its number every second, or more rarely.
     pub(crate) fn make<P>(
         &mut self,
         processes: &mut P,
@@ -51,8 +54,8 @@ impl Trouble {
         let mut killed_at = start;
         while !is_done(processes) {
             assert!(start.elapsed() < LIMIT, "it does not end");
-            if killed_at.elapsed() >= KILL_INTERVAL {
-                kill(processes, self.kills);
+            if killed_at.elapsed() >= KILL_INTERVAL * (1 + self.kills / KILLS_FOR_LONGER) {
+                kill(processes, self.kills as usize);
                 killed_at = Instant::now();
                 self.kills += 1;
             }

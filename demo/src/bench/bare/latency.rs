@@ -7,7 +7,11 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{Connector, Kind};
-use crate::bench::{Result, sample::Sample};
+use crate::bench::{
+    Result,
+    patience::{PATIENCE, patiently},
+    sample::Sample,
+};
 
 /// The pause before a sample: some 90 ms, never twice the same, so that it keeps step with no timer.
 pub(in crate::bench) fn pause(number: usize) -> Duration {
@@ -18,7 +22,7 @@ pub(in crate::bench) fn pause(number: usize) -> Duration {
 pub(in crate::bench) async fn of_notifications(
     connector: &Connector,
     samples: usize,
-) -> sqlx::Result<Sample> {
+) -> Result<Sample> {
     let mut listener = PgListener::connect(&connector.place.url).await?;
     listener.listen("reference").await?;
     let mut reader = PgConnection::connect(&connector.place.url).await?;
@@ -40,7 +44,8 @@ pub(in crate::bench) async fn of_notifications(
         tx.execute("NOTIFY reference").await?;
         tx.commit().await?;
         let committed = Instant::now();
-        let read = reads.recv().await.ok_or(sqlx::Error::WorkerCrashed)?;
+        let read = patiently(PATIENCE, reads.recv(), || ()).await?;
+        let read = read.ok_or("the listener is gone")?;
         sample.push(read.saturating_duration_since(committed).as_secs_f64() * 1000.0);
     }
     listening.abort();
@@ -70,7 +75,8 @@ pub(in crate::bench) async fn of_reads(connector: &Connector, samples: usize) ->
         connection.raise_one(Uuid::now_v7()).await?;
         let begun = Instant::now();
         committed.send(())?;
-        let (found, read) = reads.recv().await.ok_or("the reader is gone")?;
+        let read = patiently(PATIENCE, reads.recv(), || ()).await?;
+        let (found, read) = read.ok_or("the reader is gone")?;
         if found != i64::try_from(number)? + 1 {
             return Err(format!("after {number} commits {found} events can be read").into());
         }

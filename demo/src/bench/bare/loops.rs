@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -14,16 +14,19 @@ use tidings::sqlx;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::{Bare, Connector, EVENT_BATCH, Kind};
+use super::{Bare, Connector, Kind};
 use crate::bench::{
     Result,
     costs::Measured,
+    left::Left,
     shape::{batching, single},
     system::System,
 };
 
 /// How many rows a statement takes that works in batches.
 const BATCH: i64 = 1000;
+/// How many events a batch raises.
+const EVENT_BATCH: usize = 1000;
 
 /// How long a loop that found less than a few waits for more, while producers are at work: commits
 /// cost more than rows.
@@ -135,18 +138,18 @@ pub(in crate::bench) async fn raise_one_by_one(
     events: i64,
 ) -> Result<Measured> {
     connector.connect(Kind::Raise).await?.run("create").await?;
-    let left = Arc::new(AtomicI64::new(events));
+    let left = Left::new(u64::try_from(events)?);
     let took = time(connector, Kind::Raise, single, events, |connection| {
-        raise_singly(connection, Arc::clone(&left))
+        raise_singly(connection, left.clone())
     });
     let took = took.await?;
     check(connector, Kind::Raise, "count", events).await?;
     Ok(took)
 }
 
-async fn raise_singly(mut connection: Box<dyn Bare>, left: Arc<AtomicI64>) -> sqlx::Result<i64> {
+async fn raise_singly(mut connection: Box<dyn Bare>, left: Left) -> sqlx::Result<i64> {
     let mut done = 0;
-    while left.fetch_sub(1, Ordering::Relaxed) > 0 {
+    while left.take(1).is_some() {
         connection.raise_one(Uuid::now_v7()).await?;
         done += 1;
     }
@@ -159,19 +162,20 @@ pub(in crate::bench) async fn raise_in_batches(
     events: i64,
 ) -> Result<Measured> {
     connector.connect(Kind::Raise).await?.run("create").await?;
-    let left = Arc::new(AtomicI64::new(events));
+    let left = Left::new(u64::try_from(events)?);
     let took = time(
         connector,
         Kind::Raise,
         batching,
         events,
         |mut connection| {
-            let left = Arc::clone(&left);
+            let left = left.clone();
             async move {
                 let mut done = 0;
-                while left.fetch_sub(BATCH, Ordering::Relaxed) > 0 {
-                    connection.raise_many(&ids(EVENT_BATCH)).await?;
-                    done += BATCH;
+                while let Some(count) = left.take(EVENT_BATCH) {
+                    let ids = ids(count);
+                    connection.raise_many(&ids).await?;
+                    done += length(&ids);
                 }
                 Ok(done)
             }
@@ -186,14 +190,15 @@ fn ids(count: usize) -> Vec<Uuid> {
     (0..count).map(|_| Uuid::now_v7()).collect()
 }
 
-async fn prepare_work(connector: &Connector, events: i64, handlers: i32) -> sqlx::Result<()> {
+async fn prepare_work(connector: &Connector, events: i64, handlers: i32) -> Result<()> {
     let mut connection = connector.connect(Kind::Work).await?;
     connection.run("create").await?;
     connection.make_handlers(handlers).await?;
-    for _ in 0..events / BATCH {
-        connection.raise_many(&ids(EVENT_BATCH)).await?;
+    let left = Left::new(u64::try_from(events)?);
+    while let Some(count) = left.take(EVENT_BATCH) {
+        connection.raise_many(&ids(count)).await?;
     }
-    connection.run("analyze").await
+    Ok(connection.run("analyze").await?)
 }
 
 /// R3: makes requests of so many events, born leased, and completes them.
@@ -287,7 +292,7 @@ pub(in crate::bench) async fn raise_and_work(
     let producers = open(connector, Kind::Work, single).await?;
     let workers = open(connector, Kind::Work, batching).await?;
     let goes_on = Arc::new(AtomicBool::new(true));
-    let left = Arc::new(AtomicI64::new(events));
+    let left = Left::new(u64::try_from(events)?);
     let running = watch.start().await?;
     let working = workers
         .into_iter()
@@ -295,7 +300,7 @@ pub(in crate::bench) async fn raise_and_work(
         .collect::<Vec<_>>();
     let raising = producers
         .into_iter()
-        .map(|one| tokio::spawn(raise_singly(one, Arc::clone(&left))));
+        .map(|one| tokio::spawn(raise_singly(one, left.clone())));
     let raised = join(raising).await;
     goes_on.store(false, Ordering::Release);
     let done = join(working.into_iter()).await?;

@@ -2,6 +2,7 @@
 //! Their statements are files under `demo/benches/reference`, so that they can be read and argued
 //! about; the code here only runs them.
 
+mod common;
 mod json;
 pub(super) mod latency;
 pub(super) mod loops;
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use tidings::sqlx;
 use uuid::Uuid;
 
-use self::sections::Sections;
+use self::{common::Common, sections::Sections};
 use super::{
     costs::Meter,
     system::{Place, System},
@@ -24,9 +25,6 @@ use super::{
 pub(super) const DATA: &str = r#"{"order":"4711-0815","customer":"c-1000","total_cents":129000,"currency":"EUR","lines":[{"sku":"A-1","count":2},{"sku":"B-22","count":1}],"note":"to be left at the back door, please, thank you."}"#;
 /// The name of every event.
 pub(super) const EVENT: &str = "order.placed";
-
-/// How many events a batch raises.
-const EVENT_BATCH: usize = 1000;
 
 /// Opens connections for references.
 #[derive(Clone, Debug)]
@@ -72,28 +70,12 @@ struct Made {
 
 /// A connection that runs the statements of a reference.
 #[async_trait]
-trait Bare: Send {
-    /// Runs a section that has no arguments.
-    async fn run(&mut self, section: &str) -> sqlx::Result<()>;
-
-    /// The number that a section answers.
-    async fn number(&mut self, section: &str) -> sqlx::Result<i64>;
-
+trait Bare: Common {
     /// Fills the table of jobs.
     async fn fill(&mut self, count: i64) -> sqlx::Result<()>;
 
     /// Claims jobs.
     async fn claim_jobs(&mut self, limit: i64) -> sqlx::Result<Vec<i64>>;
-
-    /// Completes jobs.
-    async fn complete_jobs(&mut self, jobs: &[i64]) -> sqlx::Result<()>;
-
-    /// Claims jobs, inserts a row for each, and completes them, in a transaction, one statement for
-    /// each; answers how many there were.
-    async fn work_in_transaction(&mut self, limit: i64) -> sqlx::Result<usize>;
-
-    /// Raises an event in a transaction.
-    async fn raise_one(&mut self, id: Uuid) -> sqlx::Result<()>;
 
     /// Raises events in one statement.
     async fn raise_many(&mut self, ids: &[Uuid]) -> sqlx::Result<()>;

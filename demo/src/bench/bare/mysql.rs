@@ -1,15 +1,14 @@
 //! The references on MySQL and MariaDB.
 
 use async_trait::async_trait;
-use chrono::Utc;
 use tidings::sqlx::{
-    self, Connection as _, Executor as _, MySql, MySqlConnection, Row as _, Transaction,
-    mysql::MySqlRow,
+    self, Connection as _, MySql, MySqlConnection, Row as _, Transaction, mysql::MySqlRow,
 };
 use uuid::Uuid;
 
 use super::{
     Bare, DATA, EVENT, Kind, Made, Sections,
+    common::{Common as _, Reference},
     json::{self, numbers},
 };
 
@@ -20,10 +19,7 @@ macro_rules! file {
 }
 
 /// A connection and its statements.
-pub(super) struct MySqlBare {
-    connection: MySqlConnection,
-    sections: Sections,
-}
+pub(super) type MySqlBare = Reference<MySqlConnection>;
 
 impl MySqlBare {
     pub(super) async fn connect(url: &str, kind: Kind) -> sqlx::Result<Self> {
@@ -71,19 +67,6 @@ async fn read_events(
 
 #[async_trait]
 impl Bare for MySqlBare {
-    async fn run(&mut self, section: &str) -> sqlx::Result<()> {
-        let sql = sqlx::raw_sql(self.sections.get(section)?);
-        self.connection.execute(sql).await?;
-        Ok(())
-    }
-
-    async fn number(&mut self, section: &str) -> sqlx::Result<i64> {
-        let sql = self.sections.get(section)?;
-        sqlx::query_scalar(sql)
-            .fetch_one(&mut self.connection)
-            .await
-    }
-
     async fn fill(&mut self, count: i64) -> sqlx::Result<()> {
         let all: Vec<_> = (1..=count).collect();
         for part in all.chunks(1000) {
@@ -105,41 +88,6 @@ impl Bare for MySqlBare {
         }
         tx.commit().await?;
         Ok(ids)
-    }
-
-    async fn complete_jobs(&mut self, jobs: &[i64]) -> sqlx::Result<()> {
-        let complete = sqlx::query(self.sections.get("complete")?);
-        complete
-            .bind(numbers(jobs))
-            .execute(&mut self.connection)
-            .await?;
-        Ok(())
-    }
-
-    async fn work_in_transaction(&mut self, limit: i64) -> sqlx::Result<usize> {
-        let mut tx = self.connection.begin().await?;
-        let claim = sqlx::query(self.sections.get("lock")?).bind(limit);
-        let rows = claim.fetch_all(&mut *tx).await?;
-        for row in &rows {
-            let (id, data): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
-            let effect = sqlx::query(self.sections.get("effect")?);
-            effect.bind(id).bind(data).execute(&mut *tx).await?;
-            let complete = sqlx::query(self.sections.get("complete_one")?);
-            complete.bind(id).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(rows.len())
-    }
-
-    async fn raise_one(&mut self, id: Uuid) -> sqlx::Result<()> {
-        let mut tx = self.connection.begin().await?;
-        let raise = sqlx::query(self.sections.get("one")?).bind(id).bind(EVENT);
-        let raise = raise.bind(DATA).bind(Utc::now().timestamp_micros());
-        raise.bind(id).execute(&mut *tx).await?;
-        if let Some(queue) = self.sections.find("queue_one") {
-            sqlx::query(queue).bind(id).execute(&mut *tx).await?;
-        }
-        tx.commit().await
     }
 
     async fn raise_many(&mut self, ids: &[Uuid]) -> sqlx::Result<()> {

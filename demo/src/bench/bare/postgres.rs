@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use chrono::Utc;
-use tidings::sqlx::{
-    self, Connection as _, Executor as _, PgConnection, Row as _, postgres::PgRow,
-};
+use tidings::sqlx::{self, Connection as _, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Bare, DATA, EVENT, Kind, Made, Sections};
+use super::{
+    Bare, DATA, EVENT, Kind, Made, Sections,
+    common::{Common as _, Reference},
+};
 
 macro_rules! file {
     ($name:literal) => {
@@ -20,10 +21,7 @@ macro_rules! file {
 }
 
 /// A connection and its statements.
-pub(super) struct Postgres {
-    connection: PgConnection,
-    sections: Sections,
-}
+pub(super) type Postgres = Reference<PgConnection>;
 
 impl Postgres {
     pub(super) async fn connect(url: &str, kind: Kind) -> sqlx::Result<Self> {
@@ -62,19 +60,6 @@ fn all(rows: &[PgRow]) -> sqlx::Result<Vec<Made>> {
 
 #[async_trait]
 impl Bare for Postgres {
-    async fn run(&mut self, section: &str) -> sqlx::Result<()> {
-        let sql = sqlx::raw_sql(self.sections.get(section)?);
-        self.connection.execute(sql).await?;
-        Ok(())
-    }
-
-    async fn number(&mut self, section: &str) -> sqlx::Result<i64> {
-        let sql = self.sections.get(section)?;
-        sqlx::query_scalar(sql)
-            .fetch_one(&mut self.connection)
-            .await
-    }
-
     async fn fill(&mut self, count: i64) -> sqlx::Result<()> {
         let fill = sqlx::query(self.sections.get("fill")?)
             .bind(count)
@@ -91,35 +76,6 @@ impl Bare for Postgres {
             row.try_get(0)
         };
         rows.iter().map(read).collect()
-    }
-
-    async fn complete_jobs(&mut self, jobs: &[i64]) -> sqlx::Result<()> {
-        let complete = sqlx::query(self.sections.get("complete")?).bind(jobs);
-        complete.execute(&mut self.connection).await?;
-        Ok(())
-    }
-
-    async fn work_in_transaction(&mut self, limit: i64) -> sqlx::Result<usize> {
-        let mut tx = self.connection.begin().await?;
-        let claim = sqlx::query(self.sections.get("lock")?).bind(limit);
-        let rows = claim.fetch_all(&mut *tx).await?;
-        for row in &rows {
-            let (id, data): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
-            let effect = sqlx::query(self.sections.get("effect")?);
-            effect.bind(id).bind(data).execute(&mut *tx).await?;
-            let complete = sqlx::query(self.sections.get("complete_one")?);
-            complete.bind(id).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(rows.len())
-    }
-
-    async fn raise_one(&mut self, id: Uuid) -> sqlx::Result<()> {
-        let mut tx = self.connection.begin().await?;
-        let raise = sqlx::query(self.sections.get("one")?);
-        let raise = raise.bind(id).bind(EVENT).bind(DATA).bind(Utc::now());
-        raise.execute(&mut *tx).await?;
-        tx.commit().await
     }
 
     async fn raise_many(&mut self, ids: &[Uuid]) -> sqlx::Result<()> {

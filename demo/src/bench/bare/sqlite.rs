@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::Utc;
 use tidings::sqlx::{
-    self, Connection as _, Executor as _, Row as _, SqliteConnection,
+    self, Connection as _, Row as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 use uuid::Uuid;
 
-use super::{
-    Bare, DATA, EVENT, Kind, Made, Sections,
-    json::{self, numbers},
-};
+use super::{Bare, DATA, EVENT, Kind, Made, Sections, common::Reference, json};
 
 /// What begins a transaction that writes: it takes the one write lock, or waits for it, right away.
 const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -25,10 +21,7 @@ macro_rules! file {
 }
 
 /// A connection and its statements.
-pub(super) struct SqliteBare {
-    connection: SqliteConnection,
-    sections: Sections,
-}
+pub(super) type SqliteBare = Reference<SqliteConnection>;
 
 /// How applications and references open a file: as durable as the library does.
 pub(in crate::bench) fn options(url: &str) -> sqlx::Result<SqliteConnectOptions> {
@@ -71,19 +64,6 @@ fn jobs(rows: &[SqliteRow]) -> sqlx::Result<Vec<i64>> {
 
 #[async_trait]
 impl Bare for SqliteBare {
-    async fn run(&mut self, section: &str) -> sqlx::Result<()> {
-        let sql = sqlx::raw_sql(self.sections.get(section)?);
-        self.connection.execute(sql).await?;
-        Ok(())
-    }
-
-    async fn number(&mut self, section: &str) -> sqlx::Result<i64> {
-        let sql = self.sections.get(section)?;
-        sqlx::query_scalar(sql)
-            .fetch_one(&mut self.connection)
-            .await
-    }
-
     async fn fill(&mut self, count: i64) -> sqlx::Result<()> {
         let fill = sqlx::query(self.sections.get("fill")?)
             .bind(count)
@@ -95,41 +75,6 @@ impl Bare for SqliteBare {
     async fn claim_jobs(&mut self, limit: i64) -> sqlx::Result<Vec<i64>> {
         let claim = sqlx::query(self.sections.get("claim")?).bind(limit);
         jobs(&claim.fetch_all(&mut self.connection).await?)
-    }
-
-    async fn complete_jobs(&mut self, jobs: &[i64]) -> sqlx::Result<()> {
-        let complete = sqlx::query(self.sections.get("complete")?);
-        complete
-            .bind(numbers(jobs))
-            .execute(&mut self.connection)
-            .await?;
-        Ok(())
-    }
-
-    async fn work_in_transaction(&mut self, limit: i64) -> sqlx::Result<usize> {
-        let mut tx = self.connection.begin_with(BEGIN).await?;
-        let claim = sqlx::query(self.sections.get("lock")?).bind(limit);
-        let rows = claim.fetch_all(&mut *tx).await?;
-        for row in &rows {
-            let (id, data): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
-            let effect = sqlx::query(self.sections.get("effect")?);
-            effect.bind(id).bind(data).execute(&mut *tx).await?;
-            let complete = sqlx::query(self.sections.get("complete_one")?);
-            complete.bind(id).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(rows.len())
-    }
-
-    async fn raise_one(&mut self, id: Uuid) -> sqlx::Result<()> {
-        let mut tx = self.connection.begin_with(BEGIN).await?;
-        let raise = sqlx::query(self.sections.get("one")?).bind(id).bind(EVENT);
-        let raise = raise.bind(DATA).bind(Utc::now().timestamp_micros());
-        raise.execute(&mut *tx).await?;
-        if let Some(queue) = self.sections.find("queue_one") {
-            sqlx::query(queue).bind(id).execute(&mut *tx).await?;
-        }
-        tx.commit().await
     }
 
     async fn raise_many(&mut self, ids: &[Uuid]) -> sqlx::Result<()> {

@@ -25,20 +25,30 @@ type Counts = BTreeMap<(EventId, u32), u64>;
 
 impl Turn {
     /// Each of the first handlers has run once for each event, and nothing else has run; their requests are
-    /// completed and executed once, and there are no others.
+    /// completed and executed as often as they should be, once most of the time, and there are no others.
     pub(super) async fn check(
         &self,
         events: &[EventId],
         handlers: u32,
         runs: &[Run],
     ) -> Result<()> {
-        let should = pairs(events, handlers);
-        compare(&should, runs.iter().map(|run| (run.event, run.handler)))
-            .map_err(|text| format!("handlers did not run as they should: {text}"))?;
+        check_ran(events, handlers, runs)?;
         self.check_stored(events, handlers).await
     }
 
-    /// The requests of these events are completed and executed once, and there are no others.
+    /// What each of the two checks finds, in words for people.
+    pub(super) async fn findings(&self, events: &[EventId], handlers: u32, runs: &[Run]) -> String {
+        let ran = check_ran(events, handlers, runs);
+        let stored = self.check_stored(events, handlers).await;
+        let wrong = [ran, stored].into_iter().filter_map(Result::err);
+        let wrong: Vec<_> = wrong.map(|error| error.to_string()).collect();
+        match wrong.is_empty() {
+            true => "all are completed as they should".to_owned(),
+            false => wrong.join("; "),
+        }
+    }
+
+    /// The requests of these events are completed and executed so often, and there are no others.
     pub(super) async fn check_stored(&self, events: &[EventId], handlers: u32) -> Result<()> {
         let should = pairs(events, handlers);
         let completed = self.completed_since(events).await?;
@@ -63,16 +73,26 @@ impl Turn {
             };
             page = Page::after(last.id, PAGE);
             for request in found {
-                completed.push((request.event_id, number_of(&request)?));
+                completed.push((
+                    request.event_id,
+                    number_of(&request, (self.executions)(request.event_id))?,
+                ));
             }
         }
     }
 }
 
-/// Which handler has completed a request, on its first execution.
-fn number_of(request: &HandlerRequest) -> Result<u32> {
+/// Each of the first handlers has run once for each event, and nothing else has run.
+fn check_ran(events: &[EventId], handlers: u32, runs: &[Run]) -> Result<()> {
+    let found = runs.iter().map(|run| (run.event, run.handler));
+    compare(&pairs(events, handlers), found)
+        .map_err(|text| format!("handlers did not run as they should: {text}").into())
+}
+
+/// Which handler has completed a request, with so many executions.
+fn number_of(request: &HandlerRequest, executions: u32) -> Result<u32> {
     let state = request.state(Utc::now());
-    if state != RequestState::Completed || request.executions != 1 {
+    if state != RequestState::Completed || request.executions != executions {
         let (event, executions) = (request.event_id, request.executions);
         return Err(
             format!("a request of event {event} is {state} after {executions} executions").into(),

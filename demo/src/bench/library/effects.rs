@@ -31,7 +31,7 @@ impl Library {
         let create =
             format!("CREATE TABLE bench_effects (event_id {uuid} PRIMARY KEY, data text NOT NULL)");
         tables::run(&turn.place, create).await?;
-        let runs = Runs::new(requests);
+        let runs = Runs::default();
         let config = config(&runs, self.place.system, shared)?;
         let kind = SchedulerKind::Concurrent;
         let drained = turn.drain(kind, config, &runs, &events, 1).await?;

@@ -30,7 +30,7 @@ impl Library {
         };
         let mut turn = Turn::new(place, PREFIX, &meter).await?;
         let watch = turn.begin().await?;
-        let scheduler = turn.scheduler(SchedulerKind::Concurrent, config(&Runs::new(0), 1)?)?;
+        let scheduler = turn.scheduler(SchedulerKind::Concurrent, config(&Runs::default(), 1)?)?;
         scheduler.start().await?;
         tokio::time::sleep(SETTLE).await;
         let running = watch.start().await?;

@@ -14,6 +14,7 @@ use crate::{
     bench::{
         bare::{EVENT, latency::pause},
         costs::Measured,
+        patience::patiently,
         sample::Sample,
     },
 };
@@ -28,7 +29,7 @@ impl Library {
     ) -> Result<(Sample, Measured)> {
         let mut turn = self.turn().await?;
         let (started, mut starts) = mpsc::unbounded_channel();
-        let runs = Runs::new(samples as u64);
+        let runs = Runs::default();
         let noted = runs.clone();
         let handle = move |event: Arc<Event>, _: Context| {
             // Nobody waits for it any more at the end.
@@ -53,12 +54,17 @@ impl Library {
             if wakes {
                 raiser.wake();
             }
-            let start = starts.recv().await.ok_or("the scheduler is gone")?;
+            let start = match patiently(turn.patience, starts.recv(), || ()).await {
+                Ok(start) => start.ok_or("the scheduler is gone")?,
+                Err(stuck) => {
+                    return Err(turn.explain(stuck, &runs, &*scheduler, &raised, 1).await);
+                }
+            };
             // It may start before the answer of the commit has been read.
             let waited: Duration = start.saturating_duration_since(committed);
             sample.push(waited.as_secs_f64() * 1000.0);
         }
-        turn.until_completed(&runs, &*scheduler).await;
+        turn.until_completed(&runs, &*scheduler, &raised, 1).await?;
         let stopped = running.stop().await?;
         scheduler.shutdown(SHUTDOWN).await;
         connection.close().await?;

@@ -2,12 +2,15 @@
 
 mod application;
 mod check;
+mod conditions;
 mod drain;
 mod effects;
+mod failures;
 mod filling;
 mod held_snapshot;
 mod idle;
 mod latency;
+mod names;
 mod processes;
 mod raise;
 mod runs;
@@ -16,13 +19,18 @@ mod tables;
 mod turn;
 
 use self::turn::Turn;
-pub(super) use self::turn::{SHUTDOWN, open};
+pub(super) use self::{
+    conditions::Conditions,
+    drain::Drained,
+    processes::Shared,
+    turn::{SHUTDOWN, open},
+};
 use super::{Result, costs::Meter, system::Place};
 
 /// Of the tables, so that they are nobody else's.
 pub(super) const PREFIX: &str = "bench_";
 /// How many events a batch raises.
-const BATCH: u64 = 1000;
+const BATCH: usize = 1000;
 
 /// Where the library is measured.
 #[derive(Debug)]

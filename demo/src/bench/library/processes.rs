@@ -6,6 +6,7 @@ use super::{Library, Result};
 use crate::bench::{
     costs::Measured,
     part::{Part, Told, fingerprint},
+    patience::{PATIENCE, patiently},
 };
 
 /// What several processes did together.
@@ -32,7 +33,13 @@ impl Library {
         parts.until_ready().await?;
         let running = watch.start().await?;
         parts.start()?;
-        parts.until_settled(events).await?;
+        if let Err(error) = parts.until_settled(events).await {
+            let text = match turn.check_stored(&raised, 1).await {
+                Ok(()) => format!("{error}; all requests are completed"),
+                Err(found) => format!("{error}; {found}"),
+            };
+            return Err(text.into());
+        }
         let mut stopped = running.stop().await?;
         stopped.forget_this_process().await;
         let (sum, shares, peak_memory) = parts.end().await?;
@@ -61,6 +68,8 @@ fn check(raised: &[EventId], sum: u128, shares: &[u64]) -> Result<()> {
 /// Processes at work.
 struct Parts {
     parts: Vec<Part>,
+    /// How many requests each has executed.
+    shares: Vec<u64>,
     told: tokio::sync::mpsc::UnboundedReceiver<(usize, Told)>,
 }
 
@@ -71,15 +80,27 @@ impl Parts {
         let parts: Result<Vec<_>> = (0..processes).map(spawn).collect();
         Ok(Self {
             parts: parts?,
+            shares: vec![0; processes],
             told,
         })
     }
 
+    /// What one of them tells next, which it does for as long as it has something to do.
     async fn next(&mut self) -> Result<(usize, Told)> {
-        match self.told.recv().await {
-            Some((_, Told::Gone)) | None => Err("a process of the bench has ended early".into()),
-            Some(told) => Ok(told),
+        let (number, told) = match patiently(PATIENCE, self.told.recv(), || ()).await? {
+            Some((_, Told::Gone)) | None => {
+                return Err("a process of the bench has ended early".into());
+            }
+            Some(told) => told,
+        };
+        if let (
+            Told::Executed { count } | Told::Settled { count } | Told::Ended { count, .. },
+            Some(share),
+        ) = (&told, self.shares.get_mut(number))
+        {
+            *share = *count;
         }
+        Ok((number, told))
     }
 
     async fn until_ready(&mut self) -> Result<()> {
@@ -100,7 +121,16 @@ impl Parts {
     async fn until_settled(&mut self, requests: u64) -> Result<()> {
         let mut settled = vec![0; self.parts.len()];
         while settled.iter().sum::<u64>() < requests {
-            let (number, told) = self.next().await?;
+            let (number, told) = match self.next().await {
+                Ok(told) => told,
+                Err(error) => {
+                    let executed: u64 = self.shares.iter().sum();
+                    return Err(format!(
+                        "{error}: of {requests} requests processes have executed {executed}"
+                    )
+                    .into());
+                }
+            };
             if let (Told::Settled { count }, Some(known)) = (told, settled.get_mut(number)) {
                 *known = count;
             }
@@ -114,25 +144,20 @@ impl Parts {
             part.order()?;
         }
         let (mut all, mut peak_memory) = (0_u128, Some(0.0));
-        let mut shares = vec![0; self.parts.len()];
         let mut open = self.parts.len();
         while open > 0 {
-            let (number, told) = self.next().await?;
-            let Told::Ended { count, sum, peak } = told else {
+            let (_, Told::Ended { sum, peak, .. }) = self.next().await? else {
                 continue;
             };
             all = all.wrapping_add(u128::from_str_radix(&sum, 16)?);
-            if let Some(share) = shares.get_mut(number) {
-                *share = count;
-            }
             peak_memory = peak_memory
                 .zip(peak)
                 .map(|(one, other): (f64, f64)| one.max(other));
             open -= 1;
         }
         for part in self.parts {
-            part.wait().await?;
+            patiently(PATIENCE, part.wait(), || ()).await??;
         }
-        Ok((all, shares, peak_memory))
+        Ok((all, self.shares, peak_memory))
     }
 }

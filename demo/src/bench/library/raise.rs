@@ -1,12 +1,6 @@
 //! Applications that raise.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::collections::BTreeSet;
 
 use futures_util::future::try_join_all;
 use tidings::{
@@ -21,6 +15,8 @@ use super::{
 };
 use crate::bench::{
     costs::Measured,
+    left::Left,
+    patience::patiently,
     shape::{batching, single},
 };
 
@@ -50,7 +46,7 @@ impl Library {
         let watch = turn.begin().await?;
         let producers = connect(&turn, batching(turn.place.system)).await?;
         let running = watch.start().await?;
-        let raised = turn.raise(producers, events / BATCH, BATCH).await?;
+        let raised = turn.raise(producers, events, BATCH).await?;
         let stopped = running.stop().await?;
         let measured = turn.end_measurement(stopped).await?;
         turn.check_raised(&raised, events).await?;
@@ -78,21 +74,21 @@ impl Turn {
         self.raise(producers, events, 1).await
     }
 
-    /// Raises so many events so many times; each producer in a task of its own. Closes their connections.
-    async fn raise(&self, producers: Producers, times: u64, batch: u64) -> Result<Vec<EventId>> {
-        let left = Arc::new(AtomicU64::new(times));
+    /// Raises so many events, so many at a time; each producer in a task of its own. Closes their connections.
+    async fn raise(&self, producers: Producers, events: u64, batch: usize) -> Result<Vec<EventId>> {
+        let left = Left::new(events);
         let tasks = producers.into_iter().map(|mut connection| {
-            let (raiser, data, left) = (self.raiser(), self.data.clone(), Arc::clone(&left));
+            let (raiser, data, left) = (self.raiser(), self.data.clone(), left.clone());
             tokio::spawn(async move {
                 let mut raised = Vec::new();
                 let event = || tidings::Event::from_data(crate::bench::bare::EVENT, data.clone());
-                while takes_one(&left) {
+                while let Some(count) = left.take(batch) {
                     if batch == 1 {
                         let event = event();
                         raised.push(event.id);
                         connection.raise(&raiser, event).await?;
                     } else {
-                        let events: Vec<_> = (0..batch).map(|_| event()).collect();
+                        let events: Vec<_> = (0..count).map(|_| event()).collect();
                         raised.extend(events.iter().map(|event| event.id));
                         connection.raise_all(&raiser, events).await?;
                     }
@@ -100,11 +96,15 @@ impl Turn {
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(raised)
             })
         });
-        let mut raised = Vec::new();
-        for ended in try_join_all(tasks).await? {
-            raised.extend(ended?);
+        // The first that fails ends it.
+        let tasks = tasks.map(|task| async { task.await? });
+        match patiently(self.patience, try_join_all(tasks), || left.count()).await {
+            Ok(raised) => Ok(raised?.concat()),
+            Err(stuck) => {
+                let left = left.count();
+                Err(format!("{stuck}: of {events} events {left} are left to raise").into())
+            }
         }
-        Ok(raised)
     }
 
     /// Each of so many raised events is stored, once, and there are no others.
@@ -133,11 +133,4 @@ impl Turn {
         )
         .into())
     }
-}
-
-/// Whether there is another turn.
-fn takes_one(left: &AtomicU64) -> bool {
-    let one_less = |left: u64| left.checked_sub(1);
-    left.try_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-        .is_ok()
 }

@@ -1,11 +1,8 @@
 //! What handlers note of their runs.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use chrono::Utc;
@@ -15,18 +12,16 @@ use tokio::sync::Notify;
 
 use crate::bench::sample::Sample;
 
-/// How often it looks whether there are enough.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-
 /// Counts runs of handlers. Clones share the count.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Runs(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     count: AtomicU64,
-    wanted: u64,
-    done: Notify,
+    /// How many somebody waits for.
+    wanted: AtomicU64,
+    reached: Notify,
     all: Mutex<Vec<Run>>,
 }
 
@@ -40,16 +35,18 @@ pub(super) struct Run {
     pub(super) latency: f32,
 }
 
-impl Runs {
-    pub(super) fn new(wanted: u64) -> Self {
-        Self(Arc::new(Inner {
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
             count: AtomicU64::new(0),
-            wanted,
-            done: Notify::new(),
+            wanted: AtomicU64::new(u64::MAX),
+            reached: Notify::new(),
             all: Mutex::default(),
-        }))
+        }
     }
+}
 
+impl Runs {
     /// A handler runs.
     pub(super) fn note(&self, event: &Event, handler: u32) {
         let latency = Utc::now() - event.timestamp;
@@ -59,21 +56,24 @@ impl Runs {
             latency: (latency.as_seconds_f64() * 1000.0) as f32,
         };
         self.0.all.lock().push(run);
-        if self.0.count.fetch_add(1, Ordering::AcqRel) + 1 == self.0.wanted {
-            self.0.done.notify_one();
+        // In one order with the two of whoever waits, so that one of both sees what the other has written.
+        let count = self.0.count.fetch_add(1, Ordering::SeqCst) + 1;
+        if count >= self.0.wanted.load(Ordering::SeqCst) {
+            self.0.reached.notify_one();
         }
     }
 
-    /// Waits until as many have run as were wanted.
-    pub(super) async fn done(&self) {
-        self.0.done.notified().await;
+    /// Waits until so many have run.
+    pub(super) async fn reach(&self, wanted: u64) {
+        self.0.wanted.store(wanted, Ordering::SeqCst);
+        while self.count() < wanted {
+            self.0.reached.notified().await;
+        }
     }
 
-    /// Waits until so many have run, if it was not known before.
-    pub(super) async fn reach(&self, count: u64) {
-        while self.0.count.load(Ordering::Acquire) < count {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    /// How many have run so far.
+    pub(super) fn count(&self) -> u64 {
+        self.0.count.load(Ordering::SeqCst)
     }
 
     /// All runs so far, in their order.

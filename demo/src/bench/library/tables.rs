@@ -1,38 +1,28 @@
 //! The tables of the library under measurement, which are nobody else's.
 
-use super::application;
+use super::{
+    application,
+    names::{TABLES, drop_functions},
+};
 use crate::bench::{
     Result,
     system::{Place, System},
 };
-
-const TABLES: [&str; 9] = [
-    "events",
-    "handler_requests",
-    "unprocessed_events",
-    "waiting_events",
-    "unwanted_events",
-    "registrations",
-    "migrations",
-    "leases",
-    "effects",
-];
 
 /// Tables whose rows come and go.
 const BUSY: [&str; 3] = ["events", "unprocessed_events", "handler_requests"];
 
 /// Drops the tables with this prefix.
 pub(super) async fn drop_all(place: &Place, prefix: &str) -> Result<()> {
+    // And that into which its handlers write here.
     let mut all: Vec<_> = TABLES
         .iter()
+        .chain(&["effects"])
         .map(|table| format!("DROP TABLE IF EXISTS {prefix}{table}"))
         .collect();
     match place.system {
         System::Postgres => {
-            let function = format!(
-                "DROP FUNCTION IF EXISTS {prefix}active_registrations, {prefix}fan_out_one, {prefix}raise, {prefix}settle"
-            );
-            all.insert(0, function);
+            all.insert(0, drop_functions(prefix));
         }
         System::MySql => all.push(format!("DROP TABLE IF EXISTS {prefix}locks")),
         System::Sqlite => {}

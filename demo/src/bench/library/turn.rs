@@ -15,6 +15,8 @@ use crate::{
         Result,
         bare::{DATA, EVENT},
         costs::{Measured, Meter, Stopped, Watch},
+        left::Left,
+        patience::PATIENCE,
         system::{Place, System},
     },
     store::Database,
@@ -30,6 +32,10 @@ pub(in crate::bench) struct Turn {
     pub(super) meter: Meter,
     pub(super) store: Database,
     pub(super) data: EventData,
+    /// How often the handlers of an event are executed.
+    pub(super) executions: fn(EventId) -> u32,
+    /// How long nothing may go on until it is given up.
+    pub(super) patience: Duration,
 }
 
 impl Turn {
@@ -45,6 +51,8 @@ impl Turn {
             meter: meter.clone(),
             store: open(place, prefix).await?,
             data: EventData::from_json(DATA.to_owned())?,
+            executions: |_| 1,
+            patience: PATIENCE,
         })
     }
 
@@ -83,8 +91,9 @@ impl Turn {
     pub(super) async fn fill(&self, events: u64) -> Result<Vec<EventId>> {
         let mut raised = Vec::new();
         let mut session = self.storer().session().await?;
-        for _ in 0..events / BATCH {
-            let batch: Vec<_> = (0..BATCH).map(|_| self.event()).collect();
+        let left = Left::new(events);
+        while let Some(count) = left.take(BATCH) {
+            let batch: Vec<_> = (0..count).map(|_| self.event()).collect();
             session.events().raise(&batch).await?;
             raised.extend(batch.iter().map(|event| event.id));
         }
@@ -152,4 +161,21 @@ pub(in crate::bench) async fn open(place: &Place, prefix: &str) -> Result<Databa
             Database::MySql(MySqlStore::connect(url, options).await?)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn exactly_so_many_events_are_filled_in_also_if_the_last_batch_is_not_full() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::of_file(directory.path());
+        let meter = Meter::connect(&place).await.unwrap();
+        let turn = Turn::new(&place, "fill_", &meter).await.unwrap();
+        let raised = turn.fill(1100).await.unwrap();
+        assert_eq!(raised.len(), 1100);
+        let mut session = turn.storer().session().await.unwrap();
+        assert_eq!(session.events().count_unprocessed().await.unwrap(), 1100);
+    }
 }
