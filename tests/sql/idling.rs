@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tidings::{
-    ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerResult, Scheduler, Telemetry,
-    store::Storer,
+    ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerResult, Retention, Scheduler,
+    Telemetry, store::Storer,
 };
 use tokio::sync::mpsc;
 
@@ -22,8 +22,10 @@ async fn idle_calls(store: impl Storer + Clone, calls: impl Fn() -> u64) -> u64 
     let handler = Handler::with_state("h", runs, note).on("*");
     let config = ConfigMap::builder().handler(handler).build().unwrap();
     let scheduler = ConcurrentScheduler::builder(Arc::new(store.clone()), config)
-        // Gauges that are watched have a price of their own.
+        // Gauges that are watched have a price of their own, and so has a pass of retention, the first of
+        // which comes at a random time.
         .telemetry(Telemetry::disabled())
+        .retention(Retention::never())
         .build()
         .unwrap();
     scheduler.start().await.unwrap();

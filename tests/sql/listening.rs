@@ -7,7 +7,7 @@ use std::{
 
 use tidings::{
     ConcurrentScheduler, ConfigMap, Context, Event, Handler, HandlerResult, PostgresOptions,
-    PostgresStore, Scheduler, Telemetry, store::Storer,
+    PostgresStore, Retention, Scheduler, Telemetry, store::Storer,
 };
 use tokio::sync::mpsc;
 
@@ -47,8 +47,10 @@ async fn idle(
     let (runs, ran) = mpsc::unbounded_channel();
     let scheduler = ConcurrentScheduler::builder(Arc::new(store.clone()), config(handler, &runs))
         .poll_interval(poll)
-        // Gauges that are watched have a price of their own.
+        // Gauges that are watched have a price of their own, and so has a pass of retention, the first of
+        // which comes at a random time.
         .telemetry(Telemetry::disabled())
+        .retention(Retention::never())
         .build()
         .unwrap();
     scheduler.start().await.unwrap();
