@@ -12,6 +12,7 @@ mod input;
 mod live;
 mod logging;
 mod payloads;
+mod place;
 mod run;
 mod screen;
 mod session;

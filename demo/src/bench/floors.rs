@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::{
     figures::{Figure, Figures, OURS, SHARED},
-    system::System,
     unit::Unit,
     workloads::Workload,
 };
+use crate::place::System;
 
 /// A figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

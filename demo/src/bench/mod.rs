@@ -15,25 +15,20 @@ mod proxy;
 mod report;
 mod sample;
 mod shape;
-mod system;
 mod unit;
 mod workloads;
 
 use std::{error::Error, sync::Arc};
 
 use self::{
-    bare::Connector,
-    costs::Meter,
-    figures::Figures,
-    library::Library,
-    proxy::Proxy,
-    system::{Place, System},
+    bare::Connector, costs::Meter, figures::Figures, library::Library, proxy::Proxy,
     workloads::Workload,
 };
 pub(crate) use self::{
     options::BenchOptions,
     part::{PartOptions, run as run_part},
 };
+use crate::place::{Place, System};
 use crate::{failure::Failure, store::redact};
 
 /// Whatever went wrong.

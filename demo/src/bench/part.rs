@@ -25,8 +25,8 @@ use super::{
     bare::EVENT,
     costs::peak_memory,
     library::{PREFIX, SHUTDOWN, open},
-    system::Place,
 };
+use crate::place::Place;
 use crate::{failure::Failure, store::StoreUrl};
 
 /// What runs it; nobody else needs to know.

@@ -14,10 +14,8 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{
-    Result,
-    system::{Place, System},
-};
+use super::Result;
+use crate::place::{Place, System};
 
 /// How much is passed on at a time.
 const BUFFER: usize = 64 * 1024;

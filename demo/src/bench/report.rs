@@ -9,10 +9,10 @@ use super::{
     figures::{Figure, Figures},
     floors::{self, Verdict},
     library::Conditions,
-    system::System,
     unit::Unit,
 };
 use crate::arguments::Format;
+use crate::place::System;
 
 /// A figure as a line of JSON.
 #[derive(Debug, Serialize)]

@@ -1,6 +1,6 @@
 //! How many connections work at once, for the library's producers and for references alike.
 
-use super::system::System;
+use crate::place::System;
 
 /// Those that work in batches.
 pub(super) const fn batching(system: System) -> usize {

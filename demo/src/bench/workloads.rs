@@ -13,10 +13,10 @@ use super::{
     library::{Drained, Library, Shared},
     options::BenchOptions,
     sample::Sample,
-    system::System,
     unit::Unit,
 };
 use crate::arguments::SchedulerKind::{Concurrent, Cooperative};
+use crate::place::System;
 
 /// How many latencies are taken of an idle system.
 const SAMPLES: usize = 500;

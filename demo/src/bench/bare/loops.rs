@@ -20,8 +20,8 @@ use crate::bench::{
     costs::Measured,
     left::Left,
     shape::{batching, single},
-    system::System,
 };
+use crate::place::System;
 
 /// How many rows a statement takes that works in batches.
 const BATCH: i64 = 1000;

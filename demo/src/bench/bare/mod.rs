@@ -16,10 +16,8 @@ use tidings::sqlx;
 use uuid::Uuid;
 
 use self::{common::Common, sections::Sections};
-use super::{
-    costs::Meter,
-    system::{Place, System},
-};
+use super::costs::Meter;
+use crate::place::{Place, System};
 
 /// The data of every event and job: 200 bytes of JSON.
 pub(super) const DATA: &str = r#"{"order":"4711-0815","customer":"c-1000","total_cents":129000,"currency":"EUR","lines":[{"sku":"A-1","count":2},{"sku":"B-22","count":1}],"note":"to be left at the back door, please, thank you."}"#;

@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 
 pub(super) use self::process::peak_memory;
 use self::server::{Reading, Server};
-use super::{Result, proxy::Traffic, system::Place};
+use super::{Result, proxy::Traffic};
+use crate::place::Place;
 
 /// How long it waits until nobody else is connected.
 const QUIET_WITHIN: Duration = Duration::from_secs(10);

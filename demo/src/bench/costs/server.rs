@@ -8,10 +8,8 @@ use tidings::sqlx::{
 };
 
 use super::process::{self, Family};
-use crate::bench::{
-    Result,
-    system::{Place, System},
-};
+use crate::bench::Result;
+use crate::place::{Place, System};
 
 /// Counters of a server. What is unknown is none.
 #[derive(Clone, Copy, Debug, Default)]

@@ -9,11 +9,8 @@ use tidings::{
     },
 };
 
-use crate::bench::{
-    Result,
-    bare::sqlite,
-    system::{Place, System},
-};
+use crate::bench::{Result, bare::sqlite};
+use crate::place::{Place, System};
 
 /// A connection of an application.
 #[async_trait]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tidings::sqlx::{self, MySqlConnection, PgConnection, Row as _, SqliteConnection};
 
 use super::{Library, Result};
-use crate::bench::system::System;
+use crate::place::System;
 
 /// What was measured on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -149,7 +149,8 @@ async fn mysql(connection: &mut MySqlConnection) -> sqlx::Result<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{costs::Meter, system::Place};
+    use crate::bench::costs::Meter;
+    use crate::place::Place;
 
     #[tokio::test]
     async fn the_library_is_durable_on_a_file() {

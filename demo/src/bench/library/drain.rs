@@ -223,7 +223,8 @@ pub(super) fn config(runs: &Runs, handlers: u32) -> Result<ConfigMap> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{costs::Meter, library::tables, system::Place};
+    use crate::bench::{costs::Meter, library::tables};
+    use crate::place::Place;
 
     const CONCURRENT: SchedulerKind = SchedulerKind::Concurrent;
 

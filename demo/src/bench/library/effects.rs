@@ -8,10 +8,8 @@ use tidings::{
 };
 
 use super::{Library, Result, application, drain::Drained, runs::Runs, tables};
-use crate::{
-    arguments::SchedulerKind,
-    bench::{bare::EVENT, system::System},
-};
+use crate::place::System;
+use crate::{arguments::SchedulerKind, bench::bare::EVENT};
 
 impl Library {
     /// Drains with a handler that inserts a row for each event, in a transaction of its own or in a

@@ -54,7 +54,8 @@ fn config(runs: &Runs) -> Result<ConfigMap> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{costs::Meter, system::Place};
+    use crate::bench::costs::Meter;
+    use crate::place::Place;
 
     #[test]
     fn some_fail_and_most_do_not() {

@@ -14,14 +14,10 @@ use super::{
     runs::{Run, Runs, latencies},
     turn::{SHUTDOWN, Turn},
 };
+use crate::place::{Place, System};
 use crate::{
     arguments::SchedulerKind,
-    bench::{
-        patience::patiently,
-        sample::Sample,
-        shape::single,
-        system::{Place, System},
-    },
+    bench::{patience::patiently, sample::Sample, shape::single},
 };
 
 /// How long the beginning and the end are that are compared.

@@ -25,7 +25,8 @@ pub(super) use self::{
     processes::Shared,
     turn::{SHUTDOWN, open},
 };
-use super::{Result, costs::Meter, system::Place};
+use super::{Result, costs::Meter};
+use crate::place::Place;
 
 /// Of the tables, so that they are nobody else's.
 pub(super) const PREFIX: &str = "bench_";

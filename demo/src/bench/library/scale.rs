@@ -11,10 +11,8 @@ use super::{
     tables,
     turn::Turn,
 };
-use crate::{
-    arguments::SchedulerKind,
-    bench::{system::System, tell},
-};
+use crate::place::System;
+use crate::{arguments::SchedulerKind, bench::tell};
 
 /// Of the tables that are full.
 const FULL: &str = "bench_full_";

@@ -4,10 +4,8 @@ use super::{
     application,
     names::{TABLES, drop_functions},
 };
-use crate::bench::{
-    Result,
-    system::{Place, System},
-};
+use crate::bench::Result;
+use crate::place::{Place, System};
 
 /// Tables whose rows come and go.
 const BUSY: [&str; 3] = ["events", "unprocessed_events", "handler_requests"];

@@ -9,6 +9,7 @@ use tidings::{
 };
 
 use super::{BATCH, tables};
+use crate::place::{Place, System};
 use crate::{
     arguments::SchedulerKind,
     bench::{
@@ -17,7 +18,6 @@ use crate::{
         costs::{Measured, Meter, Stopped, Watch},
         left::Left,
         patience::PATIENCE,
-        system::{Place, System},
     },
     store::Database,
 };

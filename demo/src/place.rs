@@ -1,4 +1,4 @@
-//! The database systems that the bench knows, and how it reaches one.
+//! The database systems that bench and attack know, and how they reach one.
 
 use tidings::sqlx::{
     self, ConnectOptions as _,
@@ -6,12 +6,11 @@ use tidings::sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use super::Result;
 use crate::store::Target;
 
 /// A database system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum System {
+pub(crate) enum System {
     Postgres,
     Sqlite,
     MySql,
@@ -19,14 +18,14 @@ pub(super) enum System {
 
 /// A database: its system, and where it is.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) system: System,
-    pub(super) url: String,
+pub(crate) struct Place {
+    pub(crate) system: System,
+    pub(crate) url: String,
 }
 
 impl Place {
     /// The database of a store, if the store has one.
-    pub(super) fn of(target: Target<'_>) -> Option<Self> {
+    pub(crate) fn of(target: Target<'_>) -> Option<Self> {
         let (system, url) = match target {
             Target::Memory => return None,
             Target::Postgres(url) => (System::Postgres, url),
@@ -41,7 +40,7 @@ impl Place {
 
     /// The host and the port of its server, if it has one and is not reached through a socket of the file
     /// system.
-    pub(super) fn address(&self) -> Result<Option<(String, u16)>> {
+    pub(crate) fn address(&self) -> sqlx::Result<Option<(String, u16)>> {
         Ok(match self.system {
             System::Sqlite => None,
             System::Postgres => {
@@ -58,7 +57,7 @@ impl Place {
     }
 
     /// The same database by way of another port on this machine, in plain text.
-    pub(super) fn through(&self, port: u16) -> Result<Self> {
+    pub(crate) fn through(&self, port: u16) -> sqlx::Result<Self> {
         const HERE: &str = "127.0.0.1";
         let url = match self.system {
             System::Sqlite => self.url.clone(),
@@ -85,7 +84,7 @@ impl Place {
 
     /// A file of SQLite, for tests.
     #[cfg(test)]
-    pub(super) fn of_file(directory: &std::path::Path) -> Self {
+    pub(crate) fn of_file(directory: &std::path::Path) -> Self {
         Self {
             system: System::Sqlite,
             url: format!("sqlite:{}/bench.db", directory.display()),
