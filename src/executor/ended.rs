@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::{held::Held, panic_capture::Panicked};
 use crate::{
     error::Chain,
-    handler::{ErrorReport, Handler, HandlerError, ReportKind, Verdict},
+    handler::{
+        CancellationCause, Context, ErrorReport, Handler, HandlerError, ReportKind, Verdict,
+    },
     id::LeaseOwner,
     model::{Backoff, Event, ExecutionError, Outcome},
     store::Settlement,
@@ -27,7 +29,7 @@ pub(super) struct Ended {
 pub(super) enum Disposition {
     /// Write the outcome.
     Settle(Settlement),
-    /// Give it back: the execution did not begin, or a shutdown broke it off.
+    /// Give it back: the execution did not begin, or it was broken off.
     HandBack,
     /// The outcome was written in the handler's own transaction.
     Settled(Outcome),
@@ -86,6 +88,18 @@ impl Ended {
                 result: Ok(raised),
                 executed,
             } => settle(Outcome::Completed, executed, raised),
+            // It stopped because it was told to, which is no error of its own.
+            RunResult::Answered {
+                result: Err(error), ..
+            } if was_told_to_stop(context, &error) => {
+                tracing::debug!(
+                    handler = handler.name(),
+                    request = %context.request_id(),
+                    error = %cut(&text_of(error), ExecutionError::MAX_LEN),
+                    "a handler stopped when its context was canceled; its request is handed back"
+                );
+                Disposition::HandBack
+            }
             RunResult::Answered {
                 result: Err(error),
                 executed,
@@ -155,11 +169,20 @@ impl Ended {
                 Outcome::Snoozed { .. } => Some("snoozed"),
                 Outcome::Discarded { reason } | Outcome::Canceled { reason } => Some(reason),
             },
-            Disposition::HandBack => Some("broken off by a shutdown"),
+            Disposition::HandBack => Some("broken off"),
             Disposition::Settled(_) => None,
             Disposition::Lost => Some("the request was lost"),
         }
     }
+}
+
+/// Whether a handler that failed was told to stop before, by a shutdown or since its lease could not be
+/// renewed. If the request was lost, the fence decides.
+fn was_told_to_stop(context: &Context, error: &HandlerError) -> bool {
+    matches!(
+        context.cancellation_cause(),
+        Some(CancellationCause::Shutdown | CancellationCause::LeaseExpired)
+    ) && matches!(error.verdict(), Verdict::Retry | Verdict::RetryAfter(_))
 }
 
 /// Logs an error that counts, once it has been counted: whoever sets no reporter finds it here. The

@@ -283,6 +283,36 @@ async fn an_expired_lease_that_nobody_took_may_still_settle() {
     assert_eq!((request.attempt, request.rescues), (1, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_stops_when_its_lease_runs_out_counts_no_error_and_runs_again() {
+    let rig = Rig::paused();
+    let held = Held::default();
+    let cut = CutOff::new(&rig);
+    let (runs, told) = (Arc::new(AtomicU32::new(0)), held.clone());
+    let counted = Arc::clone(&runs);
+    let handler = Handler::new("stops", move |_: Arc<Event>, context: Context| {
+        let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        told.running.notify_one();
+        async move {
+            if is_first {
+                context.canceled().await;
+                return Err(HandlerError::new("its connection is gone"));
+            }
+            Ok(())
+        }
+    });
+    let map = config([handler.on("*").max_errors(1)]);
+    let _scheduler = rig.scheduler_on(cut.clone(), map).start().await;
+    rig.raise("thing.happened").await;
+    held.running.notified().await;
+    cut.cut.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    cut.cut.store(false, Ordering::SeqCst);
+    let request = rig.until_only(RequestState::Completed).await;
+    assert_eq!(request.errors, 0, "{request:?}");
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+}
+
 #[test]
 fn handlers_that_block_every_thread_keep_their_leases() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -289,6 +289,36 @@ async fn a_handler_that_heeds_its_context_ends_by_itself_before_it_is_broken_off
     assert_eq!(rig.count(RequestState::Completed).await, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_stops_with_an_error_when_it_is_told_to_counts_none() {
+    for kind in KINDS {
+        let rig = Rig::paused();
+        let running = Arc::new(Notify::new());
+        let told = Arc::clone(&running);
+        let handler = Handler::new("stops", move |_: Arc<Event>, context: Context| {
+            told.notify_one();
+            async move {
+                context.canceled().await;
+                Err::<(), _>(HandlerError::new("stopped in the middle"))
+            }
+        });
+        let map = config([handler.on("*").max_errors(1)]);
+        let scheduler = rig.scheduler(map).kind(kind).start().await;
+        rig.raise("thing.happened").await;
+        running.notified().await;
+        let report = scheduler.shutdown(Duration::from_secs(10)).await;
+        assert_eq!((report.handed_back, report.abandoned), (1, 0));
+        let request = rig.only().await;
+        assert_eq!(
+            request.state(request.created_at),
+            RequestState::Pending,
+            "at once for others"
+        );
+        assert_eq!((request.errors, request.rescues), (0, 0));
+        assert!(request.last_errors.is_empty(), "{request:?}");
+    }
+}
+
 /// Deploys would delay them by as long as a claim lasts.
 #[tokio::test(start_paused = true)]
 async fn events_whose_hooks_run_at_a_shutdown_are_not_left_to_their_claims() {
