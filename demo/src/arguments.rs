@@ -8,6 +8,7 @@ use clap::{
 };
 
 use crate::{
+    attack::{AttackOptions, WorkerOptions},
     bench::{BenchOptions, PartOptions},
     store::StoreUrl,
 };
@@ -113,6 +114,9 @@ pub(crate) enum Command {
     Bench(BenchOptions),
     #[command(hide = true)]
     BenchPart(PartOptions),
+    Attack(AttackOptions),
+    #[command(hide = true)]
+    AttackWorker(WorkerOptions),
 }
 
 /// Where events are read from.

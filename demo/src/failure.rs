@@ -39,6 +39,10 @@ pub(crate) enum Failure {
     Store(#[from] Impatience),
     #[error("nothing could be measured")]
     Bench(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the attack could not be made")]
+    Attack(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("guarantees were broken in {0} cases")]
+    Broken(usize),
     #[error("floors were missed:\n  {0}")]
     Floors(String),
     #[error("the operating system refused what the demo needs")]

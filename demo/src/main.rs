@@ -1,6 +1,7 @@
 //! The demo of tidings: events raised, handled and counted before your eyes.
 
 mod arguments;
+mod attack;
 mod bench;
 mod cloud_events;
 mod drain;
@@ -82,6 +83,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         match &arguments.command {
             Some(Command::Bench(options)) => bench::run(options).await,
             Some(Command::BenchPart(options)) => bench::run_part(options).await,
+            Some(Command::Attack(options)) => attack::run(options).await,
+            Some(Command::AttackWorker(options)) => attack::run_worker(options).await,
             None => run::run(arguments).await,
         }
     });

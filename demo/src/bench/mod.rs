@@ -25,6 +25,7 @@ use self::{
     workloads::Workload,
 };
 pub(crate) use self::{
+    library::drop_tables,
     options::BenchOptions,
     part::{PartOptions, run as run_part},
 };

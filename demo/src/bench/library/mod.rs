@@ -18,6 +18,7 @@ mod scale;
 mod tables;
 mod turn;
 
+pub(crate) use self::tables::drop_all as drop_tables;
 use self::turn::Turn;
 pub(super) use self::{
     conditions::Conditions,

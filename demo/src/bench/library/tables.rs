@@ -11,7 +11,7 @@ use crate::place::{Place, System};
 const BUSY: [&str; 3] = ["events", "unprocessed_events", "handler_requests"];
 
 /// Drops the tables with this prefix.
-pub(super) async fn drop_all(place: &Place, prefix: &str) -> Result<()> {
+pub(crate) async fn drop_all(place: &Place, prefix: &str) -> Result<()> {
     // And that into which its handlers write here.
     let mut all: Vec<_> = TABLES
         .iter()
