@@ -23,7 +23,7 @@ pub(crate) fn zombies() -> Scope {
         .budget(Budget {
             crashes: 1,
             lost: 1,
-            rescues: 3,
+            rescues: 2,
             ..NOTHING
         })
 }
@@ -69,7 +69,6 @@ pub(crate) fn transactions() -> Scope {
             crashes: 1,
             lost: 1,
             rescues: 2,
-            reexecutes: 1,
             ..NOTHING
         })
 }

@@ -13,7 +13,7 @@ pub(crate) const SUSPECT_FROM: u32 = 3;
 
 /// One scheduler from its start to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Owner(pub(crate) u16);
+pub(crate) struct Owner(pub(crate) u128);
 
 /// When a call took effect: exact where both are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

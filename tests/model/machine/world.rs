@@ -153,7 +153,7 @@ impl World {
 
     pub(crate) fn owner(&self, process: usize) -> Owner {
         let number = process * 32 + usize::from(self.processes[process].starts);
-        Owner(u16::try_from(number).expect("a few processes"))
+        Owner(number as u128)
     }
 
     /// The process of the first of these executions, and those of it.
