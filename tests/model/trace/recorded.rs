@@ -130,7 +130,9 @@ impl HandlerRequestRepository for Recorded<Box<dyn HandlerRequestRepository + '_
             raised: names(&settlement.raised),
         });
         let asked = Asked::Settle(settling.collect());
-        record!(self, asked, self.inner.settle(settlements), settled)
+        record!(self, asked, self.inner.settle(settlements), |it| {
+            Answer::Settled(it.clone())
+        })
     }
 
     async fn hand_back(
@@ -139,7 +141,9 @@ impl HandlerRequestRepository for Recorded<Box<dyn HandlerRequestRepository + '_
         requests: &[(HandlerRequestId, u64)],
     ) -> Result<Vec<Settled>> {
         let asked = Asked::HandBack(owner, requests.to_vec());
-        record!(self, asked, self.inner.hand_back(owner, requests), settled)
+        record!(self, asked, self.inner.hand_back(owner, requests), |it| {
+            Answer::Settled(it.clone())
+        })
     }
 
     async fn rescue(&mut self, rescue: &RescueLost) -> Result<Rescued> {
@@ -297,10 +301,6 @@ fn claiming(claim: &Claim, suspects: bool) -> Asked {
 
 fn claimed(batch: &ClaimedBatch) -> Answer {
     Answer::Claimed(batch.requests.iter().map(Leased::from).collect())
-}
-
-fn settled(settled: &Vec<Settled>) -> Answer {
-    Answer::Settled(settled.clone())
 }
 
 fn found(found: &Option<HandlerRequest>) -> Answer {

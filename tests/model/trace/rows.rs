@@ -1,18 +1,20 @@
 //! What a store has, as the model sees it: which answers it allows, and what they make of it. The rules
 //! of requests are those of the machine that was explored.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tidings::{
-    Backoff, EventId, HandlerRequest, HandlerRequestId, Name, Outcome as Settles, Registration,
-    RequestState, Rescue as Rescues,
+    Backoff, EventId, HandlerRequest, HandlerRequestId, Name, Registration, Rescue as Rescues,
     store::{Claim, HandlerRoom, LeaseOffer, Raised, Renewal, Settled},
 };
 
-use super::call::{Answer, Asked, Leased, Settling, TakenBack};
+use super::{
+    call::{Answer, Asked, Leased, Settling, TakenBack},
+    values::{Verdict, is_in, micros, outcome, paired, require},
+};
 use crate::machine::{
     breakage::Rules,
-    row::{Now, Outcome, Owner, Place, Rescue, Row},
+    row::{Now, Owner, Place, Rescue, Row},
 };
 
 const RULES: Rules = Rules::SOUND;
@@ -36,9 +38,6 @@ pub(crate) struct RequestRow {
     pub(crate) event: EventId,
     pub(crate) handler: Name,
 }
-
-/// Why an answer cannot be.
-pub(crate) type Verdict<T = ()> = Result<T, String>;
 
 impl Rows {
     /// Takes over what a call did that was answered so.
@@ -368,59 +367,8 @@ impl Rows {
     }
 }
 
-fn is_in(place: Place, state: Option<RequestState>) -> bool {
-    match place {
-        Place::Waiting { .. } => matches!(
-            state,
-            Some(RequestState::Pending | RequestState::BackingOff)
-        ),
-        Place::Executing { .. } => state == Some(RequestState::Executing),
-        Place::Completed => state == Some(RequestState::Completed),
-        Place::Dead => state == Some(RequestState::Dead),
-        Place::Canceled => state == Some(RequestState::Canceled),
-    }
-}
-
 /// What is held is settled or put off, and nothing else is.
 fn compare(settled: Settled, is_held: bool) -> Verdict {
     let is_refused = settled == Settled::Fenced;
     require(is_held != is_refused, "what the fence says")
-}
-
-fn outcome(outcome: &Settles) -> Outcome {
-    match outcome {
-        Settles::Completed => Outcome::Complete,
-        Settles::Failed { backoff, .. } => Outcome::Fail {
-            backoff: micros(*backoff),
-        },
-        Settles::Discarded { .. } => Outcome::Discard,
-        Settles::Snoozed { duration } => Outcome::Snooze {
-            wait: micros(*duration),
-        },
-        Settles::Canceled { .. } => Outcome::Cancel,
-        other => panic!("{other:?} is new, and the model does not know it"),
-    }
-}
-
-fn paired<'a, A, B>(
-    asked: &'a [A],
-    answered: &'a [B],
-) -> Verdict<impl Iterator<Item = (&'a A, &'a B)>> {
-    require(
-        asked.len() == answered.len(),
-        "as many answers as questions",
-    )?;
-    Ok(asked.iter().zip(answered))
-}
-
-fn require(holds: bool, what: &str) -> Verdict {
-    if holds {
-        Ok(())
-    } else {
-        Err(format!("expected {what}"))
-    }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
 }

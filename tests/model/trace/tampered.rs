@@ -22,24 +22,32 @@ type Tamper = fn(&mut Vec<Call>) -> bool;
 #[tokio::test]
 async fn a_trace_that_was_tampered_with_is_rejected() {
     const LIES: &[(&str, Tamper)] = &[
-        ("a stale settlement is accepted", accept_stale_settlement),
-        ("a good settlement is refused", refuse_good_settlement),
-        ("an attempt does not increase", repeat_attempt),
+        ("a stale settlement is accepted", |calls| {
+            change_settled(calls, Settled::Fenced, Settled::Applied)
+        }),
+        ("a good settlement is refused", |calls| {
+            change_settled(calls, Settled::Applied, Settled::Fenced)
+        }),
+        ("an attempt does not increase", |calls| {
+            repeat_attempt(calls)
+        }),
         ("a completed request is claimed", claim_completed),
         ("a request completes twice", complete_twice),
-        ("a lease is taken before it has run out", rescue_early),
-        ("a rescue counts no error, or one too many", miscount_rescue),
-        ("a request is not made", make_one_less),
-        (
-            "an event that was rolled back is processed",
-            roll_back_raise,
-        ),
+        ("a lease is taken before it has run out", |calls| {
+            change_rescue(calls, |call, _| call.now.latest = 0)
+        }),
+        ("a rescue counts no error, or one too many", |calls| {
+            change_rescue(calls, |_, rescued| rescued.errors += 1)
+        }),
+        ("a request is not made", |calls| make_one_less(calls)),
+        ("an event that was rolled back is processed", |calls| {
+            roll_back_raise(calls)
+        }),
         ("a cancel is forgotten", forget_cancel),
-        (
-            "a claim is of a handler that was not asked for",
-            claim_unasked,
-        ),
-        ("an event is new that was there", raise_again),
+        ("a claim is of a handler that was not asked for", |calls| {
+            claim_unasked(calls)
+        }),
+        ("an event is new that was there", |calls| raise_again(calls)),
     ];
     let mut told = vec![0; LIES.len()];
     for seed in seeds(TRACES) {
@@ -61,14 +69,6 @@ async fn a_trace_that_was_tampered_with_is_rejected() {
         println!("{lie}: rejected in {times} traces");
         assert!(times > 0, "there was no occasion for: {lie}");
     }
-}
-
-fn accept_stale_settlement(calls: &mut Vec<Call>) -> bool {
-    change_settled(calls, Settled::Fenced, Settled::Applied)
-}
-
-fn refuse_good_settlement(calls: &mut Vec<Call>) -> bool {
-    change_settled(calls, Settled::Applied, Settled::Fenced)
 }
 
 fn change_settled(calls: &mut [Call], from: Settled, to: Settled) -> bool {
@@ -94,7 +94,7 @@ fn claimed(calls: &mut [Call]) -> impl Iterator<Item = (&Asked, &mut Vec<Leased>
         })
 }
 
-fn repeat_attempt(calls: &mut Vec<Call>) -> bool {
+fn repeat_attempt(calls: &mut [Call]) -> bool {
     let leased = claimed(calls).find_map(|(_, leased)| leased.first_mut());
     leased.map(|leased| leased.attempt -= 1).is_some()
 }
@@ -170,14 +170,6 @@ fn insert_after(calls: &mut Vec<Call>, index: usize, mut call: Call) {
     calls.insert(index + 1, call);
 }
 
-fn rescue_early(calls: &mut Vec<Call>) -> bool {
-    change_rescue(calls, |call, _| call.now.latest = 0)
-}
-
-fn miscount_rescue(calls: &mut Vec<Call>) -> bool {
-    change_rescue(calls, |_, rescued| rescued.errors += 1)
-}
-
 fn change_rescue(
     calls: &mut [Call],
     change: impl Fn(&mut Call, &mut super::call::TakenBack),
@@ -195,7 +187,7 @@ fn change_rescue(
     false
 }
 
-fn make_one_less(calls: &mut Vec<Call>) -> bool {
+fn make_one_less(calls: &mut [Call]) -> bool {
     let processed = calls
         .iter_mut()
         .rev()
@@ -206,7 +198,7 @@ fn make_one_less(calls: &mut Vec<Call>) -> bool {
     processed.map(|(_, requests)| *requests -= 1).is_some()
 }
 
-fn roll_back_raise(calls: &mut Vec<Call>) -> bool {
+fn roll_back_raise(calls: &mut [Call]) -> bool {
     let processed = calls.iter().rev().find_map(|call| match &call.fate {
         Fate::Answered(Answer::FannedOut { processed, .. }) => processed.first(),
         _ => None,
@@ -235,7 +227,7 @@ fn forget_cancel(calls: &mut Vec<Call>) -> bool {
     cancel.map(|index| calls.remove(index)).is_some()
 }
 
-fn claim_unasked(calls: &mut Vec<Call>) -> bool {
+fn claim_unasked(calls: &mut [Call]) -> bool {
     let leased = calls
         .iter_mut()
         .rev()
@@ -252,7 +244,7 @@ fn claim_unasked(calls: &mut Vec<Call>) -> bool {
     true
 }
 
-fn raise_again(calls: &mut Vec<Call>) -> bool {
+fn raise_again(calls: &mut [Call]) -> bool {
     let raised = calls
         .iter_mut()
         .find_map(|call| match (&call.asked, &mut call.fate) {
