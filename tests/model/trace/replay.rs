@@ -7,6 +7,8 @@
 //! be are dropped. When none is left, the trace is rejected. A call without an answer may take effect at
 //! any later time, or never.
 
+use std::fmt;
+
 use tidings::store::Settled;
 
 use super::{
@@ -35,10 +37,15 @@ pub(crate) struct Replayed {
 
 /// The answer that cannot be, and why it cannot in one of the states that were possible.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "a failing test shows it")]
 pub(crate) struct Rejected {
     pub(crate) call: String,
     pub(crate) why: String,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.why, self.call)
+    }
 }
 
 /// A call of a session, or all calls of a transaction: what takes effect at once.

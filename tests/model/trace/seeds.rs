@@ -1,6 +1,9 @@
 //! Seeds of random drives: the same in every run, unless the environment says otherwise.
 
-use std::{fmt::Debug, str::FromStr};
+use std::{
+    fmt::{Debug, Display},
+    str::FromStr,
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -18,8 +21,8 @@ pub(super) fn is_rerun() -> bool {
 }
 
 /// What a failure begins with.
-pub(super) fn failed(seed: u64, what: impl Debug) -> ! {
-    panic!("MODEL_SEED={seed} runs this one again: {what:#?}")
+pub(super) fn failed(seed: u64, what: impl Display) -> ! {
+    panic!("MODEL_SEED={seed} runs this one again: {what}")
 }
 
 /// Random choices of one drive.
