@@ -55,7 +55,7 @@
 //!
 //! | variable | effect |
 //! | --- | --- |
-//! | `MODEL_MORE=1` | everything that may go wrong may do so once more: minutes and gigabytes, with `--release` |
+//! | `MODEL_MORE=1` | everything that may go wrong in a scope may do so once more; ten times the states and beyond, so name one test |
 //! | `MODEL_TRACES=1000` | so many random drives of each kind |
 //! | `MODEL_SEED=7` | only this drive, or this one and the following, with the variable above |
 //!

@@ -36,7 +36,7 @@ async fn whatever_sqlite_answers_the_model_allows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_postgresql_answers_the_model_allows() {
     let mut total = Total::default();
-    for seed in seeds(8) {
+    for seed in seeds(4) {
         total.add(run(&crate::fresh::postgres::Postgres::new().await, seed).await);
     }
     total.tell("PostgreSQL");
