@@ -7,8 +7,9 @@ use clap::{
     builder::{OsStringValueParser, StringValueParser, TypedValueParser},
 };
 
+#[cfg(unix)]
+use crate::attack::{AttackOptions, WorkerOptions};
 use crate::{
-    attack::{AttackOptions, WorkerOptions},
     bench::{BenchOptions, PartOptions},
     store::StoreUrl,
 };
@@ -114,7 +115,9 @@ pub(crate) enum Command {
     Bench(BenchOptions),
     #[command(hide = true)]
     BenchPart(PartOptions),
+    #[cfg(unix)]
     Attack(AttackOptions),
+    #[cfg(unix)]
     #[command(hide = true)]
     AttackWorker(WorkerOptions),
 }

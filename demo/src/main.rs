@@ -1,6 +1,7 @@
 //! The demo of tidings: events raised, handled and counted before your eyes.
 
 mod arguments;
+#[cfg(unix)]
 mod attack;
 mod bench;
 mod cloud_events;
@@ -83,7 +84,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         match &arguments.command {
             Some(Command::Bench(options)) => bench::run(options).await,
             Some(Command::BenchPart(options)) => bench::run_part(options).await,
+            #[cfg(unix)]
             Some(Command::Attack(options)) => attack::run(options).await,
+            #[cfg(unix)]
             Some(Command::AttackWorker(options)) => attack::run_worker(options).await,
             None => run::run(arguments).await,
         }

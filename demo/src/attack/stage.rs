@@ -33,7 +33,10 @@ use super::{
     verdict::{Evidence, StoredEvent},
     worker::{PREFIX, connect},
 };
-use crate::{bench, place::Place};
+use crate::{
+    bench,
+    place::{Place, System},
+};
 
 /// Orders that wait when the workers start: handling them shows how much they can ask of a server.
 const BACKLOG: u32 = 3000;
@@ -80,6 +83,12 @@ impl Stage {
             }
             (None, None) => return Err("give --store or --server".into()),
         };
+        if place.system == System::Sqlite {
+            return Err(
+                "a file has no server that could be attacked; give --server, or another --store"
+                    .into(),
+            );
+        }
         bench::drop_tables(&place, PREFIX).await?;
         Application::connect(&place).await?.make_tables().await?;
         // Makes the library's tables.
@@ -329,10 +338,11 @@ impl Stage {
         let mut repository = session.handler_requests();
         let requests = repository.stream(&RequestFilter::default());
         let requests = requests.try_collect().await?;
+        let fates = self.fates.lock().clone();
         Ok(Evidence {
             entries: ledger::read(&self.terms.ledger)?,
             windows: self.windows.all(),
-            fates: self.fates.lock().clone(),
+            fates,
             orders: application.orders().await?.into_iter().collect(),
             events,
             requests,

@@ -5,6 +5,8 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+#[cfg(unix)]
+mod attack;
 mod bad_lines;
 #[cfg(unix)]
 mod bench;

@@ -445,3 +445,6 @@ fn runs(evidence: &Evidence) -> BTreeMap<Uuid, Vec<Run<'_>>> {
     }
     runs
 }
+
+#[cfg(test)]
+mod tests;
