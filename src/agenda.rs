@@ -48,6 +48,7 @@ impl Agenda {
             match self.at() {
                 None => changed.await,
                 Some(at) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(at) => return,
                     () = changed => {}
                 },

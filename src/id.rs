@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::chance;
+
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -102,7 +104,7 @@ impl EventId {
         reason = "a default that differs at each call misleads"
     )]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        Self(chance::uuid_v7())
     }
 }
 
@@ -114,7 +116,7 @@ impl LeaseOwner {
         reason = "a default that differs at each call misleads"
     )]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        Self(chance::uuid_v7())
     }
 }
 

@@ -66,6 +66,7 @@
 
 mod agenda;
 mod batch_size;
+mod chance;
 mod clock;
 mod config_map;
 #[cfg(feature = "test-util")]
@@ -98,7 +99,10 @@ pub mod testkit;
 mod text;
 
 #[cfg(feature = "test-util")]
-pub use crate::clock::{ManualClock, RuntimeClock};
+pub use crate::{
+    chance::SeededThread,
+    clock::{ManualClock, RuntimeClock},
+};
 pub use crate::{
     clock::{Clock, SystemClock},
     config_map::{ConfigError, ConfigMap, ConfigMapBuilder},

@@ -2,7 +2,11 @@
 
 mod retention;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+#[cfg(feature = "test-util")]
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
 
 pub use retention::Retention;
 
@@ -39,7 +43,15 @@ pub(crate) struct Settings {
     pub(crate) renewal_thread: bool,
     /// What is deleted.
     pub(crate) retention: Retention,
+    /// What each task of the scheduler runs in; plain tasks if there is none.
+    #[cfg(feature = "test-util")]
+    pub(crate) tasks: Option<TaskWrapper>,
 }
+
+/// Makes the future of a task from that of the scheduler's.
+#[cfg(feature = "test-util")]
+pub(crate) type TaskWrapper =
+    Arc<dyn Fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Settings {
     /// Enough for handlers that wait for other systems; one that computes wants a thread pool.
@@ -65,6 +77,15 @@ impl Settings {
     /// waiting: less than a renewal waits before the lease is in danger, and than any call waits.
     pub(crate) fn lone_transaction_timeout(&self) -> Duration {
         (self.lease / 4).min(self.call_timeout * 3 / 4)
+    }
+
+    /// Spawns a task of the scheduler's.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        #[cfg(feature = "test-util")]
+        if let Some(wrap) = &self.tasks {
+            return tokio::spawn(wrap(Box::pin(task)));
+        }
+        tokio::spawn(task)
     }
 
     /// Half of the 5 s in which, after its lease, a lost process's requests run elsewhere: the other
@@ -167,6 +188,8 @@ impl Default for Settings {
             capture_panics: true,
             renewal_thread: true,
             retention: Retention::default(),
+            #[cfg(feature = "test-util")]
+            tasks: None,
         }
     }
 }

@@ -76,6 +76,7 @@ impl Deadline {
             match set {
                 None => self.changed.changed_since(changed).await,
                 Some(set) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(until(set)) => return,
                     () = self.changed.changed_since(changed) => {}
                 },

@@ -83,10 +83,14 @@ impl HeldRequests {
     /// The claims to renew: all but those that are stuck.
     pub(super) fn renewable(&self) -> Vec<Claimed> {
         let held = self.0.lock();
-        held.iter()
-            .filter(|(_, lease)| !lease.context.run().stuck.load(Ordering::Relaxed))
-            .map(|(claim, _)| *claim)
-            .collect()
+        let renewable = held
+            .iter()
+            .filter(|(_, lease)| !lease.context.run().stuck.load(Ordering::Relaxed));
+        let mut claims: Vec<_> = renewable.map(|(claim, _)| *claim).collect();
+        drop(held);
+        // One order for all who renew at the same time, and for a simulation.
+        claims.sort_unstable();
+        claims
     }
 
     /// Those of some claims that are still to be renewed.
@@ -134,23 +138,30 @@ impl HeldRequests {
     /// Cancels the contexts whose lease has run out by `now`, and answers when the next one does.
     pub(super) fn cancel_expired(&self, now: Instant) -> Option<Instant> {
         let held = self.0.lock();
-        let mut next = None;
+        let (mut expired, mut next) = (Vec::new(), None);
         for lease in held.values() {
             if lease.valid_until <= now {
-                lease.context.cancel(CancellationCause::LeaseExpired);
+                expired.push(&lease.context);
             } else {
                 next = Some(next.map_or(lease.valid_until, |next: Instant| {
                     next.min(lease.valid_until)
                 }));
             }
         }
+        in_order(&mut expired);
+        for context in expired {
+            context.cancel(CancellationCause::LeaseExpired);
+        }
         next
     }
 
     /// Cancels all contexts.
     pub(super) fn cancel_all(&self, cause: CancellationCause) {
-        for lease in self.0.lock().values() {
-            lease.context.cancel(cause);
+        let held = self.0.lock();
+        let mut contexts: Vec<_> = held.values().map(|lease| &lease.context).collect();
+        in_order(&mut contexts);
+        for context in contexts {
+            context.cancel(cause);
         }
     }
 
@@ -159,7 +170,8 @@ impl HeldRequests {
     pub(super) fn newly_stuck(&self, now_ms: u64, grace: Duration) -> Vec<Context> {
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let held = self.0.lock();
-        held.values()
+        let mut stuck: Vec<_> = held
+            .values()
             .map(|lease| &lease.context)
             .filter(|context| {
                 let overdue_at = context.run().overdue_at.load(Ordering::Relaxed);
@@ -167,9 +179,15 @@ impl HeldRequests {
                     && now_ms > overdue_at.saturating_add(grace)
                     && !context.run().stuck.swap(true, Ordering::Relaxed)
             })
-            .cloned()
-            .collect()
+            .collect();
+        in_order(&mut stuck);
+        stuck.into_iter().cloned().collect()
     }
+}
+
+/// So that those who wait for contexts are woken in an order of their own, not in that of a map.
+fn in_order(contexts: &mut [&Context]) {
+    contexts.sort_unstable_by_key(|context| key(context));
 }
 
 pub(super) fn key(context: &Context) -> Claimed {

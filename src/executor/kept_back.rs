@@ -122,9 +122,10 @@ impl Executor {
                     }
                 };
                 tokio::select! {
+                    biased;
+                    () = self.stopped() => return,
                     () = due => {}
                     () = kept_back.added.changed_since(added) => {}
-                    () = self.stopped() => return,
                 }
                 continue;
             }

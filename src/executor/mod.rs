@@ -296,7 +296,7 @@ impl Executor {
 
     fn enqueue(&self, runnables: Vec<Runnable>) {
         for _ in 0..self.0.buffer.push(runnables) {
-            tokio::spawn(self.clone().work());
+            self.settings().spawn(self.clone().work());
         }
     }
 

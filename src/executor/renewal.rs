@@ -39,7 +39,7 @@ impl Executor {
     pub(crate) fn start_renewal(&self) -> std::io::Result<()> {
         let this = self.clone();
         if !self.settings().renewal_thread {
-            tokio::spawn(this.renewal_loop());
+            self.settings().spawn(this.renewal_loop());
             return Ok(());
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,8 +66,9 @@ impl Executor {
                     all_at.min(soon)
                 };
                 tokio::select! {
-                    () = tokio::time::sleep_until(wake) => {}
+                    biased;
                     () = self.stopped() => return,
+                    () = tokio::time::sleep_until(wake) => {}
                 }
                 let is_all = wake == all_at;
                 let claims = if is_all {
@@ -105,9 +106,11 @@ impl Executor {
             }
         };
         tokio::select! {
-            () = renewing => {}
-            () = self.keep_watching() => {}
+            biased;
             () = self.stopped() => {}
+            // A lease that has run out is told of before it is renewed.
+            () = self.keep_watching() => {}
+            () = renewing => {}
         }
     }
 

@@ -119,6 +119,8 @@ impl Executor {
         let mut receiver = self.0.reports.receiver.lock().await;
         loop {
             tokio::select! {
+                biased;
+                () = self.stopped() => return,
                 report = receiver.recv() => match report {
                     Some(report) => {
                         let carried = Carried(&self.0.reports);
@@ -127,7 +129,6 @@ impl Executor {
                     }
                     None => return,
                 },
-                () = self.stopped() => return,
             }
         }
     }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Executor, ended::LOG_TARGET};
 use crate::{
+    chance,
     clock::instant_after,
     error::Result,
     handler::{ErrorReport, ReportKind},
@@ -23,8 +24,9 @@ impl Executor {
         rescues.bring_forward(Instant::now() + self.rescue_pause());
         loop {
             tokio::select! {
-                () = rescues.due() => {}
+                biased;
                 () = self.stopped() => return,
+                () = rescues.due() => {}
             }
             rescues.begin();
             // Should this end early, by an error or a panic of the store, the next round tries again.
@@ -72,7 +74,7 @@ impl Executor {
     /// random, so that many processes do not ask together.
     fn rescue_pause(&self) -> Duration {
         let most = self.settings().rescue_pause();
-        most.mul_f64(rand::random_range(0.5..1.0))
+        most.mul_f64(0.5 + 0.5 * chance::fraction())
     }
 
     /// Rescues everything whose lease has run out; answers how long it is until the next one does.

@@ -85,9 +85,10 @@ impl Settler {
                 }
             }
             tokio::select! {
-                () = self.written.changed_since(written) => {}
+                biased;
                 // Nobody writes any more: its lease runs out.
                 () = stop.changed_since(0) => return false,
+                () = self.written.changed_since(written) => {}
             }
         }
     }
@@ -123,8 +124,9 @@ impl Settler {
             }
             if len < self.batch_size && !self.flush.load(Ordering::Acquire) {
                 tokio::select! {
-                    () = tokio::time::sleep(Settings::SETTLE_LINGER) => {}
+                    biased;
                     () = self.fuller(work) => {}
+                    () = tokio::time::sleep(Settings::SETTLE_LINGER) => {}
                 }
             }
             let mut pending = self.pending.lock();
@@ -209,8 +211,9 @@ impl Executor {
     async fn settle_pending(&self) {
         loop {
             let batch = tokio::select! {
-                batch = self.0.settler.next_batch() => batch,
+                biased;
                 () = self.stopped() => return,
+                batch = self.0.settler.next_batch() => batch,
             };
             let claims: Vec<_> = batch.iter().map(|ended| key(&ended.held.context)).collect();
             if AssertUnwindSafe(self.write(batch))
@@ -321,8 +324,9 @@ impl Executor {
                 Err(error) if error.is_transient() => {
                     batch.uncertain |= error.is_uncertain();
                     tokio::select! {
-                        () = tokio::time::sleep(backoff.next()) => {}
+                        biased;
                         () = self.stopped() => return Vec::new(),
+                        () = tokio::time::sleep(backoff.next()) => {}
                     }
                 }
                 Err(error) => return self.divide(batch, &error),
@@ -450,8 +454,9 @@ impl Executor {
                         at_once = (at_once / 2).max(1);
                     }
                     tokio::select! {
-                        () = tokio::time::sleep(backoff.next()) => {}
+                        biased;
                         () = self.stopped() => return,
+                        () = tokio::time::sleep(backoff.next()) => {}
                     }
                 }
                 Err(_) => return,

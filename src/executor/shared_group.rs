@@ -257,8 +257,9 @@ impl<'a> Group<'a> {
         }
         if self.keeps_locks && !self.undone.is_empty() {
             tokio::select! {
-                () = tokio::time::sleep(UNTIL_LOCKS_ARE_GONE) => {}
+                biased;
                 () = executor.broken_off() => {}
+                () = tokio::time::sleep(UNTIL_LOCKS_ARE_GONE) => {}
             }
         }
         let undone = std::mem::take(&mut self.undone);

@@ -43,16 +43,19 @@ impl Executor {
     /// when `deadline` is near, and answers how many could not be ended.
     pub(crate) async fn finish(&self, deadline: &Deadline) -> usize {
         let finished = tokio::select! {
+            biased;
             () = self.all_written() => true,
             () = deadline.near() => false,
         };
         if !finished {
             self.0.held.cancel_all(CancellationCause::Shutdown);
             tokio::select! {
+                biased;
                 () = self.all_written() => {}
                 () = deadline.break_off() => self.0.break_off.raise(),
             }
             tokio::select! {
+                biased;
                 () = self.all_written() => {}
                 // What has not ended by now is left to its lease.
                 () = deadline.reached() => {}

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Executor, ended::RunResult, run::Guarded};
 use crate::{
+    chance,
     clock::instant_after,
     error::{Chain, Result, StoreError},
     handler::{Context, ErasedTransactionalHandler, Handler, HandlerError},
@@ -245,8 +246,9 @@ impl Executor {
                         return RunResult::Lost;
                     }
                     tokio::select! {
-                        () = tokio::time::sleep(backoff.after(errors)) => {}
+                        biased;
                         _ = context.canceled() => {}
+                        () = tokio::time::sleep(backoff.after(errors)) => {}
                     }
                 }
             }
@@ -257,7 +259,7 @@ impl Executor {
         let health = &self.0.transactions;
         RunResult::NotBegun {
             error: Chain(error).to_string(),
-            wait: health.failed(Instant::now(), rand::random()),
+            wait: health.failed(Instant::now(), chance::fraction()),
         }
     }
 

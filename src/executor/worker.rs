@@ -121,8 +121,9 @@ impl Drop for Active<'_> {
     fn drop(&mut self) {
         if !self.ended {
             let replace = self.executor.0.buffer.worker_lost();
-            if replace && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(self.executor.clone().work());
+            if replace && tokio::runtime::Handle::try_current().is_ok() {
+                let work = self.executor.clone().work();
+                self.executor.settings().spawn(work);
             }
         }
         self.executor.telemetry().workers_busy(-1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
+use crate::chance;
 
 /// Exponential backoff with jitter, capped.
 ///
@@ -90,7 +90,7 @@ impl Backoff {
     /// The wait after error number `errors` (from 1), with jitter from the thread's generator.
     #[must_use]
     pub fn after(&self, errors: u32) -> Duration {
-        self.after_with(errors, rand::rng().random())
+        self.after_with(errors, chance::fraction())
     }
 
     /// The wait after error number `errors` (from 1), with `random` from 0 to 1 as the jitter: 0

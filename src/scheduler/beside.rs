@@ -92,8 +92,9 @@ pub(super) async fn claim_beside(inner: Arc<Inner>) {
 /// Waits until a call of the loop has left more behind; `false` when everything is to stop.
 async fn more(inner: &Inner, known: &Known, seen: &mut u64) -> bool {
     tokio::select! {
-        () = known.more.changed_since(*seen) => {}
+        biased;
         () = inner.executor.stopped() => return false,
+        () = known.more.changed_since(*seen) => {}
     }
     *seen = known.more.seen();
     true

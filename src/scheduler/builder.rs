@@ -2,6 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+#[cfg(feature = "test-util")]
+use futures_util::future::BoxFuture;
+
 use super::engine::{Engine, Plan};
 use crate::{
     config_map::ConfigMap,
@@ -136,6 +139,18 @@ impl<S> SchedulerBuilder<S> {
     #[cfg(feature = "test-util")]
     pub fn renew_on_runtime(mut self) -> Self {
         self.settings.renewal_thread = false;
+        self
+    }
+
+    /// Passes every task that the scheduler spawns, its workers with their handlers included, through
+    /// `wrap`, which answers what is spawned instead. What is never polled stands still, and what is
+    /// dropped is lost: so a simulation lets one of several processes on a runtime freeze or crash.
+    #[cfg(feature = "test-util")]
+    pub fn wrap_tasks(
+        mut self,
+        wrap: impl Fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.tasks = Some(Arc::new(wrap));
         self
     }
 

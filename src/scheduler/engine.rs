@@ -110,8 +110,9 @@ impl Engine {
     pub(super) async fn start(&self) -> Result<(), SchedulerError> {
         let starting = Starting::begin(&self.0)?;
         tokio::select! {
-            registered = register(&self.0.calls, self.0.executor.config()) => registered?,
+            biased;
             () = self.0.left(SchedulerState::Starting) => return Err(SchedulerError::Stopped),
+            registered = register(&self.0.calls, self.0.executor.config()) => registered?,
         }
         starting.end()
     }
@@ -129,7 +130,7 @@ impl Engine {
         }
         // A task of its own, so that it goes on when this future is dropped.
         let inner = Arc::clone(&self.0);
-        let handed_back = tokio::spawn(async move {
+        let handed_back = self.0.executor.settings().spawn(async move {
             let _no_claims = inner.gate.write().await;
             // Resumed meanwhile, the workers want what is queued.
             if inner.state() == SchedulerState::Paused {
@@ -193,7 +194,8 @@ impl Engine {
         inner.deadline.at_the_latest(deadline);
         if begins {
             // A task of its own, so that it goes on when this future is dropped.
-            tokio::spawn(Arc::clone(inner).shut_down());
+            let shutting_down = Arc::clone(inner).shut_down();
+            inner.executor.settings().spawn(shutting_down);
         }
         inner.left(SchedulerState::ShuttingDown).await;
         *inner.report.lock()
@@ -337,7 +339,12 @@ impl Inner {
         let spawn = |name,
                      begin: Box<
             dyn Fn() -> futures_util::future::BoxFuture<'static, ()> + Send + Sync,
-        >| { tokio::spawn(supervise(name, begin)).abort_handle() };
+        >| {
+            executor
+                .settings()
+                .spawn(supervise(name, begin))
+                .abort_handle()
+        };
         match self.plan {
             Plan::Concurrent => {
                 let (inner, other) = (Arc::clone(self), Arc::clone(self));
@@ -392,11 +399,13 @@ impl Inner {
         let guard = StopsWithRuntime(settle.clone());
         let settling = supervise("settle", move || settle.clone().settle_loop());
         tasks.push(
-            tokio::spawn(async move {
-                let _guard = guard;
-                settling.await;
-            })
-            .abort_handle(),
+            executor
+                .settings()
+                .spawn(async move {
+                    let _guard = guard;
+                    settling.await;
+                })
+                .abort_handle(),
         );
         tasks.push(spawn(
             "rescue",
@@ -440,15 +449,18 @@ impl Inner {
         let stops = Stops(Arc::clone(&self));
         let deadline = &self.deadline;
         let no_claims = tokio::select! {
+            biased;
             no_claims = self.gate.write() => Some(no_claims),
             () = deadline.near() => None,
         };
         tokio::select! {
+            biased;
             () = self.executor.hand_back_queued() => {}
             () = deadline.reached() => {}
         }
         let rounds = async {
             tokio::select! {
+                biased;
                 _none = self.rounds.write() => {}
                 () = deadline.near() => {}
             }

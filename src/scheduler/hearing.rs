@@ -80,8 +80,9 @@ pub(super) async fn listen(inner: Arc<Inner>) {
     while !inner.executor.is_stopped() {
         let begun = Instant::now();
         let result = tokio::select! {
-            result = listen_once(&inner) => result,
+            biased;
             () = inner.executor.stopped() => return,
+            result = listen_once(&inner) => result,
         };
         if begun.elapsed() > inner.executor.settings().call_timeout + GOOD_AFTER {
             failures = 0;
@@ -94,8 +95,9 @@ pub(super) async fn listen(inner: Arc<Inner>) {
             tracing::debug!(error, failures, "there is no listener yet");
         }
         tokio::select! {
-            () = tokio::time::sleep(backoff.after(failures)) => {}
+            biased;
             () = inner.executor.stopped() => return,
+            () = tokio::time::sleep(backoff.after(failures)) => {}
         }
     }
 }

@@ -51,8 +51,9 @@ pub(super) async fn keep_house(calls: StoreCalls, executor: Executor, gauges: Ar
             absent_at = Instant::now();
         }
         tokio::select! {
-            () = tokio::time::sleep(GAUGE_INTERVAL) => {}
+            biased;
             () = executor.stopped() => return,
+            () = tokio::time::sleep(GAUGE_INTERVAL) => {}
         }
     }
 }

@@ -77,10 +77,11 @@ pub(super) async fn look_out(inner: Arc<Inner>) {
         let due = instant_after(looked_at, inner.heed().idle.max(rest));
         if due > Instant::now() && inner.hearing.changed.seen() == heard {
             tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = inner.hearing.changed.changed_since(heard) => {}
-                () = inner.changed.changed_since(state) => {}
+                biased;
                 () = inner.executor.stopped() => return,
+                () = inner.changed.changed_since(state) => {}
+                () = inner.hearing.changed.changed_since(heard) => {}
+                () = tokio::time::sleep_until(due) => {}
             }
             continue;
         }

@@ -49,9 +49,10 @@ pub(super) async fn process(inner: Arc<Inner>) {
             Ok(false) => {
                 backoff.reset();
                 tokio::select! {
-                    () = fan_outs.due() => {}
-                    () = inner.changed.changed_since(state) => {}
+                    biased;
                     () = inner.executor.stopped() => {}
+                    () = inner.changed.changed_since(state) => {}
+                    () = fan_outs.due() => {}
                 }
             }
             Err(_) => tokio::time::sleep(backoff.next()).await,
@@ -71,9 +72,10 @@ pub(super) async fn claim(inner: Arc<Inner>) {
             Ok(false) => {
                 backoff.reset();
                 tokio::select! {
-                    () = claims.due() => {}
-                    () = inner.changed.changed_since(state) => {}
+                    biased;
                     () = inner.executor.stopped() => {}
+                    () = inner.changed.changed_since(state) => {}
+                    () = claims.due() => {}
                 }
             }
             Err(_) => tokio::time::sleep(backoff.next()).await,
@@ -235,6 +237,10 @@ impl FanOuts {
         let (inner, signals) = (&self.inner, &self.signals);
         loop {
             self.woken = tokio::select! {
+                // What is known before what is only hoped for. All of them end the wait for the same
+                // call, but the last: it makes polls closer, which nobody needs while there is a reason
+                // to call.
+                biased;
                 () = signals.raised.changed_since(self.raised_seen) => {
                     inner.executor.telemetry().notification_received();
                     Woken::Told
@@ -322,6 +328,8 @@ impl Claims {
     async fn due(&mut self) {
         let known = &self.inner.requests;
         self.woken = tokio::select! {
+            // What is known before what is only hoped for; all of them lead to the same call.
+            biased;
             // With no room, more ready requests change nothing.
             () = self.ready.changed_since(self.ready_seen), if !self.no_room => Woken::Told,
             () = self.room.changed_since(self.room_seen) => Woken::Told,
@@ -512,6 +520,8 @@ async fn pass(inner: &Inner) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
             return None;
         }
         tokio::select! {
+            // A gate that was passed is left again if the scheduler does not run any more.
+            biased;
             gate = inner.gate.read() => return inner.is_running().then_some(gate),
             () = inner.changed.changed_since(state) => {}
         }

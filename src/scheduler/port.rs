@@ -92,8 +92,9 @@ pub trait SchedulerExt: Scheduler {
     {
         let mut signal = Box::pin(signal);
         tokio::select! {
-            started = self.start() => started?,
+            biased;
             () = &mut signal => return Ok(self.shutdown(deadline).await),
+            started = self.start() => started?,
         }
         signal.await;
         Ok(self.shutdown(deadline).await)

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::engine::Inner;
 use crate::{
+    chance,
     error::{Chain, Result},
     id::EventId,
     settings::Retention,
@@ -29,13 +30,14 @@ pub(super) async fn retain(inner: Arc<Inner>) {
         return;
     }
     tokio::select! {
-        () = prune_now_and_then(&inner, &retention) => {}
+        biased;
         () = inner.ending() => {}
+        () = prune_now_and_then(&inner, &retention) => {}
     }
 }
 
 async fn prune_now_and_then(inner: &Inner, retention: &Retention) {
-    let mut pause = retention.every.mul_f64(rand::random_range(0.0..1.0));
+    let mut pause = retention.every.mul_f64(chance::fraction());
     loop {
         tokio::time::sleep(pause).await;
         let mut pass = Pass::default();
@@ -50,7 +52,7 @@ async fn prune_now_and_then(inner: &Inner, retention: &Retention) {
                 tracing::warn!(error = %Chain(&error), events = pruned.events, requests = pruned.requests, "pruning stopped; it is tried again another time");
             }
         }
-        pause = retention.every.mul_f64(rand::random_range(0.8..1.2));
+        pause = retention.every.mul_f64(0.8 + 0.4 * chance::fraction());
     }
 }
 

@@ -17,8 +17,9 @@ pub(super) async fn hand_back_surplus(inner: Arc<Inner>) {
     let mut looked_at = Instant::now();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
+            biased;
             () = inner.executor.stopped() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
         }
         // Neither beside a pause nor beside a shutdown, which hand everything back.
         let _gate = inner.gate.read().await;

@@ -45,6 +45,7 @@ impl<'a> Watch<'a> {
     /// Waits until something has been signaled since, or for a short while. Cancellation safe.
     pub(super) async fn changed(&self) {
         tokio::select! {
+            biased;
             () = self.signals.raised.changed_since(self.raised) => {}
             () = self.signals.ready.changed_since(self.ready) => {}
             () = self.signals.settled.changed_since(self.settled) => {}

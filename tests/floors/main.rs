@@ -20,7 +20,8 @@ use source::{crate_paths, declared_modules};
 const FLOORS: &[&[(&str, &[&str])]] = &[
     &[
         ("error", &["id"]),
-        ("id", &[]),
+        ("id", &["chance"]),
+        ("chance", &[]),
         ("clock", &[]),
         ("batch_size", &[]),
         ("signal", &[]),
