@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     handler::{CancellationCause, Context},
     id::HandlerRequestId,
+    signal::Signal,
     store::Renewed,
     telemetry::RoundLink,
 };
@@ -32,7 +33,11 @@ pub(super) type Claimed = (HandlerRequestId, u64);
 /// The renewal thread walks it a few times per lease; claims and settlements touch it once per
 /// batch. Contexts are dropped outside of the lock, as what hooks left in them is the application's.
 #[derive(Default)]
-pub(super) struct HeldRequests(Mutex<HashMap<Claimed, Lease>>);
+pub(super) struct HeldRequests {
+    leases: Mutex<HashMap<Claimed, Lease>>,
+    /// Raised when what was taken in may run out before anybody would look.
+    pub(super) short: Signal,
+}
 
 struct Lease {
     context: Context,
@@ -41,15 +46,23 @@ struct Lease {
 }
 
 impl HeldRequests {
-    /// Takes claimed requests in. `sent` is when the claim was sent.
+    /// Takes claimed requests in. `sent` is when the claim was sent; what has run out since, because the
+    /// answer took so long or the process stood still, is canceled and will not begin. Every
+    /// `watched_every` somebody looks.
     pub(super) fn insert(
         &self,
-        contexts: impl Iterator<Item = Context>,
+        contexts: impl Iterator<Item = Context> + Clone,
         sent: Instant,
         lease: Duration,
+        watched_every: Duration,
     ) {
-        let valid_until = sent + lease;
-        let mut held = self.0.lock();
+        let (valid_until, now) = (sent + lease, Instant::now());
+        if valid_until <= now {
+            for context in contexts.clone() {
+                context.cancel(CancellationCause::LeaseExpired);
+            }
+        }
+        let mut held = self.leases.lock();
         held.extend(contexts.map(|context| {
             (
                 key(&context),
@@ -59,11 +72,15 @@ impl HeldRequests {
                 },
             )
         }));
+        drop(held);
+        if valid_until < now + watched_every {
+            self.short.raise();
+        }
     }
 
     /// Lets go of requests that were settled, handed back, or lost.
     pub(super) fn remove(&self, claims: impl Iterator<Item = Claimed>) {
-        let mut held = self.0.lock();
+        let mut held = self.leases.lock();
         let removed: Vec<_> = claims.filter_map(|claim| held.remove(&claim)).collect();
         drop(held);
         drop(removed);
@@ -71,18 +88,18 @@ impl HeldRequests {
 
     /// Lets go of everything.
     pub(super) fn clear(&self) {
-        let all = std::mem::take(&mut *self.0.lock());
+        let all = std::mem::take(&mut *self.leases.lock());
         drop(all);
     }
 
     /// How many requests are held.
     pub(super) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.leases.lock().len()
     }
 
     /// The claims to renew: all but those that are stuck.
     pub(super) fn renewable(&self) -> Vec<Claimed> {
-        let held = self.0.lock();
+        let held = self.leases.lock();
         let renewable = held
             .iter()
             .filter(|(_, lease)| !lease.context.run().stuck.load(Ordering::Relaxed));
@@ -95,7 +112,7 @@ impl HeldRequests {
 
     /// Those of some claims that are still to be renewed.
     pub(super) fn still_renewable(&self, claims: &[Claimed]) -> Vec<Claimed> {
-        let held = self.0.lock();
+        let held = self.leases.lock();
         let is_renewable = |claim: &&Claimed| {
             let lease = held.get(claim);
             lease.is_some_and(|lease| !lease.context.run().stuck.load(Ordering::Relaxed))
@@ -105,7 +122,7 @@ impl HeldRequests {
 
     /// Whether a claim has not been lost.
     pub(super) fn contains(&self, claim: &Claimed) -> bool {
-        self.0.lock().contains_key(claim)
+        self.leases.lock().contains_key(claim)
     }
 
     /// A renewal of `claims` that was sent at `sent` succeeded but for what it tells.
@@ -119,7 +136,7 @@ impl HeldRequests {
         let lost: HashSet<_> = renewed.lost.iter().collect();
         let skipped: HashSet<_> = renewed.skipped.iter().collect();
         let mut removed = Vec::new();
-        let mut held = self.0.lock();
+        let mut held = self.leases.lock();
         for claim in claims {
             if lost.contains(claim) {
                 removed.extend(held.remove(claim));
@@ -137,7 +154,7 @@ impl HeldRequests {
 
     /// Cancels the contexts whose lease has run out by `now`, and answers when the next one does.
     pub(super) fn cancel_expired(&self, now: Instant) -> Option<Instant> {
-        let held = self.0.lock();
+        let held = self.leases.lock();
         let (mut expired, mut next) = (Vec::new(), None);
         for lease in held.values() {
             if lease.valid_until <= now {
@@ -157,7 +174,7 @@ impl HeldRequests {
 
     /// Cancels all contexts.
     pub(super) fn cancel_all(&self, cause: CancellationCause) {
-        let held = self.0.lock();
+        let held = self.leases.lock();
         let mut contexts: Vec<_> = held.values().map(|lease| &lease.context).collect();
         in_order(&mut contexts);
         for context in contexts {
@@ -169,7 +186,7 @@ impl HeldRequests {
     /// handler that yields: they block their threads.
     pub(super) fn newly_stuck(&self, now_ms: u64, grace: Duration) -> Vec<Context> {
         let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let held = self.0.lock();
+        let held = self.leases.lock();
         let mut stuck: Vec<_> = held
             .values()
             .map(|lease| &lease.context)

@@ -291,7 +291,8 @@ impl Executor {
         let contexts = runnables
             .iter()
             .map(|runnable| runnable.held.context.clone());
-        self.0.held.insert(contexts, sent, self.settings().lease);
+        let (lease, watched_every) = (self.settings().lease, self.watch_interval());
+        self.0.held.insert(contexts, sent, lease, watched_every);
     }
 
     fn enqueue(&self, runnables: Vec<Runnable>) {

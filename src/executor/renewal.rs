@@ -120,21 +120,32 @@ impl Executor {
             let watched = AssertUnwindSafe(self.watch()).catch_unwind().await;
             if watched.is_err() {
                 tracing::error!("a panic while leases were watched");
-                tokio::time::sleep(self.settings().renewal_interval() / 4).await;
+                tokio::time::sleep(self.watch_interval()).await;
             }
         }
     }
 
     /// Cancels what has run out and reports what is stuck, however long a renewal takes.
     async fn watch(&self) {
-        let most = self.settings().renewal_interval() / 4;
+        let most = self.watch_interval();
         loop {
+            let short = self.0.held.short.seen();
             let now = Instant::now();
             let next_expiry = self.0.held.cancel_expired(now);
             self.report_stuck();
             let wake = next_expiry.map_or(now + most, |expiry| expiry.min(now + most));
-            tokio::time::sleep_until(wake).await;
+            tokio::select! {
+                biased;
+                // Its answer took so long that its lease has all but run out.
+                () = self.0.held.short.changed_since(short) => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
         }
+    }
+
+    /// How often leases are looked at, if none is known to run out sooner.
+    pub(super) fn watch_interval(&self) -> Duration {
+        self.settings().renewal_interval() / 4
     }
 
     /// Renews these leases. A part that fails keeps no other from being renewed.

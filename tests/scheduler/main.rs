@@ -11,6 +11,8 @@ mod idle;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod late_claims;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod life_cycle;
