@@ -57,14 +57,15 @@ impl Known {
     }
 }
 
-/// Looks take half of the time at most: where one takes seconds, as under a transaction that has been open for
-/// hours, they are rarer than a poll interval. None takes longer than a call may.
+/// Looks take half of the time at most: where they take seconds, as under a transaction that has been open for
+/// hours, they are rarer than a poll interval. None takes longer than a call may. One alone that took so long, or
+/// got no answer, tells nothing of the next: after it the net is where it was.
 const REST: u32 = 2;
 
 /// Looks until the executor stops.
 pub(super) async fn look_out(inner: Arc<Inner>) {
     let mut backoff = LoopBackoff::default();
-    let mut rest = Duration::ZERO;
+    let (mut rest, mut took_before) = (Duration::ZERO, Duration::ZERO);
     // The loops begin with a call each.
     for known in [&inner.events, &inner.requests] {
         known.looked(Instant::now());
@@ -90,7 +91,8 @@ pub(super) async fn look_out(inner: Arc<Inner>) {
         match look_once(&inner).await {
             Ok(took) => {
                 backoff.reset();
-                rest = took.saturating_mul(REST);
+                rest = took.min(took_before).saturating_mul(REST);
+                took_before = took;
             }
             Err(_) => tokio::time::sleep(backoff.next()).await,
         }

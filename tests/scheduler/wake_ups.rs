@@ -197,6 +197,20 @@ async fn looks_that_fail_take_the_safety_net_from_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_look_that_hung_leaves_the_safety_net_where_it_was() {
+    for kind in KINDS {
+        let process = Process::new(WakeUps::InProcess);
+        let _scheduler = process.start(kind).await;
+        process.faults.inject(Operation::Look, Fault::Block, 1);
+        process.faults.until_blocked(Operation::Look, 1).await;
+        // Until its time limit, and the calls that were made instead.
+        tokio::time::sleep(11 * SECOND).await;
+        let took = process.takes_to_handle().await;
+        assert!(took <= SECOND, "{kind:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn retries_and_vetoed_events_are_picked_up_when_due_without_polls() {
     let begun = Instant::now();
     for kind in KINDS {
