@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use rand::RngExt;
 use serde_json::json;
 use tidings::{
-    Backoff, Context, Event, Handler, HandlerError, HandlerResult, MemoryConnection, Raiser,
+    Backoff, CancellationCause, Context, Event, Handler, HandlerError, HandlerResult,
+    MemoryConnection, Raiser,
     store::{Raised, Session},
 };
 use tokio::time::{sleep, sleep_until};
@@ -66,7 +67,7 @@ async fn ordinary(place: Place, _: Arc<Event>, context: Context) -> HandlerResul
         result = doing.carry_out(&place, &context, None) => result,
         () = running.watch_lease(&context) => Ok(()),
     };
-    running.end(result)
+    running.end(&context, result)
 }
 
 async fn transactional(
@@ -82,7 +83,7 @@ async fn transactional(
         result = doing.carry_out(&place, &context, Some(connection)) => result,
         () = running.watch_lease(&context) => Ok(()),
     };
-    running.end(result)
+    running.end(&context, result)
 }
 
 /// What a handler does in one run.
@@ -154,7 +155,7 @@ impl Doing {
         match self.end {
             End::Ok | End::Dropped(_) => Ok(()),
             End::Failed if self.again_in.is_zero() => Err(HandlerError::new("failed")),
-            End::Failed => Err(HandlerError::retry_after(self.again_in, "failed")),
+            End::Failed | End::Stopped => Err(HandlerError::retry_after(self.again_in, "failed")),
             End::Panicked => std::panic::panic_any("simulated"),
             End::Snoozed => Err(HandlerError::snooze(self.again_in)),
             End::Discarded => Err(HandlerError::discard("discarded")),
@@ -206,13 +207,18 @@ impl Running {
         }
     }
 
-    fn end(mut self, result: HandlerResult) -> HandlerResult {
+    fn end(mut self, context: &Context, result: HandlerResult) -> HandlerResult {
+        let was_told_to_stop = matches!(
+            context.cancellation_cause(),
+            Some(CancellationCause::Shutdown | CancellationCause::LeaseExpired)
+        );
         let end = match &result {
             Ok(()) => End::Ok,
             Err(error) => match format!("{error:?}") {
                 text if text.starts_with("Snooze") => End::Snoozed,
                 text if text.starts_with("Discard") => End::Discarded,
                 text if text.starts_with("Cancel") => End::Canceled,
+                _ if was_told_to_stop => End::Stopped,
                 _ => End::Failed,
             },
         };
@@ -226,6 +232,7 @@ impl Running {
         let text = match end {
             End::Ok => "ok",
             End::Failed => "failed",
+            End::Stopped => "stopped",
             End::Panicked => "panicked",
             End::Snoozed => "snoozed",
             End::Discarded => "discarded",
@@ -331,7 +338,7 @@ impl State {
                 LastEnd::None => "nothing",
                 LastEnd::Retried => "its outcome",
                 LastEnd::Rescued(why) => why,
-                LastEnd::HandedBack => "a shutdown handed it back",
+                LastEnd::HandedBack => "it was handed back",
                 LastEnd::Operator => "an operator",
             };
             let leased_at = entry.leased_at;

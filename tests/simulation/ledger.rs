@@ -285,7 +285,7 @@ impl State {
             let is_ordinary =
                 entry.is_some_and(|handler| self.wanted[handler].kind == Kind::Ordinary);
             let ran = match end {
-                None | Some(Some(End::Dropped(_))) => false,
+                None | Some(Some(End::Dropped(_) | End::Stopped)) => false,
                 Some(None) => true,
                 Some(Some(_)) => is_ordinary,
             };

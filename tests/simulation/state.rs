@@ -116,6 +116,8 @@ pub(crate) struct Run {
 pub(crate) enum End {
     Ok,
     Failed,
+    /// With an error, after its context had been canceled.
+    Stopped,
     Panicked,
     Snoozed,
     Discarded,
