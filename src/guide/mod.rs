@@ -7,6 +7,7 @@
 //! | [`raising`] | transactions, typed events, entities, ids, correlation, limits |
 //! | [`states`] | every transition of a handler request |
 //! | [`guarantees`] | what is promised, which test attacks it, and what is not promised |
+//! | [`attacks`] | what attacks all guarantees at once, how to run it, and what came of it |
 //! | [`postgresql`], [`sqlite`], [`mysql`] | what each SQL store promises, locks, opens and needs |
 //! | [`production`] | several processes, deployments, migrations, upgrading, a checklist |
 //! | [`operating`] | counts, dead requests, cancel, reexecute, replay, deployments, retention, shutdown |
@@ -30,6 +31,9 @@ pub mod states {}
 
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
+
+#[doc = include_str!("attacks.md")]
+pub mod attacks {}
 
 #[doc = include_str!("postgresql.md")]
 pub mod postgresql {}

@@ -25,6 +25,7 @@ const PAGES: &[&str] = &[
     include_str!("raising.md"),
     STATES,
     include_str!("guarantees.md"),
+    include_str!("attacks.md"),
     POSTGRESQL,
     SQLITE,
     MYSQL,
