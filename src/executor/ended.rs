@@ -92,13 +92,18 @@ impl Ended {
             RunResult::Answered {
                 result: Err(error), ..
             } if was_told_to_stop(context, &error) => {
+                let error = text_of(error);
                 tracing::debug!(
                     handler = handler.name(),
                     request = %context.request_id(),
-                    error = %cut(&text_of(error), ExecutionError::MAX_LEN),
-                    "a handler stopped when its context was canceled; its request is handed back"
+                    error = cut(&error, ExecutionError::MAX_LEN),
+                    "a handler stopped when its context was canceled"
                 );
-                Disposition::HandBack
+                match context.cancellation_cause() {
+                    Some(CancellationCause::Shutdown) => Disposition::HandBack,
+                    // Whoever rescues it bounds how often that may happen.
+                    _ => Disposition::Lost,
+                }
             }
             RunResult::Answered {
                 result: Err(error),

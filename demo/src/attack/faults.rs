@@ -76,12 +76,31 @@ impl fmt::Display for Fault {
     }
 }
 
+/// On whom a fault was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// One process.
+    Life(Life),
+    /// The way of a worker, whichever of its lives it is.
+    Way(usize),
+    All,
+}
+
+impl Target {
+    pub(super) fn is(self, life: Life) -> bool {
+        match self {
+            Self::Life(of) => of == life,
+            Self::Way(worker) => worker == life.worker,
+            Self::All => true,
+        }
+    }
+}
+
 /// A fault that was in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) fault: Fault,
-    /// On whom; on all if nobody is named.
-    pub(super) life: Option<Life>,
+    pub(super) target: Target,
     pub(super) from: Micros,
     pub(super) until: Micros,
 }
@@ -91,10 +110,10 @@ pub(super) struct Window {
 pub(super) struct Windows(Mutex<Vec<Window>>);
 
 impl Windows {
-    pub(super) fn add(&self, fault: Fault, life: Option<Life>, from: Micros) {
+    pub(super) fn add(&self, fault: Fault, target: Target, from: Micros) {
         let window = Window {
             fault,
-            life,
+            target,
             from,
             until: now(),
         };
@@ -137,26 +156,26 @@ async fn inflict(stage: &Stage, fault: Fault, dice: &mut StdRng) -> Result<()> {
     let Some(worker) = stage.workers.get(number) else {
         return Ok(());
     };
+    // One way in two is that of everybody.
+    let is_everybodys = time.as_millis().is_multiple_of(2);
     let proxies = || {
-        // One way in two is that of everybody.
-        let all = time.as_millis().is_multiple_of(2);
         let ways = stage.ways.iter().enumerate();
-        ways.filter(move |(at, _)| all || *at == number)
+        ways.filter(move |(at, _)| is_everybodys || *at == number)
             .map(|(_, way)| way)
     };
     let from = now();
-    let mut life = None;
+    let mut target = Target::All;
     match fault {
         Fault::Kill => {
             let mut worker = worker.lock().await;
-            life = Some(worker.life);
+            target = Target::Life(worker.life);
             worker.kill()?;
             tokio::time::sleep(time / 4).await;
             worker.start()?;
         }
         Fault::Freeze => {
             let mut worker = worker.lock().await;
-            life = Some(worker.life);
+            target = Target::Life(worker.life);
             worker.freeze(true)?;
             tokio::time::sleep(stage.terms.lease + time).await;
             worker.freeze(false)?;
@@ -165,7 +184,7 @@ async fn inflict(stage: &Stage, fault: Fault, dice: &mut StdRng) -> Result<()> {
         }
         Fault::Deploy => {
             let mut worker = worker.lock().await;
-            life = Some(worker.life);
+            target = Target::Life(worker.life);
             worker.stop().await?;
             worker.start()?;
         }
@@ -209,6 +228,13 @@ async fn inflict(stage: &Stage, fault: Fault, dice: &mut StdRng) -> Result<()> {
             stage.server(|server| server.free_disk()).await?;
         }
     }
-    stage.windows.add(fault, life, from);
+    if matches!(
+        fault,
+        Fault::Cut | Fault::Block | Fault::Forget | Fault::Slow
+    ) && !is_everybodys
+    {
+        target = Target::Way(number);
+    }
+    stage.windows.add(fault, target, from);
     Ok(())
 }

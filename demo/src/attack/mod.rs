@@ -16,7 +16,7 @@ mod team;
 mod verdict;
 mod worker;
 
-use std::{error::Error, fs, sync::Arc};
+use std::{error::Error, fs, path::Path, sync::Arc};
 
 use self::{
     faults::{Fault, rage},
@@ -46,12 +46,13 @@ pub(crate) async fn run(options: &AttackOptions) -> Result<(), Failure> {
 async fn attack(options: &AttackOptions) -> Result<Report> {
     let seed = options.seed.unwrap_or_else(rand::random);
     let ledger = options.report.join("ledger");
-    if options.report.exists() {
-        fs::remove_dir_all(&options.report)?;
-    }
+    clear(&options.report)?;
     fs::create_dir_all(&ledger)?;
     let stage = Arc::new(Stage::set(options, ledger, seed).await?);
     tell(&format!("seed {seed}: {}", stage.summary()));
+    if stage.possible(&options.only).is_empty() {
+        return Err("nothing of what is asked for can be done here".into());
+    }
     stage.fill().await?;
     stage.start_workers().await?;
     let drained = stage.drain().await?;
@@ -78,6 +79,19 @@ async fn attack(options: &AttackOptions) -> Result<Report> {
     );
     report.write(&options.report)?;
     Ok(report)
+}
+
+/// Makes room for a report, where there is nothing or another report.
+fn clear(report: &Path) -> Result<()> {
+    if !report.exists() {
+        return Ok(());
+    }
+    let is_report = report.join("ledger").is_dir();
+    if !is_report && fs::read_dir(report)?.next().is_some() {
+        let report = report.display();
+        return Err(format!("{report} is there and has no report; name another directory").into());
+    }
+    Ok(fs::remove_dir_all(report)?)
 }
 
 /// Says what it is at.

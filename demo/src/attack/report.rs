@@ -102,10 +102,10 @@ impl Report {
         for (name, count) in [
             ("orders committed", verdict.orders),
             (
-                "  committed, and the answer was lost",
+                "orders committed whose answer was lost",
                 verdict.committed_in_doubt,
             ),
-            ("  rolled back", verdict.rolled_back),
+            ("orders rolled back", verdict.rolled_back),
             ("events", verdict.events),
             ("handler requests", verdict.requests),
             ("  completed", verdict.completed),

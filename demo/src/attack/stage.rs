@@ -22,7 +22,7 @@ use tokio::{sync::Mutex, task::JoinHandle, time::Instant};
 
 use super::{
     AttackOptions, Result, all_faults, clock,
-    faults::{self, Fault, Windows},
+    faults::{self, Fault, Target, Windows},
     handlers::NOTES,
     ledger::{self, What},
     orders::{Application, Fate},
@@ -274,10 +274,11 @@ impl Stage {
             };
             while !self.is_closed.load(Ordering::Relaxed) {
                 let commits = dice.random_range(0..ROLLED_BACK) > 0;
-                if !self.order(&mut application, &raiser, commits).await {
+                let is_usable = self.order(&mut application, &raiser, commits).await;
+                tokio::time::sleep(pause).await;
+                if !is_usable {
                     break;
                 }
-                tokio::time::sleep(pause).await;
             }
         }
         Ok(())
@@ -299,7 +300,7 @@ impl Stage {
         if faults.contains(&Fault::Clock) {
             let (from, later) = (ledger::now(), faults::JUMP + 60);
             self.server(move |server| server.move_clock(later)).await?;
-            self.windows.add(Fault::Clock, None, from);
+            self.windows.add(Fault::Clock, Target::All, from);
         }
         Ok(())
     }

@@ -51,7 +51,10 @@ pub(crate) async fn run(options: &WorkerOptions) -> Result<(), Failure> {
     let Some(place) = Place::of(options.store.target()?) else {
         return Err(Failure::Attack("a worker needs a database".into()));
     };
-    // A process that nobody directs any more would go on for ever.
+    // A process that nobody directs any more would go on for ever, or stand still.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .map_err(|error| Failure::Attack(error.into()))?;
     std::thread::spawn(|| {
         drop(std::io::stdin().read(&mut [0]));
         std::process::exit(1);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tidings::{HandlerRequest, sqlx::types::Uuid};
 
 use super::{
-    faults::{Fault, Window},
+    faults::{Fault, Target, Window},
     handlers::{
         CHAINS, FAILS, FOLLOWED, FOLLOWS, Fate, MAX_ERRORS, OF_ORDERS, ORDERED, TRANSACTIONAL,
     },
@@ -196,7 +196,13 @@ impl Verdict {
                     "a second request of {event} for `{handler}`, or one that nobody wants"
                 ));
             }
-            let has_run = runs.contains_key(&request.id.as_uuid());
+            let runs = runs.get(&request.id.as_uuid());
+            // It says so before it answers, so before it is settled.
+            let has_run = runs.is_some_and(|runs| {
+                runs.iter().any(|run| {
+                    run.attempt == request.attempt && matches!(run.ended, Some((_, How::Completed)))
+                })
+            });
             self.check_request(evidence, request, has_run);
         }
         for (event, handler) in wanted {
@@ -217,7 +223,7 @@ impl Verdict {
             if !has_run {
                 self.lost += 1;
                 self.break_with(format!(
-                    "the request {id} of `{handler}` is completed and never ran"
+                    "the request {id} of `{handler}` is completed and no run of its attempt was"
                 ));
             }
         } else if request.dead_at.is_some() {
@@ -402,13 +408,13 @@ fn reason<'a>(
     let between = |window: &&Window| touches(window, run.life, from, next.began);
     let windows = &evidence.windows;
     // What happened to its own process, before what happened to everybody.
-    let own = windows.iter().filter(|window| window.life.is_some());
-    let all = windows.iter().filter(|window| window.life.is_none());
+    let own = windows.iter().filter(|window| window.target != Target::All);
+    let all = windows.iter().filter(|window| window.target == Target::All);
     own.chain(all).find(between)
 }
 
 fn touches(window: &Window, life: Life, from: Micros, until: Micros) -> bool {
-    window.life.is_none_or(|of| of == life) && window.from <= until && window.until >= from
+    window.target.is(life) && window.from <= until && window.until >= from
 }
 
 /// The runs of each request, in the order of their attempts, and of their beginnings.

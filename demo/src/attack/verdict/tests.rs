@@ -67,6 +67,7 @@ impl Case {
             Utc::now(),
         );
         request.completed_at = Some(Utc::now());
+        request.attempt = 1;
         self.evidence.requests.push(request);
         self.run(event, handler, LIFE, 1, 0..10, Some(How::Completed));
         if TRANSACTIONAL.contains(&handler) {
@@ -120,10 +121,10 @@ impl Case {
             .unwrap()
     }
 
-    fn fault(&mut self, fault: Fault, life: Option<Life>, time: std::ops::Range<Micros>) {
+    fn fault(&mut self, fault: Fault, target: Target, time: std::ops::Range<Micros>) {
         self.evidence.windows.push(Window {
             fault,
-            life,
+            target,
             from: time.start,
             until: time.end,
         });
@@ -199,7 +200,7 @@ fn a_request_that_is_missing_open_dead_or_never_ran_is_lost() {
     case.assert_broken("is dead");
     let mut case = Case::new();
     case.evidence.entries.clear();
-    case.assert_broken("never ran");
+    case.assert_broken("no run of its attempt was");
     assert_eq!(case.verdict().lost, 7);
 }
 
@@ -239,21 +240,26 @@ fn what_a_handler_raised_is_found_if_it_is_there_twice_or_not_at_all() {
 
 #[test]
 fn a_second_run_is_found_unless_a_fault_between_explains_it() {
-    let again = |window: Option<(Fault, Option<Life>, std::ops::Range<Micros>)>| {
+    let again = |window: Option<(Fault, Target, std::ops::Range<Micros>)>| {
         let mut case = Case::new();
         let (order, time) = (case.order, LATER..LATER + 10);
         case.run(order, NOTES, OTHER, 3, time, Some(How::Completed));
-        if let Some((fault, life, time)) = window {
-            case.fault(fault, life, time);
+        if let Some((fault, target, time)) = window {
+            case.fault(fault, target, time);
         }
         case
     };
     again(None).assert_broken("ran again");
     // On another process, or after all.
-    again(Some((Fault::Kill, Some(OTHER), 1..2))).assert_broken("ran again");
-    again(Some((Fault::Crash, None, LATER + 1..LATER + 2))).assert_broken("ran again");
-    for (fault, life) in [(Fault::Kill, Some(LIFE)), (Fault::Crash, None)] {
-        let verdict = again(Some((fault, life, 5..6))).verdict();
+    again(Some((Fault::Kill, Target::Life(OTHER), 1..2))).assert_broken("ran again");
+    again(Some((Fault::Cut, Target::Way(OTHER.worker), 1..2))).assert_broken("ran again");
+    again(Some((Fault::Crash, Target::All, LATER + 1..LATER + 2))).assert_broken("ran again");
+    for (fault, target) in [
+        (Fault::Kill, Target::Life(LIFE)),
+        (Fault::Cut, Target::Way(LIFE.worker)),
+        (Fault::Crash, Target::All),
+    ] {
+        let verdict = again(Some((fault, target, 5..6))).verdict();
         assert_eq!(verdict.broken, [""; 0]);
         assert_eq!(verdict.run_again, [(fault.to_string(), 1)].into());
     }
@@ -264,7 +270,7 @@ fn the_same_attempt_twice_is_found_even_beside_a_fault() {
     let mut case = Case::new();
     let (order, time) = (case.order, LATER..LATER + 10);
     case.run(order, NOTES, OTHER, 1, time, Some(How::Completed));
-    case.fault(Fault::Kill, Some(LIFE), 5..6);
+    case.fault(Fault::Kill, Target::Life(LIFE), 5..6);
     case.assert_broken("ran twice");
 }
 
@@ -275,7 +281,7 @@ fn runs_at_the_same_time_are_found_unless_a_process_could_not_know() {
         let order = case.order;
         case.run(order, LINGERS, LIFE, 3, 100..900, Some(How::Completed));
         case.run(order, LINGERS, OTHER, 5, 500..600, Some(How::Completed));
-        case.fault(fault, Some(LIFE), 0..800);
+        case.fault(fault, Target::Life(LIFE), 0..800);
         case
     };
     overlapping(Fault::Kill).assert_broken("twice at once");
@@ -290,7 +296,7 @@ fn a_run_that_failed_as_it_is_meant_to_is_followed_by_another() {
     let order = case.order;
     case.run(order, FAILS, LIFE, 3, 20..30, Some(How::Failed));
     case.run(order, FAILS, LIFE, 4, 40..50, Some(How::Completed));
-    case.fault(Fault::Kill, Some(LIFE), 15..16);
+    case.fault(Fault::Kill, Target::Life(LIFE), 15..16);
     let verdict = case.verdict();
     assert_eq!(verdict.broken, [""; 0]);
     assert_eq!(verdict.failed_runs, 1);
