@@ -60,7 +60,7 @@
 //! Each is additive. The features of the stores bring `sqlx` 0.9 along, which is part of the public face
 //! as `chrono` and `uuid` are: all three are re-exported. This `sqlx` is built without its feature
 //! `macros`; an application that wants `query!` has `sqlx` 0.9 among its own dependencies, too.
-
+#![forbid(unsafe_code)]
 // On docs.rs, which builds with a nightly compiler, items say which feature they need.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,4 +1,5 @@
 //! The demo of tidings: events raised, handled and counted before your eyes.
+#![forbid(unsafe_code)]
 
 mod arguments;
 #[cfg(unix)]

@@ -84,6 +84,12 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync + 'static {
     /// Applies the steps that are missing, while no other process does.
     async fn migrate(&self, link: &mut Link<'_>, shared: &Shared) -> Result<()>;
 
+    /// Fails if the schema may be there and be hidden from a user who lacks a right, where the database
+    /// does not tell one from the other.
+    async fn check_rights(&self, _link: &mut Link<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// The text that begins a transaction in which so much is needed.
     fn begin(&self, needs: Needs) -> SqlStr;
 

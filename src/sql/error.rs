@@ -25,7 +25,11 @@ enum Verdict {
     NoSchema,
     NoTransaction,
     NoDatabase,
+    /// There is no schema in which tables could be made, or none that the user may use.
+    NoPlace,
     Denied,
+    /// The user lacks a right.
+    Forbidden,
     /// An earlier statement has failed, and the transaction with it.
     Aborted,
     Other,
@@ -82,7 +86,14 @@ impl Limits {
                 operation,
                 thing: "the transaction",
             },
-            Verdict::NoDatabase | Verdict::Denied | Verdict::Aborted | Verdict::Other => {
+            Verdict::NoPlace => StoreError::invalid(
+                "the schema that the search_path names",
+                format!("is not there, or not for this user ({})", Reason(&source)),
+                "create it, or grant USAGE on it, and CREATE to who migrates",
+            ),
+            // A server may admit a user to itself and not to what a statement names.
+            Verdict::Forbidden | Verdict::Denied => forbidden(operation, &Reason(&source)),
+            Verdict::NoDatabase | Verdict::Aborted | Verdict::Other => {
                 StoreError::Backend { operation, source }
             }
         }
@@ -118,7 +129,7 @@ impl Limits {
                 format!("({})", Reason(&error)),
                 "create it, or correct the end of the URL",
             ),
-            Verdict::Denied => StoreError::invalid(
+            Verdict::Denied | Verdict::Forbidden => StoreError::invalid(
                 format!("the server at {server} does not admit the user of the URL"),
                 format!("({})", Reason(&error)),
                 "correct user and password, or let the server admit this user from here to this database",
@@ -135,6 +146,23 @@ impl Limits {
             _ => StoreError::Backend { operation, source },
         }
     }
+}
+
+const LACKS_A_RIGHT: &str = "lacks a right";
+
+/// Whether an operation failed because the user of the store has no right to it.
+pub(super) fn is_forbidden(error: &StoreError) -> bool {
+    matches!(error, StoreError::Invalid { reason, .. } if reason.starts_with(LACKS_A_RIGHT))
+}
+
+/// The error of an operation that the user of the store has no right to. Databases name the thing, and
+/// MySQL the right; what each role needs beside it is told by the guide.
+pub(super) fn forbidden(operation: &'static str, reason: &dyn fmt::Display) -> StoreError {
+    StoreError::invalid(
+        format!("{operation}: the database user of the store"),
+        format!("{LACKS_A_RIGHT} ({reason})"),
+        "grant it what its role needs: the GRANT statements are in the guide, under \"Roles\" on the page of the database",
+    )
 }
 
 /// Whether a server that gave no connection may be about to start.
@@ -288,6 +316,10 @@ fn postgres(code: &str) -> Verdict {
         "42P01" | "42703" | "42883" => Verdict::NoSchema,
         // invalid_catalog_name
         "3D000" => Verdict::NoDatabase,
+        // invalid_schema_name
+        "3F000" => Verdict::NoPlace,
+        // insufficient_privilege
+        "42501" => Verdict::Forbidden,
         // invalid_authorization_specification, invalid_password
         "28000" | "28P01" => Verdict::Denied,
         // in_failed_sql_transaction
@@ -319,6 +351,8 @@ const fn mysql(number: u16) -> Verdict {
         1049 => Verdict::NoDatabase,
         // the user is not admitted, or not to the database
         1044 | 1045 | 1698 => Verdict::Denied,
+        // a command, a column, a routine, or something that only administrators may do
+        1142 | 1143 | 1227 | 1370 => Verdict::Forbidden,
         // no such savepoint (nor procedure, but the store calls none)
         1305 => Verdict::NoTransaction,
         // disk full, too many connections, shutdown, killed, lost, read-only, out of memory or of

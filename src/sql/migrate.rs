@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 use tokio::time::Instant;
 
 use super::{
-    arg::args, connection::Needs, link::Link, prefix::TablePrefix, shared::Shared,
-    statement::Statement,
+    arg::args, connection::Needs, error::is_forbidden, link::Link, prefix::TablePrefix,
+    shared::Shared, statement::Statement,
 };
 use crate::error::{Chain, Result, StoreError};
 
@@ -97,7 +97,12 @@ pub(super) async fn check(shared: &std::sync::Arc<Shared>) -> Result<()> {
     let mut link = connection
         .open("check the schema", Needs::OneStatement)
         .await?;
-    let answer = applied(&mut link).await;
+    let mut answer = applied(&mut link).await;
+    if matches!(&answer, Ok(applied) if applied.version == 0)
+        && let Err(error) = shared.dialect.check_rights(&mut link).await
+    {
+        answer = Err(error);
+    }
     let applied = link.close(answer).await?;
     applied.check_library()?;
     let needed = latest(shared.dialect.migrations());
@@ -118,8 +123,11 @@ pub(super) async fn check(shared: &std::sync::Arc<Shared>) -> Result<()> {
 
 /// Brings the schema up to date.
 pub(super) async fn migrate(shared: &std::sync::Arc<Shared>) -> Result<()> {
-    if check(shared).await.is_ok() {
-        return Ok(());
+    match check(shared).await {
+        Ok(()) => return Ok(()),
+        // Who may not even look could not tell what is missing.
+        Err(error) if is_forbidden(&error) => return Err(error),
+        Err(_) => {}
     }
     let mut connection = shared.acquire_unchecked("migrate").await?;
     let mut link = connection.open("migrate", Needs::Nothing).await?;

@@ -30,6 +30,8 @@ mod pruned;
 #[cfg(feature = "postgres")]
 mod queue;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+mod roles;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod round_trips;
 mod server;
 mod several;

@@ -27,6 +27,7 @@ use crate::{
         claim::read_events,
         connection::{Handle, Held, Needs, lost_transaction},
         dialect::{Beginning, Dialect, Kill},
+        error::is_forbidden,
         fan_out::set_aside,
         limit,
         link::Link,
@@ -134,6 +135,18 @@ impl Dialect for MySqlDialect {
             link.script(settings, shared.limits.statement).await?;
         }
         applied.and(unlocked.map(drop))
+    }
+
+    async fn check_rights(&self, link: &mut Link<'_>) -> Result<()> {
+        // The tables of a database of which a user has no right are not in `information_schema`, and
+        // one that asks for them is told of the right, whether they are there or not.
+        match link
+            .rows(&link.shared.common.applied_migrations, args![])
+            .await
+        {
+            Err(error) if is_forbidden(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn begin(&self, _: Needs) -> SqlStr {

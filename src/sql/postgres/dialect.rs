@@ -30,7 +30,7 @@ use crate::{
         claim::read_events,
         connection::{Effects, Handle, Held, Needs},
         dialect::{Beginning, Dialect},
-        error::Limits,
+        error::{Limits, forbidden},
         fan_out::{self, readable},
         limit,
         link::Link,
@@ -42,6 +42,7 @@ use crate::{
         row::Row,
         settle::{self, Expired},
         shared::{Purpose, Shared},
+        statement::Statement,
         warm_pool::WarmPool,
     },
     store::{
@@ -50,6 +51,14 @@ use crate::{
     },
     text::Name,
 };
+
+/// The schema of the search path that has the tables of the store and that the user may not use, or the
+/// whole path if there is no schema on it that the user may use.
+const HIDDEN_SCHEMA: &str = "SELECT coalesce((SELECT n.nspname::text FROM pg_class c \
+     JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relname = '{p}migrations' AND NOT has_schema_privilege(n.oid, 'USAGE') \
+     AND n.nspname = ANY (string_to_array(replace(current_setting('search_path'), '\"', ''), ', ')) LIMIT 1), \
+     CASE WHEN current_schema() IS NULL THEN current_setting('search_path') END) AS nspname";
 
 /// Settings under which the planner walks indexes in nested loops, as the statements of the hot
 /// path are meant, whatever the statistics say. Measured to be two to three times as fast as what
@@ -221,6 +230,22 @@ impl Dialect for PostgresDialect {
         link.begin(begin).await?;
         wait_for_turn(link, &self.statements.try_lock_migrations).await?;
         apply(link, shared).await
+    }
+
+    async fn check_rights(&self, link: &mut Link<'_>) -> Result<()> {
+        // A schema that the user may not use is left out of the search path without a word, and its
+        // tables are not found; the catalog has them.
+        let hidden = Statement::new(HIDDEN_SCHEMA, &link.shared.prefix);
+        let Some(row) = link.row(&hidden, args![]).await? else {
+            return Ok(());
+        };
+        match row.reader("pg_namespace").optional_text("nspname")? {
+            Some(schema) => {
+                let reason = format!("USAGE on schema {schema:?}, or there is none");
+                Err(forbidden("check the schema", &reason))
+            }
+            None => Ok(()),
+        }
     }
 
     fn begin(&self, needs: Needs) -> SqlStr {
