@@ -209,11 +209,9 @@ pub(super) async fn best_due<'a>(
         return Ok(None);
     };
     let mut columns = row.reader(HANDLER_REQUESTS);
-    Ok(match columns.optional_int("priority")? {
-        // One that cannot be read is in front of all others until a claim puts it off.
-        Some(_) => Some(priority(&mut row.reader(HANDLER_REQUESTS)).unwrap_or(Priority::HIGHEST)),
-        None => None,
-    })
+    // One that cannot be read is in front of all others until a claim puts it off.
+    let best = |_| priority(&mut row.reader(HANDLER_REQUESTS)).unwrap_or(Priority::HIGHEST);
+    Ok(columns.optional_int("priority")?.map(best))
 }
 
 /// The events themselves, from rows of their columns.
