@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// A source of wall-clock time, with microseconds as the finest unit, because that is what the
 /// databases keep.
@@ -30,11 +30,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// Cuts an instant to whole microseconds.
+/// Cuts an instant to whole microseconds, a leap second to the second after it, as the databases do;
+/// any instant, also those that have no number of nanoseconds.
 pub(crate) fn to_microseconds(instant: DateTime<Utc>) -> DateTime<Utc> {
-    instant
-        .duration_trunc(TimeDelta::microseconds(1))
-        .unwrap_or(instant)
+    DateTime::from_timestamp_micros(instant.timestamp_micros()).unwrap_or(instant)
 }
 
 /// `instant + duration`, or the latest instant there is.

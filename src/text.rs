@@ -44,6 +44,17 @@ impl Name {
             None
         }
     }
+
+    /// Why not every database can store it.
+    pub(crate) fn unstorable(&self) -> Option<&'static str> {
+        if self.0.len() > Self::MAX_LEN {
+            Some("is longer than 255 bytes")
+        } else if self.0.contains('\0') {
+            Some("contains a control character")
+        } else {
+            None
+        }
+    }
 }
 
 impl Deref for Name {
@@ -107,6 +118,11 @@ pub(crate) fn cut(text: &str, max: usize) -> String {
     short.push_str(text.get(..kept).unwrap_or_default());
     short.push_str(MARK);
     short
+}
+
+/// A text in which U+2400, the symbol for NUL, stands for NUL, which PostgreSQL cannot store.
+pub(crate) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{2400}")
 }
 
 /// A duration in the digits that a reader wants: tenths of seconds, or else whole milliseconds, or

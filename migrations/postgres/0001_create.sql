@@ -156,7 +156,7 @@ BEGIN
     SELECT q.count > 1 OR coalesce(w.due_at <= statement_timestamp(), false)
             OR leased_by IS NOT NULL AND total_room < cardinality(handlers) AS is_too_much,
         q.count = 0 AS is_none, q.place,
-        (extract(epoch FROM w.due_at - statement_timestamp()) * 1000000)::bigint AS next_due, e.*
+        (extract(epoch FROM CASE WHEN isfinite(w.due_at) THEN w.due_at - statement_timestamp() END) * 1000000)::bigint AS next_due, e.*
     INTO due FROM (
         SELECT count(*) AS count, (array_agg(u.ctid))[1] AS place, (array_agg(u.event_id))[1] AS event_id FROM (
             SELECT u.ctid, u.event_id FROM tidings_unprocessed_events u WHERE u.event_id >= lowest_id
@@ -301,7 +301,7 @@ BEGIN
         queue = CASE WHEN snoozes[array_position(ids, r.id)] IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END,
         backoff_until = statement_timestamp() + snoozes[array_position(ids, r.id)] * interval '1 microsecond',
         executions = CASE WHEN all_executed[array_position(ids, r.id)] AND r.rescues < 3
-            THEN r.executions + 1 ELSE r.executions END,
+            THEN least(r.executions, 2147483646) + 1 ELSE r.executions END,
         last_execution_at = CASE WHEN all_executed[array_position(ids, r.id)] AND r.rescues < 3
             THEN statement_timestamp() ELSE r.last_execution_at END,
         owner = NULL, lease_until = NULL

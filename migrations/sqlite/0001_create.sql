@@ -4,7 +4,8 @@
 -- it is applied.
 --
 -- Names begin with `tidings_`; another table prefix is put in its place throughout. Instants are
--- microseconds since 1970 (UTC), UUIDs their 16 bytes, lists and headers JSON texts.
+-- microseconds since 1970 (UTC), UUIDs their 16 bytes, lists and headers JSON texts. The length of a UUID
+-- is checked, since a row whose id is none can be read, named and put off by nobody.
 
 CREATE TABLE tidings_migrations (
     version INTEGER PRIMARY KEY,
@@ -17,14 +18,14 @@ CREATE TABLE tidings_migrations (
 -- Events are written once and never changed. Their rows can be large, so the table has row ids and
 -- an index on the id, rather than rows in the index. Statements name that index.
 CREATE TABLE tidings_events (
-    id BLOB NOT NULL,
+    id BLOB NOT NULL CHECK (length(id) = 16),
     name TEXT NOT NULL,
     entity_name TEXT,
     entity_id TEXT,
     data TEXT NOT NULL,
     timestamp INTEGER NOT NULL,
-    correlation_id BLOB NOT NULL,
-    causation_id BLOB,
+    correlation_id BLOB NOT NULL CHECK (length(correlation_id) = 16),
+    causation_id BLOB CHECK (length(causation_id) = 16),
     headers TEXT,
     version INTEGER NOT NULL
 ) STRICT;
@@ -32,7 +33,7 @@ CREATE UNIQUE INDEX tidings_events_id ON tidings_events (id);
 
 -- The queue of events that can be fanned out at once.
 CREATE TABLE tidings_unprocessed_events (
-    event_id BLOB PRIMARY KEY NOT NULL
+    event_id BLOB PRIMARY KEY NOT NULL CHECK (length(event_id) = 16)
 ) STRICT, WITHOUT ROWID;
 
 -- A new event is on the queue by the statement that stores it, so that nothing can come between,
@@ -43,18 +44,18 @@ END;
 
 -- Unprocessed events that wait: claimed by a process that runs hooks (owner), or backing off.
 CREATE TABLE tidings_waiting_events (
-    event_id BLOB PRIMARY KEY NOT NULL,
+    event_id BLOB PRIMARY KEY NOT NULL CHECK (length(event_id) = 16),
     attempt INTEGER NOT NULL,
     errors INTEGER NOT NULL,
     last_error TEXT,
-    owner BLOB,
+    owner BLOB CHECK (length(owner) = 16),
     due_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tidings_waiting_events_due ON tidings_waiting_events (due_at, event_id);
 
 -- Processed events that no registration wanted; all others have handler requests.
 CREATE TABLE tidings_unwanted_events (
-    event_id BLOB PRIMARY KEY NOT NULL,
+    event_id BLOB PRIMARY KEY NOT NULL CHECK (length(event_id) = 16),
     processed_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -62,8 +63,8 @@ CREATE TABLE tidings_unwanted_events (
 -- key refuses a second one, and grows with the event's, so an event's requests lie side by side.
 -- Rows are small, and every index names the id: without row ids there is one index less to keep.
 CREATE TABLE tidings_handler_requests (
-    id BLOB PRIMARY KEY NOT NULL,
-    event_id BLOB NOT NULL,
+    id BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
+    event_id BLOB NOT NULL CHECK (length(event_id) = 16),
     handler TEXT NOT NULL,
     priority INTEGER NOT NULL,
     max_errors INTEGER NOT NULL,
@@ -80,7 +81,7 @@ CREATE TABLE tidings_handler_requests (
     completed_at INTEGER,
     canceled_at INTEGER,
     dead_at INTEGER,
-    owner BLOB,
+    owner BLOB CHECK (length(owner) = 16),
     lease_until INTEGER,
     last_errors TEXT
 ) STRICT, WITHOUT ROWID;

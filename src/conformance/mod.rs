@@ -47,6 +47,7 @@ use async_trait::async_trait;
 
 use crate::store::Storer;
 
+pub mod bad_input;
 pub mod claims;
 pub mod event_queries;
 pub mod events;
@@ -112,6 +113,14 @@ macro_rules! conformance_tests {
 macro_rules! conformance_cases {
     (expand $target:expr;) => {
         $crate::conformance::conformance_tests! { expand $target;
+            bad_input {
+                odd_texts_are_read_back_equal_or_refused_alike
+                odd_json_is_read_back_equal_or_refused_alike
+                data_is_refused_by_the_byte
+                odd_times_are_read_back_equal_or_refused_alike
+                odd_handlers_are_registered_or_refused_alike
+                odd_errors_are_kept_alike
+            }
             claims {
                 requests_come_by_priority_then_id
                 a_claimed_request_tells_what_an_executor_needs
@@ -338,6 +347,7 @@ mod tests {
     fn every_case_is_in_the_list() {
         let list = include_str!("mod.rs");
         let modules = [
+            ("bad_input", include_str!("bad_input.rs")),
             ("claims", include_str!("claims.rs")),
             ("event_queries", include_str!("event_queries.rs")),
             ("events", include_str!("events.rs")),

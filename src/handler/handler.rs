@@ -8,7 +8,7 @@ use super::{
     erased::{Ordinary, Transactional},
 };
 use crate::{
-    model::{Backoff, FromEvent},
+    model::{Backoff, FromEvent, Registration},
     store::ConnectionType,
     text::Name,
 };
@@ -82,7 +82,7 @@ impl BackoffPolicy {
 
 impl Handler {
     /// The max errors of a handler that names none.
-    pub const DEFAULT_MAX_ERRORS: u32 = 5;
+    pub const DEFAULT_MAX_ERRORS: u32 = Registration::DEFAULT_MAX_ERRORS;
     /// The time-out of a handler that names none.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 

@@ -22,6 +22,7 @@ pub(super) struct MemoryEvents<'c>(pub(super) &'c mut MemoryConnection);
 #[async_trait]
 impl EventRepository for MemoryEvents<'_> {
     async fn raise(&mut self, events: &[Event]) -> Result<Vec<Raised>> {
+        events.iter().try_for_each(Event::check_storable)?;
         let statement = self.0.run("raise events", |scope| {
             if !scope.is_alone() {
                 events

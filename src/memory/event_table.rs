@@ -10,7 +10,7 @@ use crate::{
     id::{EventId, LeaseOwner},
     model::{Event, ExecutionError, Lease},
     store::StoredEvent,
-    text::cut,
+    text::{cut, without_nul},
 };
 
 /// An event and what has become of it: one version of a row.
@@ -70,7 +70,7 @@ impl EventRecord {
     pub(super) fn fail(&mut self, now: DateTime<Utc>, error: &str, backoff: Duration) {
         self.lease = None;
         self.errors = self.errors.saturating_add(1);
-        self.last_error = Some(cut(error, ExecutionError::MAX_LEN));
+        self.last_error = Some(cut(&without_nul(error), ExecutionError::MAX_LEN));
         self.backoff_until = Some(later(now, backoff));
     }
 

@@ -17,6 +17,10 @@ use crate::{
 
 impl Scope<'_> {
     pub(super) fn register(&mut self, registrations: &[Registration]) -> Statement<Registered> {
+        let check = registrations
+            .iter()
+            .try_for_each(Registration::check_storable);
+        check.map_err(Stop::Failed)?;
         self.lock(LockKey::Registrations)?;
         let now = self.now;
         let mut registered = Registered::default();

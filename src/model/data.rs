@@ -14,6 +14,35 @@ use serde_json::value::RawValue;
 pub struct EventData(String);
 
 impl EventData {
+    /// How deep arrays and objects may lie in each other: as deep as `serde_json` reads them, so that
+    /// what is raised can be decoded. Databases have limits of their own, beyond this one.
+    pub const MAX_DEPTH: usize = 127;
+
+    /// Whether arrays and objects lie deeper in each other than [`MAX_DEPTH`](Self::MAX_DEPTH).
+    pub(crate) fn is_too_deep(&self) -> bool {
+        // Each level has two brackets, so most data need not be looked at.
+        if self.0.len() <= 2 * Self::MAX_DEPTH {
+            return false;
+        }
+        let (mut depth, mut is_in_text, mut is_escaped) = (0_usize, false, false);
+        for byte in self.0.bytes() {
+            match byte {
+                _ if is_escaped => is_escaped = false,
+                b'\\' => is_escaped = is_in_text,
+                b'"' => is_in_text = !is_in_text,
+                b'[' | b'{' if !is_in_text => {
+                    depth += 1;
+                    if depth > Self::MAX_DEPTH {
+                        return true;
+                    }
+                }
+                b']' | b'}' if !is_in_text => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        false
+    }
+
     /// JSON `null`.
     #[must_use]
     pub fn null() -> Self {
@@ -75,6 +104,20 @@ impl fmt::Debug for EventData {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_raised_is_not_too_deep_to_be_decoded() {
+        for (depth, is_too_deep) in [(1, false), (127, false), (128, true), (100_000, true)] {
+            let text = "[".repeat(depth) + &" ".repeat(300) + &"]".repeat(depth);
+            let data = EventData::from_json(text).unwrap();
+            assert_eq!(data.is_too_deep(), is_too_deep, "{depth}");
+            let decoded = data.decode::<serde_json::Value>();
+            assert_eq!(decoded.is_err(), is_too_deep, "{depth}");
+        }
+        // Brackets in texts, also behind escapes, are none.
+        let text = format!(r#"["\"{}", "\\", "{}"]"#, "[".repeat(300), "{".repeat(300));
+        assert!(!EventData::from_json(text).unwrap().is_too_deep());
+    }
 
     #[test]
     fn it_serializes_as_the_value_that_was_given() {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{DomainEvent, EventData};
@@ -93,6 +93,9 @@ impl fmt::Debug for Event {
 impl Event {
     /// The most that all headers together may hold, in bytes.
     pub const MAX_HEADERS_LEN: usize = 64 * 1024;
+
+    /// The years of timestamps that every database can store and that can be read again.
+    const YEARS: std::ops::RangeInclusive<i32> = -4712..=262_142;
 
     /// A new event named `name` that carries `data`, stamped with the system's clock.
     ///
@@ -191,6 +194,61 @@ impl Event {
         self
     }
 
+    /// Checks what not every database can store, or could not read again, in a few comparisons: so what
+    /// one store refuses, all do, in the same words, also where no [`Raiser`](crate::Raiser) has checked
+    /// it. Part of [`check`](Self::check).
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] names the field, the reason and the remedy.
+    pub fn check_storable(&self) -> Result<(), StoreError> {
+        let invalid = |field: &str, reason: String, remedy| {
+            Err(StoreError::invalid(
+                format!("the {field} of event {} ({:?})", self.id, self.name),
+                reason,
+                remedy,
+            ))
+        };
+        let entity = self.entity.as_ref();
+        for (field, text) in [
+            ("name", Some(&self.name)),
+            ("entity name", entity.map(|entity| &entity.name)),
+            ("entity id", entity.map(|entity| &entity.id)),
+        ] {
+            if let Some(defect) = text.and_then(|text| text.unstorable()) {
+                return invalid(field, defect.to_owned(), "choose a short, printable one");
+            }
+        }
+        if self.data.is_too_deep() {
+            return invalid(
+                "data",
+                format!("is nested deeper than {} levels", EventData::MAX_DEPTH),
+                "flatten it, or keep the inner part as a text",
+            );
+        }
+        if !Self::YEARS.contains(&self.timestamp.year()) {
+            return invalid(
+                "timestamp",
+                format!("is {}, which not every database can store", self.timestamp),
+                "choose one from 4713 BC to the year 262142",
+            );
+        }
+        if self.timestamp != to_microseconds(self.timestamp) {
+            return invalid(
+                "timestamp",
+                "is finer than microseconds, or a leap second".to_owned(),
+                "set it with `Event::with_timestamp`, which cuts it",
+            );
+        }
+        if self
+            .headers
+            .iter()
+            .any(|(name, value)| name.contains('\0') || value.contains('\0'))
+        {
+            return invalid("headers", "have a NUL character".to_owned(), "remove it");
+        }
+        Ok(())
+    }
+
     /// Checks what every store demands of an event that is to be raised.
     ///
     /// # Errors
@@ -228,6 +286,7 @@ impl Event {
                 "store large data elsewhere and refer to it, or raise `Raiser::max_data_len`",
             );
         }
+        self.check_storable()?;
         let headers: usize = self
             .headers
             .iter()
@@ -243,16 +302,8 @@ impl Event {
                 "move them into the data",
             );
         }
-        if self
-            .headers
-            .iter()
-            .any(|(name, value)| name.is_empty() || name.contains('\0') || value.contains('\0'))
-        {
-            return invalid(
-                "headers",
-                "have an empty name or a NUL character".to_owned(),
-                "remove it",
-            );
+        if self.headers.keys().any(String::is_empty) {
+            return invalid("headers", "have an empty name".to_owned(), "remove it");
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::{Priority, SUSPECT_FROM_RESCUES};
 use crate::{
     id::{EventId, HandlerRequestId, LeaseOwner},
-    text::{Name, cut},
+    text::{Name, cut, without_nul},
 };
 
 /// One handler's work on one event, with attempts, errors and an end of its own.
@@ -267,12 +267,12 @@ impl HandlerRequest {
         self.rescues >= SUSPECT_FROM_RESCUES
     }
 
-    /// Keeps an error, cut, and lets go of the oldest one beyond the bound.
+    /// Keeps an error, cut and without NUL, so that every store keeps the same, and lets go of the oldest one beyond the bound.
     pub(crate) fn remember(&mut self, at: DateTime<Utc>, message: &str) {
         if self.last_errors.len() >= ExecutionError::KEPT {
             self.last_errors.remove(0);
         }
-        let message = cut(message, ExecutionError::MAX_LEN);
+        let message = cut(&without_nul(message), ExecutionError::MAX_LEN);
         self.last_errors.push(ExecutionError {
             at,
             attempt: self.attempt,

@@ -25,6 +25,9 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// The max errors of a handler that says nothing else.
+    pub(crate) const DEFAULT_MAX_ERRORS: u32 = 5;
+
     /// An active registration; a store sets when it was last seen.
     #[must_use]
     pub const fn new(
@@ -68,6 +71,24 @@ impl Registration {
             }
         }
         Some(today.clone())
+    }
+
+    /// Checks what not every database can store.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] names the handler and the reason.
+    pub fn check_storable(&self) -> Result<(), StoreError> {
+        let pattern = Name::from(self.pattern.as_str());
+        for (thing, text) in [("handler", &self.handler), ("pattern", &pattern)] {
+            if let Some(defect) = text.unstorable() {
+                return Err(StoreError::invalid(
+                    format!("the {thing} of the registration of {:?}", self.handler),
+                    defect,
+                    "choose a short, printable one",
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Checks the new name of a handler that is renamed, as a [`ConfigMap`](crate::ConfigMap) does.

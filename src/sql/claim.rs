@@ -63,38 +63,57 @@ async fn claim_best(
         return Ok(batch);
     };
     let mut requests = due.readable;
+    let mut misplaced = Vec::new();
     // The claim of a suspect counts its execution, which the handler is not to see as one before
     // its own.
-    let executions: Vec<_> = requests.iter().map(|request| request.executions).collect();
-    for request in &mut requests {
-        // What was locked is due; a refusal would leave the row as it was, unclaimed.
-        request
-            .claim(now, asked.owner, asked.lease)
-            .map_err(|_| refused(request))?;
+    let mut executions = HashMap::with_capacity(requests.len());
+    requests.retain_mut(|request| {
+        let before = request.executions;
+        match request.claim(now, asked.owner, asked.lease) {
+            Ok(()) => {
+                executions.insert(request.id, before);
+                true
+            }
+            // What was locked is due by its queue, which nothing writes that leaves the request in
+            // another state.
+            Err(_) => {
+                misplaced.push(request.clone());
+                false
+            }
+        }
+    });
+    if !misplaced.is_empty() {
+        put_right(link, &misplaced).await?;
+        // Others may have waited behind them.
+        batch.next_due = Some(Duration::ZERO);
+    }
+    if requests.is_empty() {
+        return Ok(batch);
     }
     dialect.write_claims(link, &requests).await?;
     with_events(link, &requests, &mut batch).await?;
     batch
         .requests
         .sort_unstable_by_key(|request| (request.priority, request.id));
-    let executions: HashMap<_, _> = requests
-        .iter()
-        .map(|request| request.id)
-        .zip(executions)
-        .collect();
     for request in &mut batch.requests {
         request.executions = executions.get(&request.id).copied().unwrap_or_default();
     }
     Ok(batch)
 }
 
-fn refused(request: &HandlerRequest) -> StoreError {
-    StoreError::Unreadable {
-        table: HANDLER_REQUESTS,
-        column: "queue",
-        id: request.id.to_string(),
-        source: Some("the request is not pending, as this column says".into()),
+/// Writes requests anew that are not in the queue where they belong, so that each goes where its other
+/// columns say: that is what an operator sees, and what decides whether it may be executed.
+pub(super) async fn put_right(link: &mut Link<'_>, misplaced: &[HandlerRequest]) -> Result<()> {
+    for request in misplaced {
+        let error = StoreError::Unreadable {
+            table: HANDLER_REQUESTS,
+            column: "queue",
+            id: request.id.to_string(),
+            source: Some("it contradicts the other columns, and is set to what they say".into()),
+        };
+        tracing::error!(request = %request.id, error = %Chain(&error), "a request is in the wrong queue");
     }
+    link.shared.dialect.write_requests(link, misplaced).await
 }
 
 /// Claimed requests with their events, each of which is read once.
@@ -165,7 +184,7 @@ async fn next_due(link: &mut Link<'_>, asked: &Claim) -> Result<Option<Duration>
     };
     let mut columns = row.reader(HANDLER_REQUESTS);
     let now = columns.time("now")?;
-    let next = columns.optional_time("backoff_until")?;
+    let next = columns.optional_due("backoff_until")?;
     Ok(next.map(|next| between(now, next)))
 }
 
@@ -190,10 +209,9 @@ pub(super) async fn best_due<'a>(
         return Ok(None);
     };
     let mut columns = row.reader(HANDLER_REQUESTS);
-    match columns.optional_int("priority")? {
-        Some(_) => priority(&mut row.reader(HANDLER_REQUESTS)).map(Some),
-        None => Ok(None),
-    }
+    // One that cannot be read is in front of all others until a claim puts it off.
+    let best = |_| priority(&mut row.reader(HANDLER_REQUESTS)).unwrap_or(Priority::HIGHEST);
+    Ok(columns.optional_int("priority")?.map(best))
 }
 
 /// The events themselves, from rows of their columns.

@@ -12,18 +12,20 @@ use super::{
     claim::{best_due, claimed_request},
     link::Link,
     records::{DueEvent, WaitingEvent},
-    registrations::{registrations, share_names},
+    registrations::{registrations_for_fan_out, share_names},
 };
 use crate::{
     clock::{between, later},
     error::{Chain, Result, StoreError},
     id::{EventId, HandlerHash, HandlerRequestId},
-    model::{Event, HandlerRequest, Lease, Priority, Registration, RegistrationState},
+    model::{
+        Event, ExecutionError, HandlerRequest, Lease, Priority, Registration, RegistrationState,
+    },
     store::{
         ClaimedEvent, EventClaim, EventFailure, FanOut, FannedOut, LeaseOffer, ProcessedEvent,
         Selection,
     },
-    text::{Name, cut},
+    text::{Name, cut, without_nul},
 };
 
 /// How long an event waits that cannot be read, so that it stands in nobody's way.
@@ -61,7 +63,7 @@ pub(super) async fn fan_out(link: &mut Link<'_>, asked: &FanOut) -> Result<Fanne
     let due = select(link, &asked.selection).await?;
     let mut fanned_out = FannedOut::default();
     if let Some(now) = due.first().map(|due| due.now) {
-        let all = registrations(link).await?;
+        let all = registrations_for_fan_out(link).await?;
         let offer = match &asked.offer {
             Some(offer) => Some(open_offer(link, offer, now).await?),
             None => None,
@@ -209,7 +211,7 @@ pub(super) async fn next_due(link: &mut Link<'_>) -> Result<Option<std::time::Du
     let mut columns = row.reader("waiting_events");
     let now = columns.time("now")?;
     let is_due = columns.bool("is_due")?;
-    let next = columns.optional_time("due_at")?;
+    let next = columns.optional_due("due_at")?;
     Ok(next.filter(|_| !is_due).map(|next| between(now, next)))
 }
 
@@ -252,10 +254,7 @@ pub(super) async fn fail_events(link: &mut Link<'_>, failures: &[EventFailure]) 
             id: due.event.id,
             attempt: due.attempt,
             errors: due.errors.saturating_add(1),
-            last_error: Some(super::records::without_nul(&cut(
-                &failure.error,
-                crate::model::ExecutionError::MAX_LEN,
-            ))),
+            last_error: Some(cut(&without_nul(&failure.error), ExecutionError::MAX_LEN)),
             owner: None,
             due_at: later(due.now, failure.backoff),
         })
@@ -302,12 +301,17 @@ pub(super) async fn set_aside(
     let waiting: Vec<_> = unreadable
         .into_iter()
         .map(|(id, error)| {
-            tracing::error!(event = %id, error = %Chain(&error), "an event cannot be read; it waits");
+            // What cannot be read may be quoted at any length.
+            let error_text = cut(
+                &without_nul(&Chain(&error).to_string()),
+                ExecutionError::MAX_LEN,
+            );
+            tracing::error!(event = %id, error = error_text, "an event cannot be read; it waits");
             WaitingEvent {
                 id,
                 attempt: 0,
                 errors: 1,
-                last_error: Some(Chain(&error).to_string()),
+                last_error: Some(error_text),
                 owner: None,
                 due_at: later(now, UNREADABLE_BACKOFF),
             }

@@ -30,11 +30,11 @@ pub(super) fn read(row: Option<Row>) -> Result<Outlook> {
         event_waits: columns.bool("event_waits")?,
         ..Outlook::default()
     };
-    let next_event = columns.optional_time("due_at")?;
+    let next_event = columns.optional_due("due_at")?;
     outlook.request_waits = columns.bool("request_waits")?;
     outlook.suspect_waits = columns.bool("suspect_waits")?;
-    let next_request = columns.optional_time("backoff_until")?;
-    let next_expiry = columns.optional_time("lease_until")?;
+    let next_request = columns.optional_due("backoff_until")?;
+    let next_expiry = columns.optional_due("lease_until")?;
     if !outlook.event_waits {
         outlook.next_event = next_event.map(|at| between(now, at));
     }

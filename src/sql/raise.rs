@@ -24,6 +24,7 @@ pub(super) async fn raise(link: &mut Link<'_>, events: &[Event]) -> Result<Vec<R
     if events.is_empty() {
         return Ok(Vec::new());
     }
+    events.iter().try_for_each(Event::check_storable)?;
     let raised = link.shared.dialect.raise(link, events).await?;
     link.effects.raised |= raised.contains(&Raised::New);
     Ok(raised)

@@ -172,7 +172,7 @@ pub(super) fn due_event(row: &Row) -> Result<DueEvent> {
     let mut columns = row.reader(EVENTS);
     Ok(DueEvent {
         event: Arc::new(event(&mut columns)?),
-        attempt: columns.int("attempt")?,
+        attempt: columns.attempt()?,
         errors: columns.int("errors")?,
         last_error: columns.optional_text("last_error")?,
         is_claimed: columns.bool("is_claimed")?,
@@ -194,7 +194,7 @@ pub(super) fn request(row: &Row) -> Result<(HandlerRequest, DateTime<Utc>)> {
     let priority = priority(&mut columns)?;
     let max_errors = columns.int("max_errors")?;
     let errors = columns.int("errors")?;
-    let attempt = columns.int("attempt")?;
+    let attempt = columns.attempt()?;
     let executions = columns.int("executions")?;
     let rescues = columns.int("rescues")?;
     let created_at = columns.time("created_at")?;
@@ -263,6 +263,22 @@ pub(super) fn registration(row: &Row) -> Result<Registration> {
     Ok(registration)
 }
 
+/// A registration as [`registration`] reads it, if it is known which events it wants and that it is
+/// active; with the defaults in the place of what cannot be read.
+pub(super) fn wanted(row: &Row) -> Result<Registration> {
+    let mut columns = row.reader(REGISTRATIONS);
+    let handler: Name = columns.text("handler")?.into();
+    let pattern = EventPattern::parse(columns.text("pattern")?)
+        .map_err(|error| columns.unreadable("pattern", error))?;
+    let priority = priority(&mut columns).unwrap_or_default();
+    let max_errors = columns.int("max_errors");
+    let max_errors = max_errors.unwrap_or(Registration::DEFAULT_MAX_ERRORS);
+    match columns.int::<i64>("state")? {
+        0 => Ok(Registration::new(pattern, handler, priority, max_errors)),
+        _ => Err(columns.unreadable("state", "it is not active")),
+    }
+}
+
 /// The state of a registration as a number.
 pub(super) const fn registration_state(state: &RegistrationState) -> i64 {
     match state {
@@ -296,23 +312,10 @@ pub(super) fn queue(request: &HandlerRequest) -> Option<Queue> {
     }
 }
 
-/// The last errors as a JSON text, without what some databases cannot keep in a text.
+/// The last errors as a JSON text.
 pub(super) fn last_errors(request: &HandlerRequest) -> Option<String> {
     if request.last_errors.is_empty() {
         return None;
     }
-    let kept: Vec<_> = request
-        .last_errors
-        .iter()
-        .map(|error| ExecutionError {
-            message: without_nul(&error.message),
-            ..error.clone()
-        })
-        .collect();
-    serde_json::to_string(&kept).ok()
-}
-
-/// A text in which U+2400, the symbol for NUL, stands for NUL, which PostgreSQL cannot store.
-pub(super) fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{2400}")
+    serde_json::to_string(&request.last_errors).ok()
 }

@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 use super::{
     arg::{Arg, args},
     link::Link,
-    records::{registration, registration_state},
+    records::{registration, registration_state, wanted},
     rename,
 };
 use crate::{
     clock::between,
-    error::{Result, StoreError},
+    error::{Chain, Result, StoreError},
     id::HandlerHash,
     model::{EventPattern, Registration, RegistrationState},
     store::{AbsentHandler, Registered},
@@ -30,8 +30,37 @@ pub(super) async fn registrations(link: &mut Link<'_>) -> Result<Vec<Registratio
     rows.iter().map(registration).collect()
 }
 
+/// All registrations that can be read, so that one that somebody has damaged keeps no other from
+/// being registered, retired or renamed. Registering its handler again mends it.
+async fn readable(link: &mut Link<'_>) -> Result<Vec<Registration>> {
+    let rows = link
+        .rows(&link.shared.common.all_registrations, args![])
+        .await?;
+    let read = |row| registration(row).inspect_err(tell).ok();
+    Ok(rows.iter().filter_map(read).collect())
+}
+
+/// All registrations as a fan-out needs them: without priority or max errors that can be read, its
+/// requests get the defaults, since what is left out here is never handled.
+pub(super) async fn registrations_for_fan_out(link: &mut Link<'_>) -> Result<Vec<Registration>> {
+    let rows = link
+        .rows(&link.shared.common.all_registrations, args![])
+        .await?;
+    let read = |row| {
+        registration(row)
+            .inspect_err(tell)
+            .or_else(|_| wanted(row))
+            .ok()
+    };
+    Ok(rows.iter().filter_map(read).collect())
+}
+
+fn tell(error: &StoreError) {
+    tracing::error!(error = %Chain(error), "a registration cannot be read");
+}
+
 async fn table(link: &mut Link<'_>) -> Result<Table> {
-    let all = registrations(link).await?;
+    let all = readable(link).await?;
     Ok(all
         .into_iter()
         .map(|one| ((one.handler.clone(), one.pattern.clone()), one))
@@ -86,6 +115,7 @@ async fn delete(link: &mut Link<'_>, handler: &Name, pattern: &EventPattern) -> 
 
 /// See [`RegistrationRepository::register`](crate::store::RegistrationRepository::register).
 pub(super) async fn register(link: &mut Link<'_>, new: &[Registration]) -> Result<Registered> {
+    new.iter().try_for_each(Registration::check_storable)?;
     lock_names(link).await?;
     let now = super::now(link).await?;
     let table = table(link).await?;
@@ -134,7 +164,7 @@ pub(super) async fn touch(link: &mut Link<'_>, handlers: &[Name]) -> Result<()> 
 pub(super) async fn retire(link: &mut Link<'_>, handler: &Name) -> Result<u64> {
     lock_names(link).await?;
     let mut retired = 0;
-    for mut registration in registrations(link).await? {
+    for mut registration in readable(link).await? {
         if registration.handler == *handler && registration.state == RegistrationState::Active {
             registration.state = RegistrationState::Retired;
             put(link, &registration).await?;
@@ -215,7 +245,7 @@ pub(super) async fn absent(
 ) -> Result<Vec<AbsentHandler>> {
     let now = super::now(link).await?;
     let mut last_seen: BTreeMap<Name, DateTime<Utc>> = BTreeMap::new();
-    for registration in registrations(link).await? {
+    for registration in readable(link).await? {
         if registration.state == RegistrationState::Active {
             let seen = last_seen
                 .entry(registration.handler)

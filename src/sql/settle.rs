@@ -289,7 +289,14 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
     };
     let mut rescued = Vec::with_capacity(requests.readable.len());
     let mut changed = Vec::with_capacity(requests.readable.len());
+    let mut misplaced = Vec::new();
     for mut request in requests.readable {
+        if !request.is_open() {
+            // Nobody executes what has ended. With the lease it would be found again, for ever.
+            request.lease = None;
+            misplaced.push(request);
+            continue;
+        }
         let owner = request.lease.map(|lease| lease.owner);
         let backoff = asked.backoff.after(request.errors.saturating_add(1));
         if let (Some(owner), Ok(rescue)) = (owner, request.rescue(now, backoff)) {
@@ -306,6 +313,9 @@ pub(super) async fn rescue(link: &mut Link<'_>, asked: &RescueLost) -> Result<Re
             rescued.push(answer);
             changed.push(request);
         }
+    }
+    if !misplaced.is_empty() {
+        super::claim::put_right(link, &misplaced).await?;
     }
     if !changed.is_empty() {
         link.shared.dialect.write_requests(link, &changed).await?;
@@ -351,7 +361,7 @@ async fn complete(
     if let Some(row) = row {
         let mut columns = row.reader(HANDLER_REQUESTS);
         let now = columns.time("now")?;
-        let next = columns.optional_time("lease_until")?;
+        let next = columns.optional_due("lease_until")?;
         rescued.next_expiry = next.map(|next| between(now, next));
     }
     Ok(rescued)

@@ -70,7 +70,8 @@ pub trait EventRepository: Send {
     /// Stores events, all or none, in their order. An id that exists is left alone, after waiting
     /// for the end of a transaction that is storing it.
     ///
-    /// Events are not checked here; a [`Raiser`](crate::Raiser) does that.
+    /// Of what a [`Raiser`](crate::Raiser) checks, only what not every database can store is checked
+    /// here as well ([`Event::check_storable`]).
     async fn raise(&mut self, events: &[Event]) -> Result<Vec<Raised>>;
 
     /// Claims due events for hooks that are to run before the fan-out.

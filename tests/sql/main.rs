@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod conformance;
+mod damaged;
 mod fresh;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod frozen;

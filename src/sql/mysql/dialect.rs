@@ -561,16 +561,19 @@ impl MySqlDialect {
         for (number, place) in places.iter().enumerate() {
             let mut columns = place.reader("waiting_events");
             let id = columns.uuid("event_id")?;
-            match events.remove(&id) {
-                Some(Ok(event)) => due.push(DueEvent {
+            let read = |event| {
+                Ok(DueEvent {
                     event: Arc::new(event),
-                    attempt: columns.int("attempt")?,
+                    attempt: columns.attempt()?,
                     errors: columns.int("errors")?,
                     last_error: columns.optional_text("last_error")?,
                     is_claimed: columns.bool("is_claimed")?,
                     is_fresh: number >= waiting,
                     now: columns.time("now")?,
-                }),
+                })
+            };
+            match events.remove(&id).map(|event| event.and_then(read)) {
+                Some(Ok(event)) => due.push(event),
                 Some(Err(error)) => unreadable.push((EventId::from_uuid(id), error)),
                 None => {
                     let gone = place.reader(EVENTS).unreadable("id", "it is gone");

@@ -387,7 +387,7 @@ impl Dialect for PostgresDialect {
         let args = vec![
             Arg::uuids(events.iter().map(|event| event.id.as_uuid())),
             Arg::ints(events.iter().map(|event| event.attempt.cast_signed())),
-            Arg::ints(events.iter().map(|event| i64::from(event.errors))),
+            Arg::ints(events.iter().map(|event| integer(event.errors))),
             Arg::optional_texts(events.iter().map(|event| event.last_error.as_deref())),
             Arg::optional_uuids(
                 events
@@ -496,10 +496,10 @@ impl Dialect for PostgresDialect {
         let args = vec![
             request_ids(requests.iter().map(|request| request.id)),
             Arg::texts(requests.iter().map(|request| request.handler.as_str())),
-            Arg::ints(requests.iter().map(|request| request.errors.into())),
+            Arg::ints(requests.iter().map(|request| integer(request.errors))),
             Arg::ints(requests.iter().map(|request| request.attempt.cast_signed())),
-            Arg::ints(requests.iter().map(|request| request.executions.into())),
-            Arg::ints(requests.iter().map(|request| request.rescues.into())),
+            Arg::ints(requests.iter().map(|request| integer(request.executions))),
+            Arg::ints(requests.iter().map(|request| integer(request.rescues))),
             queues(requests),
             Arg::optional_times(requests.iter().map(|request| request.backoff_until)),
             Arg::optional_times(requests.iter().map(|request| request.last_execution_at)),
@@ -566,7 +566,8 @@ impl Dialect for PostgresDialect {
             for row in &rows {
                 let mut columns = row.reader("leases");
                 let id: i64 = columns.int("id")?;
-                let since = columns.optional_time("lease_until")?;
+                // Before any calendar, where the statement begins without a time.
+                let since = columns.optional_time("lease_until").unwrap_or_default();
                 ids += columns.int::<usize>("requests")?;
                 if ids > IDS_A_LOOK && !looked_at.is_empty() {
                     break;
@@ -881,4 +882,9 @@ fn queues<'a>(requests: &[HandlerRequest]) -> Arg<'a> {
             .iter()
             .map(|request| queue(request).map(|queue| queue as i64)),
     )
+}
+
+/// A count for a column of the type `integer`, which ends before a count does.
+fn integer(count: u32) -> i64 {
+    i64::from(count.min(i32::MAX.unsigned_abs()))
 }

@@ -176,12 +176,10 @@ fn read_fanned_out(
 
 /// Reads the terms of one name and one handler.
 fn read_terms(row: &Row, terms: &mut HashMap<Name, OfName>) -> Result<()> {
-    let mut columns = row.reader(REGISTRATIONS);
-    columns.skip(2);
-    let name = columns.text("name")?.into();
+    let name = row.reader_at(EVENTS, 2).text("name")?.into();
     let of_name = terms.entry(name).or_default();
     of_name.count += 1;
-    match read_terms_of_handler(&mut columns) {
+    match read_terms_of_handler(&mut row.reader_at(REGISTRATIONS, 3)) {
         Ok(of_handler) => of_name.readable.push(of_handler),
         // Its requests are left to the rescue, and no others.
         Err(error) => {
@@ -233,8 +231,7 @@ fn read_processed<'t>(
     answer: &mut FannedOut,
 ) -> Result<()> {
     let read_whole = || {
-        let mut columns = row.reader(EVENTS);
-        columns.skip(1);
+        let mut columns = row.reader_at(EVENTS, 1);
         records::event(&mut columns).map(Arc::new)
     };
     let whole = is_whole.then(read_whole);
@@ -284,8 +281,7 @@ fn processed_event(event: &Event) -> ProcessedEvent {
 
 /// Reads an event without its data.
 fn read_head(row: &Row) -> Result<ProcessedEvent> {
-    let mut columns = row.reader(EVENTS);
-    columns.skip(1);
+    let mut columns = row.reader_at(EVENTS, 1);
     let id = EventId::from_uuid(columns.uuid("id")?);
     let name: Name = columns.text("name")?.into();
     let entity = columns.optional_text("entity_name")?;
@@ -319,7 +315,7 @@ pub(super) async fn claim(
     let leased_as = match rows.first() {
         Some(row) => {
             let mut columns = row.reader(HANDLER_REQUESTS);
-            columns.skip(CLAIMED_COLUMNS - 1);
+            columns.skip(CLAIMED_COLUMNS - 2);
             note_leased(leased, columns.optional_text("batch")?.as_deref())
         }
         None => None,
@@ -342,7 +338,7 @@ pub(super) async fn claim(
 }
 
 /// The columns of a request before those of its event, and of the answer as a whole.
-const CLAIMED_COLUMNS: usize = 14;
+const CLAIMED_COLUMNS: usize = 15;
 
 fn read_event(row: &Row, events: &mut HashMap<Uuid, Result<Arc<Event>>>) -> Result<()> {
     let mut columns = row.reader(HANDLER_REQUESTS);
@@ -352,8 +348,7 @@ fn read_event(row: &Row, events: &mut HashMap<Uuid, Result<Arc<Event>>>) -> Resu
     };
     columns.skip(7);
     if columns.bool("place")? {
-        let mut columns = row.reader(EVENTS);
-        columns.skip(CLAIMED_COLUMNS);
+        let mut columns = row.reader_at(EVENTS, CLAIMED_COLUMNS);
         events.insert(id, records::event(&mut columns).map(Arc::new));
     }
     Ok(())
@@ -374,13 +369,17 @@ fn read_claimed(
     let event = columns.uuid("event_id")?;
     let handler: Name = columns.text("handler")?.into();
     let priority = records::priority(&mut columns)?;
-    let attempt = columns.int("attempt")?;
+    let attempt = columns.attempt()?;
     let errors = columns.int("errors")?;
     let max_errors = columns.int("max_errors")?;
     let executions = columns.int("executions")?;
     let rescues = columns.int("rescues")?;
     columns.skip(1);
     read_next_due(&mut columns, batch)?;
+    columns.skip(1);
+    if columns.bool("queue")? {
+        return Err(columns.unreadable("queue", "the request has ended, and this says it has not"));
+    }
     match events.get(&event) {
         Some(Ok(event)) => {
             let event = Arc::clone(event);
@@ -406,7 +405,7 @@ fn read_claimed(
 
 fn read_next_due(columns: &mut Reader<'_>, batch: &mut ClaimedBatch) -> Result<()> {
     let now = columns.time("now")?;
-    let next = columns.optional_time("backoff_until")?;
+    let next = columns.optional_due("backoff_until")?;
     batch.next_due = next.map(|next| between(now, next));
     batch.suspect_waits = columns.bool("queue")?;
     Ok(())

@@ -284,7 +284,7 @@ macro_rules! settle {
                completed_at = CASE WHEN ", given!("5::bigint[]"), " IS NULL THEN statement_timestamp() END, \
                queue = CASE WHEN ", given!("5"), " IS NULL THEN NULL WHEN r.rescues >= 3 THEN 2 ELSE 1 END, \
                backoff_until = statement_timestamp() + ", given!("5"), " * interval '1 microsecond', \
-               executions = CASE WHEN ", given!("4::boolean[]"), " AND r.rescues < 3 THEN r.executions + 1 ELSE r.executions END, \
+               executions = CASE WHEN ", given!("4::boolean[]"), " AND r.rescues < 3 THEN least(r.executions, 2147483646) + 1 ELSE r.executions END, \
                last_execution_at = CASE WHEN ", given!("4"), " AND r.rescues < 3 THEN statement_timestamp() ELSE r.last_execution_at END, \
                owner = NULL, lease_until = NULL \
              WHERE r.id = ANY ($1::uuid[]) \
@@ -858,7 +858,7 @@ pub(super) const TEXTS: Texts = Texts {
          UNION ALL \
          SELECT 2, NULL, NULL, NULL, NULL, (SELECT batch FROM leased), NULL, NULL, NULL, NULL, \
            CASE WHEN (SELECT count(*) FROM due) < $1 THEN (extract(epoch FROM ( \
-             SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp()) \
+             SELECT min(due_at) FROM {p}waiting_events WHERE owner IS NULL AND due_at > statement_timestamp() AND due_at < 'infinity') \
              - statement_timestamp()) * 1000000)::bigint END, \
            (SELECT concat_ws(' ', ",
         micros_so_far!(),
@@ -870,10 +870,12 @@ pub(super) const TEXTS: Texts = Texts {
     claim: concat!(
         due!(),
         ", claimed AS ( \
-           UPDATE {p}handler_requests r SET attempt = r.attempt + 1, queue = NULL, backoff_until = NULL, owner = $4, \
+           UPDATE {p}handler_requests r SET attempt = r.attempt + (r.attempt < 9223372036854775807)::int, \
+             queue = NULL, backoff_until = NULL, owner = $4, \
              lease_until = statement_timestamp() + $5::bigint * interval '1 microsecond' \
            WHERE r.id = ANY (ARRAY(SELECT id FROM ready UNION ALL SELECT id FROM late)) \
-           RETURNING r.id, r.event_id, r.handler, r.priority, r.attempt, r.errors, r.max_errors, r.executions, r.rescues), \
+           RETURNING r.id, r.event_id, r.handler, r.priority, r.attempt, r.errors, r.max_errors, r.executions, r.rescues, \
+             coalesce(r.completed_at, r.canceled_at, r.dead_at) IS NOT NULL AS has_ended), \
          leased AS (",
         note_leases!(
             "statement_timestamp() + $5::bigint * interval '1 microsecond'",
@@ -891,7 +893,7 @@ pub(super) const TEXTS: Texts = Texts {
              THEN statement_timestamp() + interval '100 milliseconds' END)",
         " END, CASE WHEN (SELECT count(*) FROM claimed) < $3 THEN ",
         suspect_due!("unnest($1::text[])"),
-        " ELSE false END, (SELECT batch FROM leased), ",
+        " ELSE false END, (SELECT batch FROM leased), c.has_ended, ",
         event!(),
         " FROM (SELECT) header LEFT JOIN placed c ON true ",
         with_event!("id = c.event_id AND c.place = 1")

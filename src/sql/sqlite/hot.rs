@@ -207,7 +207,7 @@ fn read_claimed(
     let priority = records::priority(&mut columns)?;
     let max_errors = columns.int("max_errors")?;
     let errors = columns.int("errors")?;
-    let attempt: u64 = columns.int("attempt")?;
+    let attempt = columns.attempt()?;
     let executions = columns.int("executions")?;
     let rescues = columns.int("rescues")?;
     // They are not needed, but could not be settled.
