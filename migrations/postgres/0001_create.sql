@@ -62,7 +62,8 @@ CREATE TABLE tidings_unwanted_events (
 CREATE TABLE tidings_handler_requests (
     id uuid PRIMARY KEY,
     event_id uuid NOT NULL,
-    handler text COLLATE "C" NOT NULL,
+    -- One that fits into no index would let no rescue pass.
+    handler text COLLATE "C" NOT NULL CHECK (octet_length(handler) <= 1020),
     priority smallint NOT NULL,
     max_errors bigint NOT NULL,
     errors integer NOT NULL DEFAULT 0,

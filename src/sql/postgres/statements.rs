@@ -102,7 +102,8 @@ macro_rules! request_filter {
            AND ($4::text IS NULL OR (e.entity_name = $4 AND e.entity_id = $5::text)) \
            AND ($6::timestamptz IS NULL OR r.created_at >= $6) \
            AND ($7::timestamptz IS NULL OR r.created_at < $7) \
-           AND ($8::text IS NULL OR strpos(r.last_errors -> -1 ->> 'message', $8) > 0) "
+           AND ($8::text IS NULL OR CASE WHEN strpos(r.last_errors::text, '\\u0000') = 0 \
+             THEN strpos(r.last_errors -> -1 ->> 'message', $8) > 0 END) "
     };
 }
 

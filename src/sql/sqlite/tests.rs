@@ -51,11 +51,11 @@ impl Fresh {
     /// Statistics as of tables that were small when they were taken.
     async fn analyze_when_empty(&mut self) {
         self.rows("INSERT INTO tidings_events (id, name, data, timestamp, correlation_id, version) \
-                   VALUES (x'00', 'a', '1', 1, x'00', 1); \
+                   VALUES (zeroblob(16), 'a', '1', 1, zeroblob(16), 1); \
                    INSERT INTO tidings_handler_requests (id, event_id, handler, priority, max_errors, queue, created_at) \
-                   VALUES (x'00', x'00', 'h', 50, 5, 0, 1); \
-                   INSERT INTO tidings_waiting_events (event_id, attempt, errors, due_at) VALUES (x'00', 1, 1, 1); \
-                   INSERT INTO tidings_unwanted_events (event_id, processed_at) VALUES (x'00', 1); ANALYZE"
+                   VALUES (zeroblob(16), zeroblob(16), 'h', 50, 5, 0, 1); \
+                   INSERT INTO tidings_waiting_events (event_id, attempt, errors, due_at) VALUES (zeroblob(16), 1, 1, 1); \
+                   INSERT INTO tidings_unwanted_events (event_id, processed_at) VALUES (zeroblob(16), 1); ANALYZE"
             .to_owned())
             .await;
     }
