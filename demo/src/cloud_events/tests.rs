@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidings::EventData;
 
 use super::*;
 
@@ -100,10 +101,19 @@ fn the_same_line_has_the_same_id_and_others_have_others() {
 }
 
 #[test]
-fn a_nesting_that_would_exhaust_the_stack_is_only_data() {
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    let text = format!(r#"{{"specversion":"1.0","id":"1","source":"/","type":"x","data":{deep}}}"#);
-    assert_eq!(parse(text.as_bytes()).unwrap().data.as_str(), deep);
+fn a_nesting_that_would_exhaust_a_stack_is_refused_and_one_at_the_limit_is_data() {
+    let nested = |depth| {
+        let data = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let text =
+            format!(r#"{{"specversion":"1.0","id":"1","source":"/","type":"x","data":{data}}}"#);
+        (parse(text.as_bytes()), data)
+    };
+    let (parsed, data) = nested(EventData::MAX_DEPTH);
+    assert_eq!(parsed.unwrap().data.as_str(), data);
+    for depth in [EventData::MAX_DEPTH + 1, 100_000] {
+        let refused = nested(depth).0.unwrap_err().to_string();
+        assert!(refused.contains("nested deeper than 127"), "{refused}");
+    }
 }
 
 #[test]

@@ -16,8 +16,8 @@ use super::{
 
 /// Rescues from which on an execution that is lost counts an error.
 const SUSPECT: u32 = 3;
-/// How long after a fault transactions may still fail of it: on connections that it has left dead, which nobody
-/// knows before they are used.
+/// How long after a fault calls may still fail of it: on connections that it has left dead, which nobody knows
+/// before they are used. A renewal may come too late by that.
 const AFTERMATH: Micros = 5_000_000;
 /// How many things that are wrong are kept one by one.
 const KEPT: usize = 1000;
@@ -318,11 +318,7 @@ impl Verdict {
             self.failed_runs += 1;
             return;
         }
-        let aftermath = match TRANSACTIONAL.contains(&handler) {
-            true => AFTERMATH,
-            false => 0,
-        };
-        let why = reason(evidence, run, next, aftermath).map(|window| window.fault.to_string());
+        let why = reason(evidence, run, next).map(|window| window.fault.to_string());
         let counted = if TRANSACTIONAL.contains(&handler) {
             &mut self.taken_back
         } else {
@@ -351,8 +347,11 @@ impl Verdict {
                 if next.began >= ended {
                     continue;
                 }
+                // It waits for its own statement, whatever its context says, and will be taken back.
+                let waits = TRANSACTIONAL.contains(&run.handler);
                 let why = evidence.windows.iter().find(|window| {
-                    window.fault.lets_runs_overlap() && touches(window, run.life, run.began, ended)
+                    (window.fault.lets_runs_overlap() || waits)
+                        && touches(window, run.life, run.began, ended)
                 });
                 match why {
                     Some(window) => {
@@ -398,13 +397,8 @@ fn excuse(evidence: &Evidence, handler: &str, error: &str) -> Option<&'static st
 }
 
 /// What explains that a run was followed by another: a fault between them, on its process or on all.
-fn reason<'a>(
-    evidence: &'a Evidence,
-    run: &Run<'_>,
-    next: &Run<'_>,
-    aftermath: Micros,
-) -> Option<&'a Window> {
-    let from = run.began.saturating_sub(aftermath);
+fn reason<'a>(evidence: &'a Evidence, run: &Run<'_>, next: &Run<'_>) -> Option<&'a Window> {
+    let from = run.began.saturating_sub(AFTERMATH);
     let between = |window: &&Window| touches(window, run.life, from, next.began);
     let windows = &evidence.windows;
     // What happened to its own process, before what happened to everybody.
